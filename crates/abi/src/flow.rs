@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Conntrack: one entry per flow and local endpoint, keyed from that endpoint's point of view, so that
+//! both directions of a flow find it with one lookup.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Addr;
+
+/// Key of [`crate::MAP_FLOWS`]. 40 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The local endpoint's address.
+    pub local: Addr,
+    /// The other side's address.
+    pub remote: Addr,
+    /// Big endian. For ICMP echo both ports are the identifier; other ICMP has ports 0.
+    pub local_port: [u8; 2],
+    /// Big endian.
+    pub remote_port: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Value of [`crate::MAP_FLOWS`]: the whole decision about a flow. 88 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Flow {
+    /// Second ([`crate::NodeConfig::clock`]: `ktime >> 30`) after which the entry is dead.
+    pub expires: u32,
+    /// Identity of the remote side when the flow was judged. On overlay hits it must equal the packet's VNI
+    /// identity, else the packet is a miss.
+    pub remote_identity: u32,
+    /// [`crate::Endpoint::epoch`] of the local endpoint when the flow was judged.
+    pub policy_epoch: u32,
+    /// [`crate::MAP_EPOCHS`] at [`Flow::addr_bucket`] when the flow was judged.
+    pub addr_epoch: u32,
+    /// [`crate::MAP_EPOCHS`] at [`Flow::identity_bucket`] when the flow was judged.
+    pub identity_epoch: u32,
+    /// Bucket of the remote address, see [`crate::addr_bucket`].
+    pub addr_bucket: u16,
+    /// Bucket of the remote identity, see [`crate::identity_bucket`].
+    pub identity_bucket: u16,
+    /// Rule that allowed the opening direction; 0 none.
+    pub rule: u32,
+    /// Bits of [`flow_flags`].
+    pub flags: u16,
+    /// Local endpoint id.
+    pub endpoint: u16,
+    /// One of [`next_hop`]: where packets from the local endpoint go.
+    pub next_hop: u8,
+    /// TCP flags seen from the local endpoint.
+    pub tx_flags: u8,
+    /// TCP flags seen from the remote side.
+    pub rx_flags: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Id of the receiving endpoint if `next_hop` is [`next_hop::LOCAL`].
+    pub peer_endpoint: u32,
+    /// Tunnel peer: destination node if `next_hop` is [`next_hop::TUNNEL`], and, for flows that came by
+    /// tunnel, the outer source that every further packet must have.
+    pub node: Addr,
+    /// Service translation: the address and port that the client asked for; [`Addr::NONE`] without.
+    pub service: Addr,
+    /// Big endian port of `service`.
+    pub service_port: [u8; 2],
+    /// Service index for reverse translation; 0 without.
+    pub rev_nat: u16,
+    /// Backend id; 0 without.
+    pub backend: u32,
+    /// Second in which the entry was created.
+    pub created: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// The local endpoint sent the opening packet; otherwise the remote side did.
+    pub const OPENED_BY_LOCAL: u16 = 1;
+    /// The opening packet came out of the tunnel: replies return by tunnel and are never masqueraded.
+    pub const FROM_TUNNEL: u16 = 1 << 1;
+    /// A TCP packet other than SYN was seen (timeout is the long one).
+    pub const SEEN_NON_SYN: u16 = 1 << 2;
+    /// FIN or RST seen from the local endpoint.
+    pub const TX_CLOSING: u16 = 1 << 3;
+    /// FIN or RST seen from the remote side.
+    pub const RX_CLOSING: u16 = 1 << 4;
+    /// The remote side is this node itself.
+    pub const HOST: u16 = 1 << 5;
+    /// Packets of both directions were seen.
+    pub const REPLIED: u16 = 1 << 6;
+}
+
+/// Values of [`Flow::next_hop`].
+pub mod next_hop {
+    /// The node's stack: host, world.
+    pub const STACK: u8 = 0;
+    /// A pod of this node.
+    pub const LOCAL: u8 = 1;
+    /// Another node, through the tunnel.
+    pub const TUNNEL: u8 = 2;
+}
+
+/// Key of [`crate::MAP_FRAGMENTS`]. 40 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FragKey {
+    /// Source address of the datagram.
+    pub src: Addr,
+    /// Destination address of the datagram.
+    pub dst: Addr,
+    /// Fragment identification, host byte order (16 bits for IPv4).
+    pub id: u32,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Value of [`crate::MAP_FRAGMENTS`]: the ports of the first fragment, big endian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FragPorts {
+    /// Source port.
+    pub src: [u8; 2],
+    /// Destination port.
+    pub dst: [u8; 2],
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(size_of::<Flow>() == 88);
