@@ -11,8 +11,7 @@ pub const EVENT_DROP: u8 = 1;
 pub const CAPTURE_LEN: usize = 96;
 
 /// A dropped packet (or an audited one: `audit` set). 160 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
 pub struct DropEvent {
     /// [`EVENT_DROP`].

@@ -7,8 +7,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::Addr;
 
 /// Key of [`crate::MAP_FLOWS`]. 40 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct FlowKey {
     /// The local endpoint's address.
@@ -26,8 +27,9 @@ pub struct FlowKey {
 }
 
 /// Value of [`crate::MAP_FLOWS`]: the whole decision about a flow. 88 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Flow {
     /// Second ([`crate::NodeConfig::clock`]: `ktime >> 30`) after which the entry is dead.
@@ -107,8 +109,9 @@ pub mod next_hop {
 }
 
 /// Key of [`crate::MAP_FRAGMENTS`]. 40 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct FragKey {
     /// Source address of the datagram.
@@ -124,8 +127,9 @@ pub struct FragKey {
 }
 
 /// Value of [`crate::MAP_FRAGMENTS`]: the ports of the first fragment, big endian.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct FragPorts {
     /// Source port.

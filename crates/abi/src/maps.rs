@@ -67,8 +67,9 @@ pub mod config_flags {
 }
 
 /// The one value of [`MAP_CONFIG`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct NodeConfig {
     /// Bits of [`config_flags`].
@@ -115,8 +116,9 @@ pub mod endpoint_flags {
 
 /// A pod's attachment. 72 bytes. `policy` and `epoch` share an aligned 8-byte word, so that a policy flip
 /// reaches the programs in one write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C, align(8))]
 pub struct Endpoint {
     /// Policy id, see [`PolicyKey`].
@@ -144,8 +146,9 @@ pub struct Endpoint {
 }
 
 /// Value of [`MAP_LOCALS`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Local {
     /// Endpoint id, or 0 for an address of the node itself.
@@ -161,8 +164,9 @@ pub mod ip_flags {
 }
 
 /// Value of [`MAP_IPCACHE`] and [`MAP_PREFIXES`]. 24 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct IpInfo {
     /// Security identity.
@@ -174,8 +178,9 @@ pub struct IpInfo {
 }
 
 /// Key of [`MAP_PREFIXES`]. IPv4 prefixes count from 96.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct PrefixKey {
     /// Significant bits of `addr`.
@@ -185,8 +190,9 @@ pub struct PrefixKey {
 }
 
 /// Key of [`MAP_NODES`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct NodeKey {
     /// Cluster id whose node publishes `addr`, or [`ANY_CLUSTER`]: every node address has an entry under both.
@@ -215,8 +221,9 @@ pub mod kind {
 }
 
 /// Key of [`MAP_POLICIES`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct PolicyKey {
     /// [`Endpoint::policy`].
@@ -233,8 +240,9 @@ pub const ROW_BITS_PROTO: u32 = 48;
 pub const ROW_BITS_PORT: u32 = 64;
 
 /// Key of [`MAP_ROWS`]; longest match. 12 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct RowKey {
     /// Significant bits of what follows: [`ROW_BITS_ANY`], [`ROW_BITS_PROTO`], or 48 + bits of the port.
@@ -250,8 +258,9 @@ pub struct RowKey {
 }
 
 /// Value of [`MAP_ROWS`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct RowVerdict {
     /// One of [`action`].
@@ -271,8 +280,9 @@ pub mod action {
 }
 
 /// Value of [`MAP_METRICS`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Counter {
     /// Packets (GSO packets count once).

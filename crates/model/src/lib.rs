@@ -1,2 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! model
+//! The nouns of the mesh: clusters, labels, selectors, identities, nodes, addresses, endpoints.
+//!
+//! Pure values and functions: no I/O, no clock, no async, no unsafe. Outside formats (JSON of etcd, YAML of
+//! Kubernetes, bytes of BPF maps) are known by the crates that convert from and to these types.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod endpoint;
+mod identity;
+mod ip;
+mod labels;
+mod node;
+mod selector;
+
+pub use cluster::{ClusterConfig, ClusterId, ClusterName, ClusterNameError, ExportMode};
+pub use endpoint::{EndpointId, Namespace, Pod, PodKey};
+pub use identity::{IdentityScheme, NumericIdentity, SchemeError, reserved};
+pub use ip::{IpEntry, NamedPort, Protocol};
+pub use labels::{Label, LabelFilter, LabelFilterError, Labels, LabelsError, keys};
+pub use node::{AddressType, Node, NodeAddress, NodeName};
+pub use selector::{Operator, Requirement, Selector};

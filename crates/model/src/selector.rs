@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Label selectors (reference/policy-language.md, section 4).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::Labels;
+
+/// Operator of a requirement.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Operator {
+    /// The value is one of these.
+    In(BTreeSet<String>),
+    /// The key is missing or its value is none of these.
+    NotIn(BTreeSet<String>),
+    /// The key is there.
+    Exists,
+    /// The key is missing.
+    DoesNotExist,
+}
+
+/// One condition on one key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Requirement {
+    /// Source of the label; `None` is any source.
+    pub source: Option<String>,
+    /// Key of the label.
+    pub key: String,
+    /// The condition.
+    pub operator: Operator,
+}
+
+/// All requirements must hold. Without any it matches every identity. Sorted, so that equal selectors are equal values.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Selector {
+    requirements: BTreeSet<Requirement>,
+}
+
+impl Requirement {
+    /// `key` in the user's notation: `source:key`, `any:key`, `$name` for `reserved:name`, or bare for any source.
+    pub fn new(key: &str, operator: Operator) -> Self {
+        if let Some(name) = key.strip_prefix('$') {
+            return Self {
+                source: Some("reserved".into()),
+                key: name.into(),
+                operator,
+            };
+        }
+        let (source, key) = match key.split_once(':') {
+            Some(("any", key)) => (None, key),
+            Some((source, key)) => (Some(source.to_owned()), key),
+            None => (None, key),
+        };
+        Self {
+            source,
+            key: key.to_owned(),
+            operator,
+        }
+    }
+
+    /// Whether it is about this key in source `k8s` or any source.
+    pub fn is_about(&self, key: &str) -> bool {
+        self.key == key && self.source.as_deref().is_none_or(|source| source == "k8s")
+    }
+
+    fn holds(&self, labels: &Labels) -> bool {
+        let mut found = labels.iter().filter(|label| {
+            label.key() == self.key
+                && self
+                    .source
+                    .as_deref()
+                    .is_none_or(|source| source == label.source())
+        });
+        match &self.operator {
+            Operator::In(values) => found.any(|label| values.contains(label.value())),
+            Operator::NotIn(values) => !found.any(|label| values.contains(label.value())),
+            Operator::Exists => found.next().is_some(),
+            Operator::DoesNotExist => found.next().is_none(),
+        }
+    }
+}
+
+impl Selector {
+    /// The selector with these requirements.
+    pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Self {
+        Self {
+            requirements: requirements.into_iter().collect(),
+        }
+    }
+
+    /// Matches everything.
+    pub fn is_wildcard(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// Its requirements.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.requirements.iter()
+    }
+
+    /// With one more requirement.
+    pub fn and(mut self, requirement: Requirement) -> Self {
+        self.requirements.insert(requirement);
+        self
+    }
+
+    /// Whether `labels` satisfy all requirements.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.holds(labels))
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = self.source.as_deref().unwrap_or("any");
+        let list = |values: &BTreeSet<String>| values.iter().cloned().collect::<Vec<_>>().join(",");
+        match &self.operator {
+            Operator::In(values) if values.len() == 1 => {
+                write!(f, "{source}:{}={}", self.key, list(values))
+            }
+            Operator::In(values) => write!(f, "{source}:{} in ({})", self.key, list(values)),
+            Operator::NotIn(values) => write!(f, "{source}:{} notin ({})", self.key, list(values)),
+            Operator::Exists => write!(f, "{source}:{}", self.key),
+            Operator::DoesNotExist => write!(f, "!{source}:{}", self.key),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_wildcard() {
+            return f.write_str("{}");
+        }
+        for (i, requirement) in self.requirements.iter().enumerate() {
+            write!(f, "{}{requirement}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators() {
+        let labels = Labels::parse(b"k8s:app=web;reserved:host=;").expect("valid");
+        let set = |v: &str| BTreeSet::from([v.to_owned()]);
+        let holds =
+            |key: &str, op: Operator| Selector::new([Requirement::new(key, op)]).matches(&labels);
+        assert!(holds("app", Operator::In(set("web"))));
+        assert!(holds("k8s:app", Operator::In(set("web"))));
+        assert!(!holds("container:app", Operator::Exists));
+        assert!(holds("app", Operator::NotIn(set("db"))));
+        assert!(holds("missing", Operator::NotIn(set("db"))));
+        assert!(holds("missing", Operator::DoesNotExist));
+        assert!(holds("$host", Operator::Exists));
+        assert!(Selector::default().matches(&labels));
+    }
+}
