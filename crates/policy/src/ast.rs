@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Policy objects as written, free of Kubernetes: `None` is an absent field, an empty list is a present one
+//! (reference/policy-language.md, sections 1 to 4).
+
+use std::fmt;
+
+use ipnet::IpNet;
+use model::Selector;
+
+/// Kind of a policy object.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum PolicyKind {
+    /// `cilium.io/v2 CiliumNetworkPolicy`.
+    CiliumNetworkPolicy,
+    /// `cilium.io/v2 CiliumClusterwideNetworkPolicy`.
+    CiliumClusterwideNetworkPolicy,
+    /// `networking.k8s.io/v1 NetworkPolicy`, compiled by its reader.
+    NetworkPolicy,
+}
+
+impl PolicyKind {
+    /// The Kubernetes kind.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
+            Self::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
+            Self::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+
+    /// The short name that people type.
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::CiliumNetworkPolicy => "cnp",
+            Self::CiliumClusterwideNetworkPolicy => "ccnp",
+            Self::NetworkPolicy => "netpol",
+        }
+    }
+}
+
+/// Identifies a policy object.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PolicyKey {
+    /// Its kind.
+    pub kind: PolicyKind,
+    /// Its namespace; empty for cluster scope.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for PolicyKey {
+    /// `cnp namespace/name`, `ccnp name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind.short())?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// One policy object: replaced and refused as a whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyObject {
+    /// Kind, namespace and name.
+    pub key: PolicyKey,
+    /// UID, empty if the source has none.
+    pub uid: String,
+    /// The user's labels of the object, `source:key=value`.
+    pub labels: Vec<String>,
+    /// `spec` and `specs`.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Rule {
+    /// `endpointSelector` as written; this crate scopes it to namespace.
+    pub subject: Selector,
+    /// `ingress`.
+    pub ingress: Option<Vec<Entry>>,
+    /// `ingressDeny`.
+    pub ingress_deny: Option<Vec<Entry>>,
+    /// `egress`.
+    pub egress: Option<Vec<Entry>>,
+    /// `egressDeny`.
+    pub egress_deny: Option<Vec<Entry>>,
+    /// `enableDefaultDeny`.
+    pub default_deny: DefaultDeny,
+    /// `description`; no effect.
+    pub description: String,
+}
+
+/// `enableDefaultDeny`: `None` is decided by which lists the rule has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct DefaultDeny {
+    /// For ingress.
+    pub ingress: Option<bool>,
+    /// For egress.
+    pub egress: Option<bool>,
+}
+
+/// One element of a list: peers and ports must both match.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Entry {
+    /// `from…` or `to…`.
+    pub peers: Peers,
+    /// All elements of `toPorts[].ports[]`. `None` without `toPorts`.
+    pub ports: Option<Vec<PortRule>>,
+}
+
+/// Peers of an entry. At most one field is present, else [`crate::validate`] refuses the object.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Peers {
+    /// `fromEndpoints`, `toEndpoints` as written; this crate scopes them to namespace and cluster.
+    pub endpoints: Option<Vec<Selector>>,
+    /// `fromEntities`, `toEntities`.
+    pub entities: Option<Vec<Entity>>,
+    /// `fromCIDR`, `toCIDR`, `fromCIDRSet`, `toCIDRSet`.
+    pub cidrs: Option<Vec<CidrRule>>,
+}
+
+/// Word for a group of peers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Entity {
+    /// Everybody.
+    All,
+    /// Outside the mesh.
+    World,
+    /// Outside over IPv4.
+    WorldIpv4,
+    /// Outside over IPv6.
+    WorldIpv6,
+    /// The own cluster.
+    Cluster,
+    /// All clusters.
+    ClusterMesh,
+    /// This node.
+    Host,
+    /// Other nodes of any cluster.
+    RemoteNode,
+    /// The API server.
+    KubeApiserver,
+    /// Health endpoints.
+    Health,
+    /// Endpoints without labels yet.
+    Init,
+    /// The ingress proxy.
+    Ingress,
+    /// Pods that are not managed.
+    Unmanaged,
+    /// Nobody.
+    None,
+}
+
+impl Entity {
+    /// All words.
+    pub const ALL: [Entity; 14] = [
+        Self::All,
+        Self::World,
+        Self::WorldIpv4,
+        Self::WorldIpv6,
+        Self::Cluster,
+        Self::ClusterMesh,
+        Self::Host,
+        Self::RemoteNode,
+        Self::KubeApiserver,
+        Self::Health,
+        Self::Init,
+        Self::Ingress,
+        Self::Unmanaged,
+        Self::None,
+    ];
+
+    /// The word in a policy.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::World => "world",
+            Self::WorldIpv4 => "world-ipv4",
+            Self::WorldIpv6 => "world-ipv6",
+            Self::Cluster => "cluster",
+            Self::ClusterMesh => "cluster-mesh",
+            Self::Host => "host",
+            Self::RemoteNode => "remote-node",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Health => "health",
+            Self::Init => "init",
+            Self::Ingress => "ingress",
+            Self::Unmanaged => "unmanaged",
+            Self::None => "none",
+        }
+    }
+
+    /// The entity that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|entity| entity.as_str() == word)
+    }
+}
+
+/// A prefix without some narrower ones.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CidrRule {
+    /// The prefix.
+    pub cidr: IpNet,
+    /// Taken out of it.
+    pub except: Vec<IpNet>,
+}
+
+/// A port, a range of ports, or (port 0) every port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PortRule {
+    /// First port; 0 is every port of the protocol.
+    pub port: u16,
+    /// Last port; at most `port` means the single port.
+    pub end_port: Option<u16>,
+    /// Protocol.
+    pub protocol: PortProtocol,
+}
+
+/// Protocol of a port rule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PortProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+    /// TCP, UDP and SCTP; also when the field is absent.
+    Any,
+}
+
+impl PortProtocol {
+    /// IP protocol numbers.
+    pub const fn numbers(self) -> &'static [u8] {
+        match self {
+            Self::Tcp => &[6],
+            Self::Udp => &[17],
+            Self::Sctp => &[132],
+            Self::Any => &[6, 17, 132],
+        }
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Refuses policy objects that have no meaning, naming the field.
+
+use crate::{CidrRule, Entry, Error, Peers, PolicyKey, PolicyKind, PolicyObject, Rule};
+
+/// Rules in an object, entries in a list, peers in an entry, prefixes in `except`.
+const MAX_ELEMENTS: usize = 4096;
+/// Ports in all `toPorts` of an entry.
+const MAX_PORTS: usize = 40 * 40;
+
+/// Checks an object without looking at any other.
+pub fn validate(object: &PolicyObject) -> Result<(), Error> {
+    let check = Check { key: &object.key };
+    check.key()?;
+    if object.rules.is_empty() {
+        return Err(Error::NoRules {
+            key: check.key.clone(),
+        });
+    }
+    check.count("rules", object.rules.len(), MAX_ELEMENTS)?;
+    for (i, rule) in object.rules.iter().enumerate() {
+        check.rule(&format!("rules[{i}]"), rule)?;
+    }
+    Ok(())
+}
+
+struct Check<'a> {
+    key: &'a PolicyKey,
+}
+
+impl Check<'_> {
+    fn key(&self) -> Result<(), Error> {
+        let clusterwide = self.key.kind == PolicyKind::CiliumClusterwideNetworkPolicy;
+        let problem = if self.key.name.is_empty() {
+            "metadata.name is empty: give the policy a name"
+        } else if clusterwide && !self.key.namespace.is_empty() {
+            "metadata.namespace is set on an object of cluster scope: remove it"
+        } else if !clusterwide && self.key.namespace.is_empty() {
+            "metadata.namespace is empty: this kind of policy lives in a namespace"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Key {
+            key: self.key.clone(),
+            problem,
+        })
+    }
+
+    fn count(&self, field: &str, count: usize, max: usize) -> Result<(), Error> {
+        if count <= max {
+            return Ok(());
+        }
+        let (key, field) = (self.key.clone(), field.to_owned());
+        Err(Error::TooMany {
+            key,
+            field,
+            count,
+            max,
+        })
+    }
+
+    fn rule(&self, path: &str, rule: &Rule) -> Result<(), Error> {
+        let lists = [
+            ("ingress", "from", &rule.ingress),
+            ("ingressDeny", "from", &rule.ingress_deny),
+            ("egress", "to", &rule.egress),
+            ("egressDeny", "to", &rule.egress_deny),
+        ];
+        if lists
+            .iter()
+            .all(|(_, _, list)| list.as_ref().is_none_or(Vec::is_empty))
+        {
+            let (key, field) = (self.key.clone(), path.to_owned());
+            return Err(Error::NoEntries { key, field });
+        }
+        for (name, side, list) in lists {
+            let list = list.as_deref().unwrap_or_default();
+            self.count(&format!("{path}.{name}"), list.len(), MAX_ELEMENTS)?;
+            for (i, entry) in list.iter().enumerate() {
+                self.entry(&format!("{path}.{name}[{i}]"), side, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, path: &str, side: &str, entry: &Entry) -> Result<(), Error> {
+        let Peers {
+            endpoints,
+            entities,
+            cidrs,
+        } = &entry.peers;
+        let kinds: Vec<(&'static str, usize)> = [
+            ("Endpoints", endpoints.as_ref().map(Vec::len)),
+            ("Entities", entities.as_ref().map(Vec::len)),
+            ("CIDR", cidrs.as_ref().map(Vec::len)),
+        ]
+        .into_iter()
+        .filter_map(|(name, count)| Some((name, count?)))
+        .collect();
+        if let [(first, _), (second, _), ..] = kinds[..] {
+            let (key, field) = (self.key.clone(), format!("{path}.{side}{second}"));
+            return Err(Error::MixedPeers {
+                key,
+                field,
+                first,
+                second,
+            });
+        }
+        for (name, count) in kinds {
+            self.count(&format!("{path}.{side}{name}"), count, MAX_ELEMENTS)?;
+        }
+        let ports = entry.ports.as_ref().map_or(0, Vec::len);
+        self.count(&format!("{path}.toPorts"), ports, MAX_PORTS)?;
+        for (i, rule) in cidrs.iter().flatten().enumerate() {
+            self.cidr(&format!("{path}.{side}CIDR[{i}]"), rule)?;
+        }
+        Ok(())
+    }
+
+    fn cidr(&self, path: &str, rule: &CidrRule) -> Result<(), Error> {
+        self.count(&format!("{path}.except"), rule.except.len(), MAX_ELEMENTS)?;
+        let cidr = rule.cidr.trunc();
+        let outside = rule
+            .except
+            .iter()
+            .enumerate()
+            .find(|(_, except)| !cidr.contains(&except.trunc()));
+        match outside {
+            None => Ok(()),
+            Some((i, &except)) => Err(Error::Except {
+                key: self.key.clone(),
+                field: format!("{path}.except[{i}]"),
+                except,
+                cidr,
+            }),
+        }
+    }
+}
