@@ -19,7 +19,7 @@ pub const MAP_IPCACHE: &str = "ist_ipcache";
 pub const MAP_PREFIXES: &str = "ist_prefixes";
 /// Hash: [`NodeKey`] → u32 (1): which clusters' nodes publish an address.
 pub const MAP_NODES: &str = "ist_nodes";
-/// Hash: identity (u32) → class (u32).
+/// Hash: identity (u32) → [`Classes`].
 pub const MAP_IDENTITIES: &str = "ist_identities";
 /// Hash: [`PolicyKey`] → row (u32).
 pub const MAP_POLICIES: &str = "ist_policies";
@@ -218,6 +218,25 @@ pub mod kind {
     pub const REMOTE_NODE: u32 = BASE + 3;
     /// Everything else below 256: reserved identities without a class of their own.
     pub const OTHER: u32 = BASE + 4;
+}
+
+/// Generations of policy numbers. An agent that starts computes everything anew in a generation that no live
+/// endpoint uses, flips the endpoints one by one, then removes the old: so no packet meets numbers of two runs.
+pub const GENERATIONS: usize = 4;
+
+/// Generation of a policy id (or row id): its two top bits.
+#[inline(always)]
+pub const fn generation(id: u32) -> u32 {
+    id >> 30
+}
+
+/// Value of [`MAP_IDENTITIES`]: the class of an identity, per generation of the policy that asks; 0 = none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Classes {
+    /// Indexed by [`generation`] of the policy id.
+    pub slot: [u32; GENERATIONS],
 }
 
 /// Key of [`MAP_POLICIES`].
