@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One document → one object that the agent knows, or a reason.
+
+use std::sync::Arc;
+
+use model::{Namespace, Pod, PodKey};
+use policy::{PolicyKey, PolicyObject};
+use serde_json::Value;
+
+use crate::field::Field;
+use crate::{FieldError, pods, policy_object};
+
+/// What identifies an object in the directory.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) enum ObjectKey {
+    Pod(PodKey),
+    Namespace(Arc<str>),
+    Policy(PolicyKey),
+}
+
+/// An object of a kind that the agent knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Object {
+    /// `v1 Pod`.
+    Pod(Pod),
+    /// `v1 Namespace`.
+    Namespace(Namespace),
+    /// A policy.
+    Policy(PolicyObject),
+}
+
+impl Object {
+    pub(crate) fn key(&self) -> ObjectKey {
+        match self {
+            Object::Pod(pod) => ObjectKey::Pod(pod.key.clone()),
+            Object::Namespace(namespace) => ObjectKey::Namespace(namespace.name.as_str().into()),
+            Object::Policy(policy) => ObjectKey::Policy(policy.key.clone()),
+        }
+    }
+}
+
+/// Kinds that are ordinary in a manifest directory and mean nothing to the agent.
+const IGNORED: &[&str] = &[
+    "Service",
+    "EndpointSlice",
+    "Endpoints",
+    "ConfigMap",
+    "Secret",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Node",
+    "Event",
+    "PersistentVolumeClaim",
+];
+
+/// Reads a document. `None`: empty, or of a kind that means nothing here.
+pub(crate) fn read(document: &Value) -> Result<Option<Object>, FieldError> {
+    if document.is_null() {
+        return Ok(None);
+    }
+    let root = Field::root(document);
+    let kind = root
+        .get("kind")
+        .ok_or_else(|| root.error("kind is missing"))?;
+    let version = root
+        .get("apiVersion")
+        .ok_or_else(|| root.error("apiVersion is missing"))?;
+    match (version.text()?, kind.text()?) {
+        ("v1", "Pod") => pods::pod(&root).map(Object::Pod).map(Some),
+        ("v1", "Namespace") => pods::namespace(&root).map(Object::Namespace).map(Some),
+        ("cilium.io/v2", "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy") => {
+            policy_object::read(&root).map(Object::Policy).map(Some)
+        }
+        (_, other) if IGNORED.contains(&other) => Ok(None),
+        (version, other) => Err(kind.error(format!(
+            "{version} {other} is not supported; supported: v1 Pod, v1 Namespace, cilium.io/v2 CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy"
+        ))),
+    }
+}
+
+/// `kind namespace/name` as far as it can be read, for messages.
+pub(crate) fn describe(document: &Value) -> Option<(String, String, String)> {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let metadata = document.get("metadata")?;
+    Some((
+        text(document.get("kind"))?,
+        text(metadata.get("namespace")).unwrap_or_default(),
+        text(metadata.get("name"))?,
+    ))
+}
+
+/// Name, at most 253 characters of what DNS names hold.
+pub(crate) fn name(metadata: &Field<'_>) -> Result<String, FieldError> {
+    let field = metadata
+        .get("name")
+        .ok_or_else(|| metadata.error("name is missing"))?;
+    checked(&field)
+}
+
+/// Namespace, `default` if absent.
+pub(crate) fn namespace(metadata: &Field<'_>) -> Result<String, FieldError> {
+    metadata
+        .get("namespace")
+        .map_or_else(|| Ok("default".to_owned()), |field| checked(&field))
+}
+
+fn checked(field: &Field<'_>) -> Result<String, FieldError> {
+    let text = field.scalar()?;
+    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+    if text.is_empty() || text.len() > 253 || !text.bytes().all(valid) {
+        return Err(field.error(format!(
+            "{text:?} is not a name of 1 to 253 characters of a-z, 0-9, '-', '.'"
+        )));
+    }
+    Ok(text)
+}

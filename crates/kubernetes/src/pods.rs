@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pods and namespaces, trimmed to what the network needs.
+
+use std::sync::Arc;
+
+use model::{NamedPort, Namespace, Pod, PodKey, Protocol};
+
+use crate::field::Field;
+use crate::{FieldError, object};
+
+/// Most labels of an object.
+const MAX_LABELS: usize = 256;
+
+pub(crate) fn pod(root: &Field<'_>) -> Result<Pod, FieldError> {
+    let metadata = root
+        .get("metadata")
+        .ok_or_else(|| root.error("metadata is missing"))?;
+    let spec = root
+        .get("spec")
+        .ok_or_else(|| root.error("spec is missing"))?;
+    let text = |field: &Field<'_>, key: &str| -> Result<Arc<str>, FieldError> {
+        field
+            .get(key)
+            .map_or_else(|| Ok("".into()), |field| field.scalar().map(Into::into))
+    };
+    let account = text(&spec, "serviceAccountName")?;
+    Ok(Pod {
+        key: PodKey {
+            namespace: object::namespace(&metadata)?.into(),
+            name: object::name(&metadata)?.into(),
+        },
+        uid: text(&metadata, "uid")?,
+        node: text(&spec, "nodeName")?,
+        service_account: if account.is_empty() {
+            "default".into()
+        } else {
+            account
+        },
+        host_network: spec
+            .get("hostNetwork")
+            .map_or(Ok(false), |field| field.bool())?,
+        labels: labels(&metadata)?.into_iter().collect(),
+        named_ports: named_ports(&spec)?.into(),
+    })
+}
+
+pub(crate) fn namespace(root: &Field<'_>) -> Result<Namespace, FieldError> {
+    let metadata = root
+        .get("metadata")
+        .ok_or_else(|| root.error("metadata is missing"))?;
+    Ok(Namespace {
+        name: object::name(&metadata)?,
+        labels: labels(&metadata)?.into_iter().collect(),
+    })
+}
+
+fn labels(metadata: &Field<'_>) -> Result<Vec<(String, String)>, FieldError> {
+    let Some(field) = metadata.get("labels") else {
+        return Ok(Vec::new());
+    };
+    let labels = field.text_map()?;
+    if labels.len() > MAX_LABELS {
+        return Err(field.error(format!(
+            "{} labels, at most {MAX_LABELS} are allowed",
+            labels.len()
+        )));
+    }
+    let bad = |text: &str| {
+        text.len() > 317 || text.contains([';', '=']) || text.chars().any(char::is_control)
+    };
+    match labels
+        .iter()
+        .find(|(key, value)| key.is_empty() || bad(key) || bad(value))
+    {
+        Some((key, _)) => Err(field.error(format!("label {key:?} is not a valid label"))),
+        None => Ok(labels),
+    }
+}
+
+fn named_ports(spec: &Field<'_>) -> Result<Vec<NamedPort>, FieldError> {
+    let mut ports = Vec::new();
+    for container in spec
+        .get("containers")
+        .map(|field| field.list())
+        .transpose()?
+        .unwrap_or_default()
+    {
+        for port in container
+            .get("ports")
+            .map(|field| field.list())
+            .transpose()?
+            .unwrap_or_default()
+        {
+            let Some(name) = port.get("name") else {
+                continue;
+            };
+            let number = port
+                .get("containerPort")
+                .ok_or_else(|| port.error("containerPort is missing"))?;
+            let value = number
+                .value
+                .as_u64()
+                .and_then(|n| u16::try_from(n).ok())
+                .filter(|n| *n > 0);
+            let protocol = match port.get("protocol") {
+                None => Protocol::Tcp,
+                Some(field) => match field.text()? {
+                    "TCP" => Protocol::Tcp,
+                    "UDP" => Protocol::Udp,
+                    "SCTP" => Protocol::Sctp,
+                    other => {
+                        return Err(field.error(format!(
+                            "unknown protocol {other:?}; expected TCP, UDP or SCTP"
+                        )));
+                    }
+                },
+            };
+            let port = value.ok_or_else(|| number.error("expected a port of 1 to 65535"))?;
+            ports.push(NamedPort {
+                name: name.text()?.into(),
+                port,
+                protocol,
+            });
+        }
+    }
+    ports.sort();
+    Ok(ports)
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//! CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy → policy's rule tree. Absent and empty stay apart all
+//! the way (reference/policy-language.md, sections 3 and 4); a field that is not supported is an error that
+//! names it.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use model::{Operator, Requirement, Selector};
+use policy::{
+    CidrRule, DefaultDeny, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol,
+    PortRule, Rule,
+};
+
+use crate::field::Field;
+use crate::{FieldError, object};
+
+/// Ports of one `toPorts` element.
+const MAX_PORTS: usize = 40;
+
+pub(crate) fn read(root: &Field<'_>) -> Result<PolicyObject, FieldError> {
+    let kind = match root.get("kind").map(|kind| kind.text()).transpose()? {
+        Some("CiliumClusterwideNetworkPolicy") => PolicyKind::CiliumClusterwideNetworkPolicy,
+        _ => PolicyKind::CiliumNetworkPolicy,
+    };
+    let metadata = root
+        .get("metadata")
+        .ok_or_else(|| root.error("metadata is missing"))?;
+    root.only(&["apiVersion", "kind", "metadata", "spec", "specs", "status"])?;
+    let namespace = match kind {
+        PolicyKind::CiliumClusterwideNetworkPolicy => String::new(),
+        _ => object::namespace(&metadata)?,
+    };
+    let key = PolicyKey {
+        kind,
+        namespace,
+        name: object::name(&metadata)?,
+    };
+    let single = root.get("spec").map(|spec| rule(&spec)).transpose()?;
+    let several = root
+        .list_of("specs", |spec| rule(&spec))?
+        .unwrap_or_default();
+    let labels = metadata
+        .get("labels")
+        .map(|field| field.text_map())
+        .transpose()?
+        .unwrap_or_default();
+    let object = PolicyObject {
+        key,
+        uid: metadata
+            .get("uid")
+            .map(|uid| uid.scalar())
+            .transpose()?
+            .unwrap_or_default(),
+        labels: labels
+            .into_iter()
+            .map(|(key, value)| format!("unspec:{key}={value}"))
+            .collect(),
+        rules: single.into_iter().chain(several).collect(),
+    };
+    policy::validate(&object).map_err(|error| root.error(error.to_string()))?;
+    Ok(object)
+}
+
+fn rule(spec: &Field<'_>) -> Result<Rule, FieldError> {
+    spec.only(&[
+        "endpointSelector",
+        "ingress",
+        "ingressDeny",
+        "egress",
+        "egressDeny",
+        "enableDefaultDeny",
+        "labels",
+        "description",
+    ])?;
+    let subject = spec
+        .get("endpointSelector")
+        .ok_or_else(|| spec.error("endpointSelector is missing; {} selects every pod"))?;
+    Ok(Rule {
+        subject: selector(&subject)?,
+        ingress: spec.list_of("ingress", |field| entry(&field, "from"))?,
+        ingress_deny: spec.list_of("ingressDeny", |field| entry(&field, "from"))?,
+        egress: spec.list_of("egress", |field| entry(&field, "to"))?,
+        egress_deny: spec.list_of("egressDeny", |field| entry(&field, "to"))?,
+        default_deny: default_deny(spec)?,
+        description: spec
+            .get("description")
+            .map(|field| field.scalar())
+            .transpose()?
+            .unwrap_or_default(),
+    })
+}
+
+fn default_deny(spec: &Field<'_>) -> Result<DefaultDeny, FieldError> {
+    let Some(field) = spec.get("enableDefaultDeny") else {
+        return Ok(DefaultDeny::default());
+    };
+    field.only(&["ingress", "egress"])?;
+    let of = |key| field.get(key).map(|field| field.bool()).transpose();
+    Ok(DefaultDeny {
+        ingress: of("ingress")?,
+        egress: of("egress")?,
+    })
+}
+
+fn entry(field: &Field<'_>, prefix: &str) -> Result<Entry, FieldError> {
+    let [endpoints, entities, cidr, cidr_set] =
+        ["Endpoints", "Entities", "CIDR", "CIDRSet"].map(|kind| format!("{prefix}{kind}"));
+    field.only(&[&endpoints, &entities, &cidr, &cidr_set, "toPorts"])?;
+    let plain = field.list_of(&cidr, |item| {
+        Ok(CidrRule {
+            cidr: net(&item)?,
+            except: Vec::new(),
+        })
+    })?;
+    let set = field.list_of(&cidr_set, |item| {
+        item.only(&["cidr", "except"])?;
+        let cidr = item
+            .get("cidr")
+            .ok_or_else(|| item.error("cidr is missing"))?;
+        Ok(CidrRule {
+            cidr: net(&cidr)?,
+            except: item
+                .list_of("except", |except| net(&except))?
+                .unwrap_or_default(),
+        })
+    })?;
+    if plain.is_some() && set.is_some() {
+        return Err(field.error(format!(
+            "{cidr} and {cidr_set} cannot stand in one element: make two elements"
+        )));
+    }
+    let peers = Peers {
+        endpoints: field.list_of(&endpoints, |item| selector(&item))?,
+        entities: field.list_of(&entities, |item| {
+            let word = item.text()?;
+            Entity::parse(word).ok_or_else(|| {
+                let known = Entity::ALL.map(Entity::as_str).join(", ");
+                item.error(format!("unknown entity {word:?}; known: {known}"))
+            })
+        })?,
+        cidrs: plain.or(set),
+    };
+    Ok(Entry {
+        peers,
+        ports: ports(field)?,
+    })
+}
+
+fn ports(entry: &Field<'_>) -> Result<Option<Vec<PortRule>>, FieldError> {
+    let lists = entry.list_of("toPorts", |item| {
+        item.only(&["ports"])?;
+        let ports = item
+            .list_of("ports", |port| port_rule(&port))?
+            .unwrap_or_default();
+        if ports.len() > MAX_PORTS {
+            return Err(item.error(format!(
+                "{} ports, at most {MAX_PORTS} are allowed: make several elements",
+                ports.len()
+            )));
+        }
+        Ok(ports)
+    })?;
+    Ok(lists.map(|lists| lists.into_iter().flatten().collect()))
+}
+
+fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
+    field.only(&["port", "endPort", "protocol"])?;
+    let port = field
+        .get("port")
+        .ok_or_else(|| field.error("port is missing"))?;
+    let text = port.scalar()?;
+    let number = text.parse::<u16>().map_err(|_| {
+        port.error(format!(
+            "{text:?} is not a number of 0 to 65535; named ports are not supported"
+        ))
+    })?;
+    let end_port = field
+        .get("endPort")
+        .map(|end| {
+            let number = end.value.as_u64().and_then(|n| u16::try_from(n).ok());
+            number.ok_or_else(|| end.error("expected a number of 0 to 65535"))
+        })
+        .transpose()?;
+    let protocol = match field.get("protocol") {
+        None => PortProtocol::Any,
+        Some(protocol) => match protocol.text()?.to_ascii_uppercase().as_str() {
+            "TCP" => PortProtocol::Tcp,
+            "UDP" => PortProtocol::Udp,
+            "SCTP" => PortProtocol::Sctp,
+            "ANY" => PortProtocol::Any,
+            other => {
+                return Err(protocol.error(format!(
+                    "protocol {other:?} is not supported; supported: TCP, UDP, SCTP, ANY"
+                )));
+            }
+        },
+    };
+    Ok(PortRule {
+        port: number,
+        end_port,
+        protocol,
+    })
+}
+
+fn net(field: &Field<'_>) -> Result<IpNet, FieldError> {
+    let text = field.text()?;
+    text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
+        field.error(format!(
+            "{text:?} is not a prefix such as 192.0.2.0/24 or 2001:db8::/32"
+        ))
+    })
+}
+
+fn selector(field: &Field<'_>) -> Result<Selector, FieldError> {
+    field.only(&["matchLabels", "matchExpressions"])?;
+    let labels = field
+        .get("matchLabels")
+        .map(|labels| labels.text_map())
+        .transpose()?
+        .unwrap_or_default();
+    let labels = labels
+        .into_iter()
+        .map(|(key, value)| Requirement::new(&key, Operator::In(BTreeSet::from([value]))));
+    let expressions = field
+        .list_of("matchExpressions", |item| expression(&item))?
+        .unwrap_or_default();
+    Ok(Selector::new(labels.chain(expressions)))
+}
+
+fn expression(field: &Field<'_>) -> Result<Requirement, FieldError> {
+    field.only(&["key", "operator", "values"])?;
+    let key = field
+        .get("key")
+        .ok_or_else(|| field.error("key is missing"))?
+        .scalar()?;
+    let operator = field
+        .get("operator")
+        .ok_or_else(|| field.error("operator is missing"))?;
+    let values: Option<BTreeSet<String>> = field
+        .list_of("values", |value| value.scalar())?
+        .map(|values| values.into_iter().collect());
+    let some = || {
+        values
+            .clone()
+            .filter(|values| !values.is_empty())
+            .ok_or_else(|| field.error("values: at least one is needed"))
+    };
+    let none = |operator| match &values {
+        Some(values) if !values.is_empty() => {
+            Err(field.error("values: none are allowed with this operator"))
+        }
+        _ => Ok(operator),
+    };
+    let operator = match operator.text()? {
+        "In" => Operator::In(some()?),
+        "NotIn" => Operator::NotIn(some()?),
+        "Exists" => none(Operator::Exists)?,
+        "DoesNotExist" => none(Operator::DoesNotExist)?,
+        other => {
+            return Err(operator.error(format!(
+                "unknown operator {other:?}; known: In, NotIn, Exists, DoesNotExist"
+            )));
+        }
+    };
+    Ok(Requirement::new(&key, operator))
+}
