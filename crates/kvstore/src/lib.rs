@@ -1,2 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! kvstore
+//! The kvstore that clusters share: etcd with its leases, locks, lists and watches, an in-memory twin for
+//! simulation, and `schema`, every key and value that the mesh reads or writes
+//! (reference/cilium-clustermesh.md, section 1). Knows nothing about what remote clusters mean.
+#![forbid(unsafe_code)]
+
+mod error;
+mod lock;
+mod reflect;
+pub mod schema;
+mod store;
+
+pub use error::Error;
+pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
+pub use reflect::{Update, reflect};
+pub use store::{
+    Compare, KeyValue, LeaseId, Listing, Op, PAGE, Page, PageToken, Result, Status, Store,
+    TxnResult, WatchEvent, WatchStream,
+};
+
+/// Checks the value of the option `kvstore`.
+pub fn check_kind(kind: &str) -> Result<()> {
+    match kind {
+        "etcd" => Ok(()),
+        other => Err(Error::Kind {
+            kind: error::cut(other, 64),
+        }),
+    }
+}
