@@ -1,2 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! api
+//! The agent's API: models, server and client over a unix socket.
+//!
+//! HTTP/1.1 and JSON under `/v1`, with the paths and models of the Cilium agent API where one exists, and own paths
+//! under `/v1/isthmus/`. axum serves it (routing and extraction, no more), hyper is the client: both are small,
+//! and the same HTTP implementation.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod endpoint_ref;
+pub mod models;
+mod timestamp;
+
+pub use agent::{Agent, Answer, ApiError, Deleted, Feed, IpQuery, StatusQuery};
+pub use endpoint_ref::{EndpointRef, EndpointRefError};
+pub use http::StatusCode;
+pub use timestamp::Timestamp;
+
+/// Version of the own paths (`/v1/isthmus/`). Raised when one of them changes so that an older program reads it wrongly.
+pub const API_VERSION: u32 = 1;
+/// Where the agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/var/run/cilium/cilium.sock";
+/// Environment variable that names the socket.
+pub const SOCKET_ENV: &str = "CILIUM_SOCK";
