@@ -2,11 +2,13 @@
 //! Labels, their canonical text, and the filter that decides which of them make up an identity
 //! (reference/cilium-clustermesh.md, 1.3, 2.4 and 2.5).
 
+mod cidr;
 mod filter;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use cidr::prefix_of_key;
 pub use filter::{LabelFilter, LabelFilterError};
 
 /// Keys of the automatic labels, source `k8s`.

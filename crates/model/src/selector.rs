@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::Labels;
+use crate::labels::prefix_of_key;
+use crate::{Label, Labels};
 
 /// Operator of a requirement.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -63,14 +64,21 @@ impl Requirement {
         self.key == key && self.source.as_deref().is_none_or(|source| source == "k8s")
     }
 
+    /// Whether the label has this key and source. A key of source `cidr` also names the labels of narrower prefixes.
+    fn names(&self, label: &Label) -> bool {
+        match self.source.as_deref() {
+            None => label.key() == self.key,
+            Some(source) if source != label.source() => false,
+            Some("cidr") => {
+                let covers = || Some(prefix_of_key(&self.key)?.contains(&label.prefix()?));
+                label.key() == self.key || covers().unwrap_or(false)
+            }
+            Some(_) => label.key() == self.key,
+        }
+    }
+
     fn holds(&self, labels: &Labels) -> bool {
-        let mut found = labels.iter().filter(|label| {
-            label.key() == self.key
-                && self
-                    .source
-                    .as_deref()
-                    .is_none_or(|source| source == label.source())
-        });
+        let mut found = labels.iter().filter(|label| self.names(label));
         match &self.operator {
             Operator::In(values) => found.any(|label| values.contains(label.value())),
             Operator::NotIn(values) => !found.any(|label| values.contains(label.value())),
@@ -158,5 +166,10 @@ mod tests {
         assert!(holds("missing", Operator::DoesNotExist));
         assert!(holds("$host", Operator::Exists));
         assert!(Selector::default().matches(&labels));
+        let prefix = Labels::parse(b"cidr:10.1.0.0/16=;").expect("valid");
+        let within =
+            |key| Selector::new([Requirement::new(key, Operator::Exists)]).matches(&prefix);
+        assert!(within("cidr:10.0.0.0/8") && within("cidr:10.1.0.0/16"));
+        assert!(!within("cidr:10.1.2.0/24"));
     }
 }
