@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The maps. Names are abi's; sizes are defaults that the loader overrides; the loader also gives the pins.
+
+use abi::{
+    Addr, BUCKETS, Counter, Endpoint, Flow, FlowKey, FragKey, FragPorts, IpInfo, Local,
+    MAX_ENDPOINTS, NodeConfig, NodeKey, PolicyKey, RowVerdict,
+};
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+};
+
+/// Entries of [`METRICS`]: `reason * 4 + direction`.
+pub(crate) const METRIC_ENTRIES: u32 = 1024;
+const EVENT_BYTES: u32 = 256 * 1024;
+
+#[map(name = "ist_config")]
+pub(crate) static CONFIG: Array<NodeConfig> = Array::with_max_entries(1, 0);
+#[map(name = "ist_endpoints")]
+pub(crate) static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(MAX_ENDPOINTS, 0);
+#[map(name = "ist_devices")]
+pub(crate) static DEVICES: HashMap<u32, u32> =
+    HashMap::with_max_entries(MAX_ENDPOINTS, BPF_F_NO_PREALLOC);
+#[map(name = "ist_locals")]
+pub(crate) static LOCALS: HashMap<Addr, Local> =
+    HashMap::with_max_entries(4 * MAX_ENDPOINTS, BPF_F_NO_PREALLOC);
+#[map(name = "ist_ipcache")]
+pub(crate) static IPCACHE: HashMap<Addr, IpInfo> =
+    HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
+/// The key of [`PREFIXES`] without its length word, which [`aya_ebpf::maps::lpm_trie::Key`] adds.
+#[map(name = "ist_prefixes")]
+pub(crate) static PREFIXES: LpmTrie<Addr, IpInfo> =
+    LpmTrie::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+#[map(name = "ist_nodes")]
+pub(crate) static NODES: HashMap<NodeKey, u32> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+#[map(name = "ist_identities")]
+pub(crate) static IDENTITIES: HashMap<u32, u32> =
+    HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
+#[map(name = "ist_policies")]
+pub(crate) static POLICIES: HashMap<PolicyKey, u32> =
+    HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
+/// The key of [`ROWS`] without its length word.
+#[map(name = "ist_rows")]
+pub(crate) static ROWS: LpmTrie<[u8; 8], RowVerdict> =
+    LpmTrie::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
+#[map(name = "ist_flows")]
+pub(crate) static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1 << 18, 0);
+#[map(name = "ist_fragments")]
+pub(crate) static FRAGMENTS: LruHashMap<FragKey, FragPorts> = LruHashMap::with_max_entries(8192, 0);
+#[map(name = "ist_epochs")]
+pub(crate) static EPOCHS: Array<u32> = Array::with_max_entries(BUCKETS, 0);
+#[map(name = "ist_shares")]
+pub(crate) static SHARES: Array<u32> = Array::with_max_entries(MAX_ENDPOINTS, 0);
+#[map(name = "ist_metrics")]
+pub(crate) static METRICS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(METRIC_ENTRIES, 0);
+#[map(name = "ist_events")]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
