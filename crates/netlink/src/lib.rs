@@ -15,6 +15,7 @@ mod mac;
 mod monitor;
 mod neighbour;
 mod netns;
+pub mod nft;
 
 mod route;
 mod socket;

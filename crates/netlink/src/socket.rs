@@ -38,7 +38,7 @@ impl Socket {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<()> {
-        self.request(about, message, flags | NLM_F_ACK, Until::Ack)
+        self.request(about, message, flags | NLM_F_ACK, acknowledged)
             .map(drop)
     }
 
@@ -48,7 +48,7 @@ impl Socket {
         about: About<'_>,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>> {
-        let answer = self.request(about, message, NLM_F_ACK, Until::Ack)?;
+        let answer = self.request(about, message, NLM_F_ACK, acknowledged)?;
         decode(about, &answer)
     }
 
@@ -86,6 +86,13 @@ impl Socket {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         inner.exchange(about, &bytes, until(sequence))
+    }
+}
+
+fn acknowledged(sequence: u32) -> Until {
+    Until::Ack {
+        first: sequence,
+        last: sequence,
     }
 }
 

@@ -55,10 +55,28 @@ impl About<'_> {
 /// When an answer is complete.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// The request with this sequence number was acknowledged.
-    Ack(u32),
+    /// The last of these sequence numbers was acknowledged; a refusal of any of them ends it.
+    Ack {
+        /// First message of the request.
+        first: u32,
+        /// Last message of the request, the one that asks for the acknowledgement.
+        last: u32,
+    },
     /// The end of a list.
     Done(u32),
+}
+
+impl Until {
+    fn covers(self, sequence: u32) -> bool {
+        match self {
+            Until::Ack { first, last } => (first..=last).contains(&sequence),
+            Until::Done(own) => sequence == own,
+        }
+    }
+
+    fn ends_with_ack_of(self, sequence: u32) -> bool {
+        matches!(self, Until::Ack { last, .. } if last == sequence)
+    }
 }
 
 /// What came back for one request.
@@ -105,6 +123,11 @@ impl Inner {
         self.sequence
     }
 
+    /// Takes the numbers up to `sequence` for used: a batch numbers its own messages.
+    pub(crate) fn skip_to(&mut self, sequence: u32) {
+        self.sequence = sequence;
+    }
+
     /// Sends `bytes` and reads until the answer is complete or the kernel refuses.
     pub(crate) fn exchange(&self, about: About<'_>, bytes: &[u8], until: Until) -> Result<Answer> {
         let kernel = SocketAddr::new(0, 0);
@@ -135,46 +158,37 @@ impl Inner {
 
 /// Takes the messages of one read; true when the answer is complete.
 fn take(about: About<'_>, mut bytes: &[u8], until: Until, answer: &mut Answer) -> Result<bool> {
-    let (Until::Ack(sequence) | Until::Done(sequence)) = until;
     while !bytes.is_empty() {
         let message = first_message(bytes).ok_or_else(|| about.answer("a message is cut off"))?;
         bytes = bytes
             .get(message.len().next_multiple_of(4)..)
             .unwrap_or_default();
         let header = NetlinkBuffer::new(message);
+        let sequence = header.sequence_number();
+        if !until.covers(sequence) {
+            // The rest of an earlier answer whose reader gave up at an error.
+            continue;
+        }
         let payload = message.get(HEADER..).unwrap_or_default();
-        let ours = header.sequence_number() == sequence;
         match header.message_type() {
             NLMSG_NOOP => {}
-            NLMSG_ERROR => match error_code(payload) {
-                // An acknowledgement or error of an earlier request whose reader gave up.
-                _ if header.sequence_number() > sequence || stale(&header, sequence, until) => {}
-                Some(0) => {
-                    if ours && matches!(until, Until::Ack(_)) {
-                        return Ok(true);
-                    }
-                }
-                Some(code) => return Err(about.refused(-code, kernel_words(payload))),
+            NLMSG_ERROR => match code(payload) {
+                Some(0) if until.ends_with_ack_of(sequence) => return Ok(true),
+                Some(0) => {}
+                Some(code) => return Err(about.refused(code, kernel_words(payload))),
                 None => return Err(about.answer("an error message is cut off")),
             },
-            NLMSG_DONE if ours => match error_code(payload) {
-                Some(code) if code < 0 => return Err(about.refused(-code, String::new())),
+            NLMSG_DONE => match code(payload) {
+                Some(code) if code > 0 => return Err(about.refused(code, String::new())),
                 _ => return Ok(true),
             },
-            _ if ours => {
+            _ => {
                 answer.interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
                 answer.messages.push(message.to_vec());
             }
-            _ => {}
         }
     }
     Ok(false)
-}
-
-/// Whether an error message belongs to an earlier exchange. A batch is acknowledged at its last message,
-/// and any message of it may be refused, so its earlier numbers are not stale.
-fn stale(header: &NetlinkBuffer<&[u8]>, sequence: u32, until: Until) -> bool {
-    matches!(until, Until::Done(_)) && header.sequence_number() != sequence
 }
 
 /// The first message of `bytes`, if it is whole.
@@ -187,8 +201,10 @@ pub(crate) fn first_message(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn error_code(payload: &[u8]) -> Option<i32> {
-    Some(i32::from_ne_bytes(payload.get(..4)?.try_into().ok()?))
+/// The errno of an error or an end of list; 0 is none. The wire has it negated.
+fn code(payload: &[u8]) -> Option<i32> {
+    let negated = i32::from_ne_bytes(payload.get(..4)?.try_into().ok()?);
+    Some(negated.wrapping_neg())
 }
 
 /// The text that the kernel added to a refusal, in brackets, or nothing.

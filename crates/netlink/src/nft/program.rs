@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A [`Masquerade`] as rules: the exceptions first, each of which accepts, then the sources.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{DevicePattern, Mark, Masquerade};
+
+/// The one chain.
+pub(super) const CHAIN: &str = "postrouting";
+
+/// The instructions of a rule's little machine that are used here. They work on one register.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// Load a fact about the packet.
+    Meta(MetaKey),
+    /// Load `length` bytes at `offset` of the network header.
+    Network { offset: u32, length: u32 },
+    /// Keep only these bits.
+    Mask(Vec<u8>),
+    /// Go on only if the register begins with these bytes.
+    Equal(Vec<u8>),
+    /// Count.
+    Counter,
+    /// Leave the chain.
+    Accept,
+    /// Take the address of the output device.
+    Masquerade,
+}
+
+/// A fact about a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MetaKey {
+    /// Its mark.
+    Mark,
+    /// The name of the device by which it leaves.
+    OutputName,
+    /// Its family.
+    Family,
+}
+
+/// Where the addresses are in the network headers.
+#[derive(Clone, Copy)]
+enum Field {
+    Source,
+    Destination,
+}
+
+/// The rules, in order.
+pub(super) fn rules(masquerade: &Masquerade) -> Vec<Vec<Step>> {
+    let mut rules = Vec::new();
+    for pattern in &masquerade.except_outputs {
+        rules.push(vec![
+            Step::Meta(MetaKey::OutputName),
+            device(pattern),
+            Step::Accept,
+        ]);
+    }
+    for Mark { value, mask } in &masquerade.except_marks {
+        rules.push(vec![
+            Step::Meta(MetaKey::Mark),
+            Step::Mask(mask.to_ne_bytes().to_vec()),
+            Step::Equal(value.to_ne_bytes().to_vec()),
+            Step::Accept,
+        ]);
+    }
+    for net in &masquerade.except_destinations {
+        let mut rule = within(Field::Destination, *net);
+        rule.push(Step::Accept);
+        rules.push(rule);
+    }
+    for net in &masquerade.sources {
+        let mut rule = within(Field::Source, *net);
+        rule.extend([Step::Counter, Step::Masquerade]);
+        rules.push(rule);
+    }
+    rules
+}
+
+fn device(pattern: &DevicePattern) -> Step {
+    Step::Equal(match pattern {
+        DevicePattern::Prefix(name) => name.as_bytes().to_vec(),
+        DevicePattern::Exact(name) => {
+            let mut bytes = name.as_bytes().to_vec();
+            bytes.resize(16, 0);
+            bytes
+        }
+    })
+}
+
+fn within(field: Field, net: IpNet) -> Vec<Step> {
+    let (family, source, destination, length) = match net {
+        IpNet::V4(_) => (libc::NFPROTO_IPV4, 12, 16, 4),
+        IpNet::V6(_) => (libc::NFPROTO_IPV6, 8, 24, 16),
+    };
+    let offset = match field {
+        Field::Source => source,
+        Field::Destination => destination,
+    };
+    let mut steps = vec![Step::Meta(MetaKey::Family), Step::Equal(vec![family as u8])];
+    if net.prefix_len() > 0 {
+        steps.push(Step::Network { offset, length });
+        if net.prefix_len() < net.max_prefix_len() {
+            steps.push(Step::Mask(octets(net.netmask())));
+        }
+        steps.push(Step::Equal(octets(net.network())));
+    }
+    steps
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_come_before_sources() {
+        let net = |s: &str| s.parse().expect("valid");
+        let rules = rules(&Masquerade {
+            sources: vec![net("10.1.0.0/24")],
+            except_destinations: vec![net("10.0.0.0/8"), net("fd00::1/128"), net("0.0.0.0/0")],
+            except_outputs: vec![DevicePattern::Prefix("veth".into())],
+            except_marks: vec![Mark {
+                value: 0x200,
+                mask: 0xf00,
+            }],
+        });
+        let ends: Vec<_> = rules
+            .iter()
+            .map(|r| r.last().expect("a verdict").clone())
+            .collect();
+        assert_eq!(ends[..5], [const { Step::Accept }; 5]);
+        assert_eq!(ends[5], Step::Masquerade);
+        // A host address needs no mask, a default route no look at the address.
+        assert_eq!(rules[3].len(), 5);
+        assert_eq!(rules[4].len(), 3);
+        assert_eq!(
+            rules[5],
+            [
+                Step::Meta(MetaKey::Family),
+                Step::Equal(vec![2]),
+                Step::Network {
+                    offset: 12,
+                    length: 4
+                },
+                Step::Mask(vec![255, 255, 255, 0]),
+                Step::Equal(vec![10, 1, 0, 0]),
+                Step::Counter,
+                Step::Masquerade,
+            ]
+        );
+    }
+}

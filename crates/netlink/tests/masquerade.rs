@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The table really translates: a pod, a router with the table, and a world that sees the source (needs
+//! root).
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use common::namespace;
+use netlink::nft::{DevicePattern, Mark, Masquerade, Nft, TableSpec};
+use netlink::{Dad, NetNs, Route, Scope, Socket, VethEnd, VethSpec, sysctl};
+
+const TABLE: &str = "own";
+
+struct Lab {
+    pod: NetNs,
+    router: NetNs,
+    world: NetNs,
+}
+
+fn wire(a: &NetNs, b: &NetNs, names: [&str; 2], addresses: [[&str; 2]; 2]) {
+    let near = VethEnd::new(names[0]);
+    let far = VethEnd::new(names[1]).in_netns(b);
+    Socket::open_in(a)
+        .unwrap()
+        .add_veth(&VethSpec {
+            near,
+            far,
+            mtu: None,
+        })
+        .unwrap();
+    for (ns, name, addresses) in [(a, names[0], addresses[0]), (b, names[1], addresses[1])] {
+        let socket = Socket::open_in(ns).unwrap();
+        let link = socket.index_of(name).unwrap();
+        for address in addresses {
+            let net = address.parse().unwrap();
+            socket
+                .ensure_address(link, net, Scope::Global, Dad::Skip)
+                .unwrap();
+        }
+        socket.set_up(link).unwrap();
+    }
+}
+
+fn lab() -> Lab {
+    let lab = Lab {
+        pod: namespace(),
+        router: namespace(),
+        world: namespace(),
+    };
+    let switches = [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+    ];
+    sysctl::write_in(&lab.router, &switches).unwrap();
+    let (pods, outside) = (
+        ["10.1.1.1/24", "fd01::1/64"],
+        ["192.0.2.1/24", "fd02::1/64"],
+    );
+    wire(
+        &lab.pod,
+        &lab.router,
+        ["eth0", "pod0"],
+        [["10.1.1.7/24", "fd01::7/64"], pods],
+    );
+    wire(
+        &lab.world,
+        &lab.router,
+        ["eth0", "out0"],
+        [["192.0.2.9/24", "fd02::9/64"], outside],
+    );
+    for (ns, gateways) in [
+        (&lab.pod, ["10.1.1.1", "fd01::1"]),
+        (&lab.world, ["192.0.2.1", "fd02::1"]),
+    ] {
+        let socket = Socket::open_in(ns).unwrap();
+        for gateway in gateways {
+            socket
+                .ensure_route(&Route::default_via(gateway.parse().unwrap()))
+                .unwrap();
+        }
+    }
+    lab
+}
+
+impl Lab {
+    /// The source that the world sees of a datagram from the pod; the answer must come back.
+    fn seen(&self, family: &str) -> IpAddr {
+        let (local, remote) = match family {
+            "v4" => ("10.1.1.7", "192.0.2.9"),
+            _ => ("fd01::7", "fd02::9"),
+        };
+        let bind = |ns: &NetNs, ip: &str| {
+            let address = SocketAddr::new(ip.parse().unwrap(), 0);
+            let socket = ns.run(|| UdpSocket::bind(address).unwrap()).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            socket
+        };
+        let (pod, world) = (bind(&self.pod, local), bind(&self.world, remote));
+        let mut buffer = [0; 16];
+        pod.send_to(b"ping", world.local_addr().unwrap()).unwrap();
+        let (_, source) = world.recv_from(&mut buffer).unwrap();
+        world.send_to(b"pong", source).unwrap();
+        let (_, from) = pod.recv_from(&mut buffer).unwrap();
+        assert_eq!(from, world.local_addr().unwrap());
+        source.ip()
+    }
+}
+
+#[test]
+fn table_masquerades_with_exceptions() {
+    let lab = lab();
+    let nft = Nft::open_in(&lab.router).unwrap();
+    let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let both = || [lab.seen("v4"), lab.seen("v6")];
+    let plain = [ip("10.1.1.7"), ip("fd01::7")];
+    let translated = [ip("192.0.2.1"), ip("fd02::1")];
+    assert_eq!(both(), plain);
+    assert_eq!(nft.read_table(TABLE).unwrap(), None);
+
+    let mut spec = TableSpec {
+        name: TABLE.into(),
+        masquerade: Masquerade {
+            sources: vec!["10.1.1.0/24".parse().unwrap(), "fd01::/64".parse().unwrap()],
+            except_destinations: vec!["10.0.0.0/8".parse().unwrap(), "fd03::/16".parse().unwrap()],
+            except_outputs: vec![DevicePattern::Prefix("pod".into())],
+            except_marks: vec![Mark {
+                value: 0x200,
+                mask: 0xf00,
+            }],
+        },
+    };
+    nft.ensure_table(&spec).unwrap();
+    nft.ensure_table(&spec).unwrap();
+    assert_eq!(both(), translated);
+    let state = nft.read_table(TABLE).unwrap().unwrap();
+    assert_eq!(state.chains.len(), 1);
+    let chain = &state.chains[0];
+    assert_eq!(
+        (chain.name.as_str(), chain.rules, chain.packets),
+        ("postrouting", 6, 2)
+    );
+
+    let world = vec![
+        "192.0.2.0/24".parse().unwrap(),
+        "fd02::9/128".parse().unwrap(),
+    ];
+    spec.masquerade.except_destinations = world;
+    nft.ensure_table(&spec).unwrap();
+    assert_eq!(both(), plain);
+
+    spec.masquerade.except_destinations.clear();
+    for pattern in [
+        DevicePattern::Prefix("ou".into()),
+        DevicePattern::Exact("out0".into()),
+    ] {
+        spec.masquerade.except_outputs = vec![pattern];
+        nft.ensure_table(&spec).unwrap();
+        assert_eq!(both(), plain);
+    }
+    spec.masquerade.except_outputs = vec![DevicePattern::Exact("ou".into())];
+    spec.masquerade.except_marks.clear();
+    nft.ensure_table(&spec).unwrap();
+    assert_eq!(both(), translated);
+
+    spec.masquerade.except_marks = vec![Mark {
+        value: 0,
+        mask: 0xf00,
+    }];
+    nft.ensure_table(&spec).unwrap();
+    assert_eq!(both(), plain);
+
+    nft.delete_table(TABLE).unwrap();
+    nft.delete_table(TABLE).unwrap();
+    assert_eq!(nft.read_table(TABLE).unwrap(), None);
+    assert_eq!(both(), plain);
+}
