@@ -4,13 +4,16 @@
 //! (reference/cilium-clustermesh.md, section 1). Knows nothing about what remote clusters mean.
 #![forbid(unsafe_code)]
 
+pub mod config;
 mod error;
+mod etcd;
 mod lock;
 mod reflect;
 pub mod schema;
 mod store;
 
 pub use error::Error;
+pub use etcd::{ClientOptions, Etcd};
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
 pub use reflect::{Update, reflect};
 pub use store::{
