@@ -7,13 +7,21 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod client;
 mod endpoint_ref;
+mod error;
 pub mod models;
+mod server;
+mod socket;
 mod timestamp;
 
 pub use agent::{Agent, Answer, ApiError, Deleted, Feed, IpQuery, StatusQuery};
+pub use client::{Client, Lines};
 pub use endpoint_ref::{EndpointRef, EndpointRefError};
+pub use error::Error;
 pub use http::StatusCode;
+pub use server::serve;
+pub use socket::bind;
 pub use timestamp::Timestamp;
 
 /// Version of the own paths (`/v1/isthmus/`). Raised when one of them changes so that an older program reads it wrongly.

@@ -73,15 +73,13 @@ model! {
 
 /// Which drops `GET /isthmus/events` sends. Empty: all.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct EventQuery {
-    /// Endpoints that sent the packet.
-    #[serde(default)]
+    /// Endpoint that sent the packet.
     pub from: Option<u16>,
-    /// Endpoints that would have received it.
-    #[serde(default)]
+    /// Endpoint that would have received it.
     pub to: Option<u16>,
     /// Either.
-    #[serde(default)]
     pub related_to: Option<u16>,
 }
 

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The paths, and the handlers of those without a subject of their own.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use serde::Deserialize;
+
+use super::{MAX_BODY, endpoints, ipam, own, reply};
+use crate::{Agent, Answer, ApiError, IpQuery, StatusQuery};
+
+/// All paths of the API.
+pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
+    let api = Router::new()
+        .route("/healthz", get(status::<A>))
+        .route("/cluster/nodes", get(nodes::<A>))
+        .route("/config", get(config::<A>))
+        .route("/debuginfo", get(debuginfo::<A>))
+        .route("/identity", get(identities::<A>))
+        .route("/identity/endpoints", get(identity_endpoints::<A>))
+        .route("/identity/{id}", get(identity::<A>))
+        .route("/ip", get(ips::<A>))
+        .route("/policy", get(policy::<A>))
+        .route("/policy/selectors", get(policy_selectors::<A>))
+        .route("/map", get(maps::<A>))
+        .route("/ipam", post(ipam::allocate::<A>))
+        .route(
+            "/ipam/{ip}",
+            post(ipam::allocate_address::<A>).delete(ipam::release_address::<A>),
+        )
+        .merge(endpoints::routes::<A>())
+        .nest("/isthmus", own::routes::<A>());
+    Router::new()
+        .nest("/v1", api)
+        .fallback(no_such_path)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(agent)
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("this agent has no path {}", uri.path()))
+}
+
+/// A boolean header.
+pub(super) fn flag(headers: &HeaderMap, name: &str, default: bool) -> Answer<bool> {
+    let Some(value) = headers.get(name) else {
+        return Ok(default);
+    };
+    match value.to_str() {
+        Ok("true" | "1") => Ok(true),
+        Ok("false" | "0" | "") => Ok(false),
+        _ => Err(ApiError::invalid(format!(
+            "header {name} must be true or false"
+        ))),
+    }
+}
+
+async fn status<A: Agent>(State(agent): State<Arc<A>>, headers: HeaderMap) -> Response {
+    reply::ok(
+        async {
+            let query = StatusQuery {
+                brief: flag(&headers, "brief", false)?,
+                require_k8s_connectivity: flag(&headers, "require-k8s-connectivity", true)?,
+            };
+            agent.status(query).await
+        }
+        .await,
+    )
+}
+
+async fn nodes<A: Agent>(State(agent): State<Arc<A>>, headers: HeaderMap) -> Response {
+    let client = match headers.get("client-id").map(|id| id.to_str()) {
+        None => Ok(None),
+        Some(id) => id
+            .ok()
+            .and_then(|id| id.parse().ok())
+            .map(Some)
+            .ok_or_else(|| ApiError::invalid("header client-id must be a number")),
+    };
+    reply::ok(
+        async {
+            let answer = agent.nodes(client?).await?;
+            Ok(answer)
+        }
+        .await,
+    )
+}
+
+async fn config<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.config().await)
+}
+
+async fn debuginfo<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.debuginfo().await)
+}
+
+async fn identities<A: Agent>(State(agent): State<Arc<A>>, body: Bytes) -> Response {
+    reply::ok(async { agent.identities(reply::labels(&body)?).await }.await)
+}
+
+async fn identity_endpoints<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.identity_endpoints().await)
+}
+
+async fn identity<A: Agent>(State(agent): State<Arc<A>>, Path(id): Path<String>) -> Response {
+    let number = id
+        .parse()
+        .map_err(|_| ApiError::invalid("an identity is a number below 2^32"));
+    reply::ok(async { agent.identity(number?).await }.await)
+}
+
+#[derive(Deserialize)]
+struct IpParameters {
+    cidr: Option<String>,
+}
+
+async fn ips<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Query(query): Query<IpParameters>,
+    body: Bytes,
+) -> Response {
+    reply::ok(
+        async {
+            let labels = reply::labels(&body)?;
+            let cidr = query.cidr.filter(|cidr| !cidr.is_empty());
+            agent.ips(IpQuery { cidr, labels }).await
+        }
+        .await,
+    )
+}
+
+async fn policy<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.policy().await)
+}
+
+async fn policy_selectors<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.policy_selectors().await)
+}
+
+async fn maps<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.maps().await)
+}
