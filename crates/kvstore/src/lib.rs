@@ -8,6 +8,7 @@ pub mod config;
 mod error;
 mod etcd;
 mod lock;
+mod memory;
 mod reflect;
 pub mod schema;
 mod store;
@@ -15,6 +16,7 @@ mod store;
 pub use error::Error;
 pub use etcd::{ClientOptions, Etcd};
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
+pub use memory::Memory;
 pub use reflect::{Update, reflect};
 pub use store::{
     Compare, KeyValue, LeaseId, Listing, Op, PAGE, Page, PageToken, Result, Status, Store,
