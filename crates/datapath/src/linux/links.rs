@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Links: a program's place on a device. Pinned, so that it outlives the agent; replaced in place, so that no
+//! packet goes without a program.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+
+use super::sys;
+use crate::kernel::Attached;
+use crate::{Error, Program, Result};
+
+fn directory(root: &Path) -> PathBuf {
+    root.join("links")
+}
+
+/// A BPF filesystem refuses names with dots; device names may have them, but never a colon.
+fn file_name(device: &str) -> String {
+    device.replace('.', ":")
+}
+
+/// Where the link of `program` on `device` is pinned.
+pub(super) fn path(root: &Path, device: &str, program: Program) -> PathBuf {
+    directory(root).join(file_name(device)).join(program.name())
+}
+
+/// Replaces the program of the pinned link, or attaches afresh if there is none or its device is gone.
+pub(super) fn attach(
+    classifier: &mut SchedClassifier,
+    pin: &Path,
+    device: &str,
+    ifindex: u32,
+    program: Program,
+) -> Result<Attached> {
+    let failed = |reason: String| Error::Attach {
+        program,
+        device: device.to_owned(),
+        reason,
+    };
+    if replace(classifier, pin, ifindex) {
+        return Ok(Attached::Replaced);
+    }
+    let pin_error = |error| Error::PinLink {
+        path: pin.to_owned(),
+        error,
+    };
+    remove(pin).map_err(pin_error)?;
+    if let Some(parent) = pin.parent() {
+        std::fs::create_dir_all(parent).map_err(pin_error)?;
+    }
+    let direction = match program.is_ingress() {
+        true => TcAttachType::Ingress,
+        false => TcAttachType::Egress,
+    };
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = classifier
+        .attach_with_options(device, direction, options)
+        .map_err(|error| failed(words(&error)))?;
+    let link = fd_link(classifier, id).map_err(|error| failed(words(&*error)))?;
+    link.pin(pin)
+        .map_err(|error| failed(format!("{pin:?}: {}", words(&error))))?;
+    Ok(Attached::New)
+}
+
+/// Puts the program into the living link at `pin`; `false` if there is none for this device.
+fn replace(classifier: &mut SchedClassifier, pin: &Path, ifindex: u32) -> bool {
+    let living = sys::open(pin)
+        .and_then(|fd| sys::tcx_info(fd.as_fd()))
+        .is_ok_and(|info| info.ifindex == ifindex && ifindex != 0);
+    if !living {
+        return false;
+    }
+    let Ok(pinned) = PinnedLink::from_pin(pin) else {
+        return false;
+    };
+    let Ok(link) = FdLink::from(pinned).try_into() else {
+        return false;
+    };
+    // The link's descriptor is closed at once: the pin keeps the link.
+    classifier
+        .attach_to_link(link)
+        .is_ok_and(|id| fd_link(classifier, id).is_ok())
+}
+
+fn fd_link(
+    classifier: &mut SchedClassifier,
+    id: SchedClassifierLinkId,
+) -> std::result::Result<FdLink, Box<dyn std::error::Error>> {
+    Ok(classifier.take_link(id)?.try_into()?)
+}
+
+/// An error with its causes.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn remove(pin: &Path) -> io::Result<()> {
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the pin, and with it the link.
+pub(super) fn detach(pin: &Path) -> Result<()> {
+    remove(pin).map_err(|error| Error::PinLink {
+        path: pin.to_owned(),
+        error,
+    })?;
+    if let Some(parent) = pin.parent() {
+        // Fails while the other program's pin is there, and that is right.
+        let _ = std::fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+/// All pinned links.
+pub(super) fn list(root: &Path) -> Result<Vec<(String, Program)>> {
+    let directory = directory(root);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| Error::PinLink { path, error }
+    };
+    let devices = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(failed(&directory))?,
+    };
+    let mut links = Vec::new();
+    for entry in devices {
+        let path = entry.map_err(failed(&directory))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let device = name.replace(':', ".");
+        for program in Program::ALL {
+            if path.join(program.name()).exists() {
+                links.push((device.clone(), *program));
+            }
+        }
+    }
+    links.sort();
+    Ok(links)
+}
