@@ -4,19 +4,25 @@
 //! (reference/cilium-clustermesh.md, section 1). Knows nothing about what remote clusters mean.
 #![forbid(unsafe_code)]
 
+mod allocator;
 pub mod config;
 mod error;
 mod etcd;
 mod lock;
 mod memory;
+mod publisher;
+mod rate;
 mod reflect;
 pub mod schema;
 mod store;
 
+pub use allocator::{Allocator, AllocatorOptions, AllocatorStatus, IsNew};
+pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use etcd::{ClientOptions, Etcd};
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
 pub use memory::Memory;
+pub use publisher::{Publisher, PublisherOptions, PublisherStatus};
 pub use reflect::{Update, reflect};
 pub use store::{
     Compare, KeyValue, LeaseId, Listing, Op, PAGE, Page, PageToken, Result, Status, Store,
