@@ -155,16 +155,9 @@ pub enum Error {
     /// The event ring could not be opened.
     #[error("the event ring could not be opened: {0}")]
     Events(#[source] Box<aya::maps::MapError>),
-    /// A kernel parameter could not be set.
-    #[error("kernel parameter {path:?} could not be set to {value}: {error}")]
-    Sysctl {
-        /// The file under /proc/sys.
-        path: PathBuf,
-        /// The value wanted.
-        value: &'static str,
-        /// What the kernel said.
-        error: io::Error,
-    },
+    /// A device, address, route, kernel switch or nftables request failed.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
     /// A device of ours exists as something else.
     #[error(
         "device {device} exists and is {found}, {expected} is needed: remove it or give the device another name"

@@ -13,6 +13,7 @@
 mod addresses;
 mod convert;
 mod core;
+pub mod devices;
 mod endpoints;
 mod error;
 mod events;

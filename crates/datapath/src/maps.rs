@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use abi::{Addr, Classes, NodeConfig, NodeKey, PolicyKey, PrefixKey, RowKey, RowVerdict};
+use abi::{Addr, NodeConfig, NodeKey, PolicyKey, PrefixKey, RowKey, RowVerdict};
 use abi::{Counter, DropEvent, Endpoint, Flow, FlowKey, FragKey, FragPorts, IpInfo, Local};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

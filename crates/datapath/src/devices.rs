@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the programs need around them: the VXLAN device, routes, kernel switches, source translation.
+//!
+//! Every `ensure_…` may be called again and changes only what differs; what is not ours is never touched. Plans
+//! are pure ([`routes`], [`masquerade_table`], switches), execution goes by netlink.
+
+mod masquerade;
+mod overlay;
+mod pod;
+mod route;
+mod switches;
+
+pub use masquerade::{
+    MasqueradeSpec, NFT_TABLE, ensure_masquerade, masquerade_table, remove_masquerade,
+};
+pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};
+pub use pod::{PodDevice, ensure_pod_device, remove_pod_routes};
+pub use route::{ROUTE_PROTOCOL, RoutePlan, ensure_routes, remove_routes, routes};
+pub use switches::{Families, ensure_device_switches, ensure_node_switches};
+
+/// Name of the VXLAN device.
+pub const OVERLAY_DEVICE: &str = "cilium_vxlan";
+/// How the names of pods' devices begin.
+pub const POD_DEVICE_PREFIX: &str = "lxc";

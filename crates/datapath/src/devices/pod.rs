@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The host side of a pod's veth pair, as the stack needs it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink::{Mac, Route, Scope, Socket};
+
+use super::ROUTE_PROTOCOL;
+use crate::Result;
+
+/// A pod's device and addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodDevice<'a> {
+    /// Name of the host side.
+    pub device: &'a str,
+    /// Its index.
+    pub ifindex: u32,
+    /// MAC of the pod's side.
+    pub mac: [u8; 6],
+    /// Addresses, and for each the router address that the node sends from.
+    pub addresses: Vec<(IpAddr, Option<IpAddr>)>,
+}
+
+/// Switches, permanent neighbours (the node never asks for a pod's MAC) and routes of one pod; sets its
+/// device up.
+pub fn ensure_pod_device(socket: &Socket, pod: &PodDevice<'_>) -> Result<()> {
+    let ips: Vec<IpAddr> = pod.addresses.iter().map(|(ip, _)| *ip).collect();
+    super::ensure_device_switches(pod.device, super::Families::of(&ips))?;
+    socket.set_up(pod.ifindex)?;
+    for (ip, router) in &pod.addresses {
+        socket.ensure_neighbour(pod.ifindex, *ip, Mac(pod.mac))?;
+        socket.ensure_route(&route(*ip, *router, pod.ifindex))?;
+    }
+    Ok(())
+}
+
+/// Removes the routes to a pod that is gone; absent is fine.
+pub fn remove_pod_routes(socket: &Socket, addresses: &[IpAddr], ifindex: u32) -> Result<()> {
+    let results = addresses
+        .iter()
+        .map(|ip| socket.delete_route(&route(*ip, None, ifindex)));
+    let results: Vec<_> = results.collect();
+    Ok(results.into_iter().collect::<netlink::Result<()>>()?)
+}
+
+fn route(ip: IpAddr, router: Option<IpAddr>, ifindex: u32) -> Route {
+    let mut route = Route::new(IpNet::from(ip));
+    route.protocol = ROUTE_PROTOCOL;
+    route.link = Some(ifindex);
+    route.source = router;
+    if ip.is_ipv4() {
+        route.scope = Scope::Link;
+    }
+    route
+}
