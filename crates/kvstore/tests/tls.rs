@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Certificates: renewed on disk, expired, foreign, missing, for another name; what the operator reads then.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use kvstore::{ClientOptions, Config, Error, Etcd, Store};
+use support::{Authority, Leaf, Server};
+
+async fn refusal(text: &str) -> String {
+    let config = Config::parse(text).unwrap();
+    match Etcd::connect(config, ClientOptions::default()).await {
+        Err(error @ Error::Tls { .. }) => error.to_string(),
+        other => panic!("expected a TLS error, got {other:?}"),
+    }
+}
+
+fn assert_says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn refused_certificates_are_told_in_words() {
+    let server = Server::start().await;
+    server.client().await;
+    let text = server.config_text("127.0.0.1");
+    let foreign = Authority::new("a foreign CA");
+    foreign.write(&server.path("foreign.crt"));
+
+    let other_ca = text.replace("/ca.crt", "/foreign.crt");
+    assert_says(
+        &refusal(&other_ca).await,
+        &["not signed by a CA of", "foreign.crt"],
+    );
+
+    assert_says(
+        &refusal(&server.config_text("localhost")).await,
+        &["is for another name", "localhost"],
+    );
+
+    let without: String = text
+        .lines()
+        .take(3)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_says(
+        &refusal(&without).await,
+        &["requires a client certificate", "cert-file"],
+    );
+
+    let missing = text.replace("client.crt", "nothing.crt");
+    assert_says(
+        &refusal(&missing).await,
+        &["cannot read the client certificate", "nothing.crt"],
+    );
+
+    let mismatch = text.replace("client.key", "server.key");
+    assert_says(
+        &refusal(&mismatch).await,
+        &["client.crt", "server.key", "do not work together"],
+    );
+
+    let no_pem = text.replace("client.crt", "etcd.log");
+    assert_says(&refusal(&no_pem).await, &["holds no PEM certificate"]);
+
+    foreign.issue(Leaf::client("isthmus"), &server.path("client"));
+    assert_says(
+        &refusal(&text).await,
+        &["refuses the client certificate", "client.crt"],
+    );
+
+    let own = Authority::kept(server.dir.path());
+    own.issue(Leaf::client("isthmus").expired(), &server.path("client"));
+    assert_says(
+        &refusal(&text).await,
+        &["refuses the client certificate", "expired"],
+    );
+}
+
+#[tokio::test]
+async fn an_expired_server_certificate() {
+    let server = Server::start_with(Leaf::server().expired()).await;
+    let refused = refusal(&server.config_text("127.0.0.1")).await;
+    assert_says(
+        &refused,
+        &["the server certificate of 127.0.0.1", "has expired"],
+    );
+}
+
+#[tokio::test]
+async fn an_alias_needs_no_dns_and_a_dead_endpoint_is_passed_over() {
+    let server = Server::start().await;
+    server.client().await;
+    let name = "cluster5.mesh.cilium.io";
+    let aliases = format!("cilium-host-aliases:\n- hostname: {name}\n  ips: [127.0.0.1]\n");
+    let dead = "endpoints:\n- https://127.0.0.1:1";
+    let text = server.config_text(name).replace("endpoints:", dead) + &aliases;
+    for _ in 0..4 {
+        let config = Config::parse(&text).unwrap();
+        let etcd = Etcd::connect(config, ClientOptions::default())
+            .await
+            .unwrap();
+        etcd.put("a", "1".into(), None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_by_the_next_connection() {
+    let mut server = Server::start().await;
+    let etcd = server.client().await;
+    let own = Authority::kept(server.dir.path());
+    own.issue(Leaf::client("isthmus").expired(), &server.path("client"));
+    etcd.get("a").await.unwrap();
+    server.kill();
+    server.restart().await;
+    let refused = etcd.get("a").await.unwrap_err();
+    assert_says(&refused.to_string(), &["refuses the client certificate"]);
+    own.issue(Leaf::client("isthmus"), &server.path("client"));
+    let mut last = None;
+    for _ in 0..50 {
+        match etcd.get("a").await {
+            Ok(_) => return,
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("still refused: {last:?}");
+}
