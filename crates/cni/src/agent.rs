@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reaching the agent: a bounded wait for it, and its configuration as the proof that it answers.
+
+use std::time::{Duration, Instant};
+
+use api::Client;
+use api::models::DaemonConfigurationStatus;
+
+use crate::Error;
+use crate::error::is_away;
+use crate::input::Request;
+
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest time for one attempt.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// Longest time for one answer once it is known to answer. The agent bounds its own waits below this.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A client of the agent that the request names.
+pub(crate) fn client(request: &Request) -> Client {
+    Client::new(&request.socket).with_timeout(ANSWER)
+}
+
+/// Waits until the agent answers, at most for `limit`, and returns its configuration. At least one attempt is made.
+pub(crate) async fn connect(
+    client: &Client,
+    limit: Duration,
+) -> Result<DaemonConfigurationStatus, Error> {
+    let start = Instant::now();
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        let attempt = client.clone().with_timeout(left.clamp(PAUSE, ATTEMPT));
+        match attempt.config().await {
+            Ok(config) => {
+                let problem = || "its configuration has no status".to_owned();
+                return config
+                    .status
+                    .ok_or_else(|| Error::Answer { problem: problem() });
+            }
+            Err(source) if is_away(&source) => {
+                let waited = start.elapsed();
+                if waited + PAUSE > limit {
+                    return Err(Error::AgentDown { waited, source });
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(source) => {
+                return Err(Error::Agent {
+                    operation: "read the agent's configuration",
+                    source,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! DEL: idempotent, and without the agent too.
+
+use std::path::Path;
+use std::time::Duration;
+
+use api::models::EndpointBatchDelete;
+use api::{Client, Deleted, StatusCode};
+use netlink::{NetNs, Socket};
+
+use crate::error::is_away;
+use crate::input::{Delete, Request};
+use crate::log::Log;
+use crate::names::{attachment, host_device};
+use crate::queue::{Deletion, Queue};
+use crate::{Error, agent};
+
+/// How long DEL waits for an agent that does not answer.
+const CONNECT: Duration = Duration::from_millis(1500);
+
+/// Removes the endpoint at the agent, or queues that, and the devices here. The devices go even if the rest fails.
+pub(crate) async fn delete(request: &Request, delete: &Delete, log: &Log) -> Result<String, Error> {
+    let container = delete.container.clone();
+    let deletion = match delete.interface.as_deref() {
+        Some(interface) => Deletion::Endpoint(attachment(&container, Some(interface))),
+        None => Deletion::Container(EndpointBatchDelete {
+            container_id: container,
+        }),
+    };
+    let told = tell_agent(request, &deletion, log).await;
+    let removed = match delete.interface.as_deref() {
+        Some(interface) => {
+            remove_devices(&delete.container, interface, delete.netns.as_deref(), log)
+        }
+        None => Ok(()),
+    };
+    told.and(removed).map(|()| String::new())
+}
+
+async fn tell_agent(request: &Request, deletion: &Deletion, log: &Log) -> Result<(), Error> {
+    let client = agent::client(request);
+    if try_agent(&client, CONNECT, deletion, log).await {
+        return Ok(());
+    }
+    queue(request, &client, deletion, log).await
+}
+
+/// Queues a deletion, unless the agent answers by now.
+pub(crate) async fn queue(
+    request: &Request,
+    client: &Client,
+    deletion: &Deletion,
+    log: &Log,
+) -> Result<(), Error> {
+    let queue = Queue::lock_for_adding(&request.run_dir)?;
+    if try_agent(client, Duration::ZERO, deletion, log).await {
+        return Ok(());
+    }
+    let path = queue.add(deletion)?;
+    log.info(&format!(
+        "the agent is down or not ready: deletion queued as {}",
+        path.display()
+    ));
+    Ok(())
+}
+
+/// Whether the agent took the deletion, or refused it for good.
+async fn try_agent(client: &Client, wait: Duration, deletion: &Deletion, log: &Log) -> bool {
+    match agent::connect(client, wait).await {
+        Err(Error::AgentDown { .. }) => return false,
+        Err(error) => log.warn(&error.to_string()),
+        Ok(_) => {}
+    }
+    let result = match deletion {
+        Deletion::Endpoint(id) => client.delete_endpoint(id).await,
+        Deletion::Container(batch) => client.delete_endpoints(batch).await,
+    };
+    match result {
+        Ok(Deleted::All) => {}
+        Ok(Deleted::WithErrors(count)) => {
+            log.warn(&format!(
+                "the agent had {count} errors while it deleted the endpoint"
+            ));
+        }
+        Err(error) if error.refused() == Some(StatusCode::NOT_FOUND) => {
+            log.debug("the agent knows no such endpoint");
+        }
+        Err(error) if is_away(&error) => return false,
+        Err(error) => log.warn(&format!("the agent did not delete the endpoint: {error}")),
+    }
+    true
+}
+
+/// Removes the pair by its host end; the pod's end alone, where a foreign one took its place, only by its name.
+fn remove_devices(
+    container: &str,
+    interface: &str,
+    netns: Option<&Path>,
+    log: &Log,
+) -> Result<(), Error> {
+    let host = host_device(container, interface);
+    let socket = Socket::open()?;
+    if socket.link(&host)?.is_some() {
+        socket.delete_link(&host)?;
+    }
+    let Some(netns) = netns else { return Ok(()) };
+    match NetNs::open(netns) {
+        Ok(netns) if is_own(&netns)? => {
+            log.warn("CNI_NETNS is the host's own namespace: nothing is deleted there");
+            Ok(())
+        }
+        Ok(netns) => Ok(Socket::open_in(&netns)?.delete_link(interface)?),
+        Err(error) => {
+            log.debug(&format!("the namespace is gone: {error}"));
+            Ok(())
+        }
+    }
+}
+
+/// Whether a namespace is the plugin's own.
+pub(crate) fn is_own(netns: &NetNs) -> Result<bool, Error> {
+    Ok(netns.inode()? == NetNs::current()?.inode()?)
+}

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the runtime hands over: environment and network configuration, checked.
+
+use std::env;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::Error;
+use crate::result::Previous;
+use crate::version::Version;
+
+/// Largest network configuration, bytes.
+const STDIN_MAX: u64 = 1 << 20;
+/// Longest container id and Kubernetes name, bytes.
+const NAME_MAX: usize = 253;
+/// Longest device name, bytes.
+const DEVICE_MAX: usize = 15;
+/// How long ADD waits for the agent unless told otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait that can be configured.
+const CONNECT_TIMEOUT_MAX: u64 = 300;
+
+/// Environment and standard input of one start of the plugin, unchecked.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Invocation {
+    /// `CNI_COMMAND`.
+    pub command: Option<String>,
+    /// `CNI_CONTAINERID`.
+    pub container: Option<String>,
+    /// `CNI_NETNS`.
+    pub netns: Option<String>,
+    /// `CNI_IFNAME`.
+    pub interface: Option<String>,
+    /// `CNI_ARGS`.
+    pub args: Option<String>,
+    /// `CILIUM_SOCK`.
+    pub socket: Option<String>,
+    /// Standard input.
+    pub stdin: Vec<u8>,
+}
+
+impl Invocation {
+    /// Reads the environment and standard input of the process.
+    ///
+    /// # Errors
+    /// [`Error::Stdin`], [`Error::Json`] if it is too long.
+    pub fn from_process() -> Result<Self, Error> {
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Ok(Self {
+            command: variable("CNI_COMMAND"),
+            container: variable("CNI_CONTAINERID"),
+            netns: variable("CNI_NETNS"),
+            interface: variable("CNI_IFNAME"),
+            args: variable("CNI_ARGS"),
+            socket: variable(api::SOCKET_ENV),
+            stdin: read_bounded(io::stdin().lock())?,
+        })
+    }
+
+    pub(crate) fn parse(&self) -> Result<Request, Error> {
+        let kind = self.command.as_deref().unwrap_or_default();
+        if !matches!(kind, "ADD" | "DEL" | "CHECK" | "STATUS" | "VERSION") {
+            return Err(Error::Command {
+                got: kind.chars().take(32).collect(),
+            });
+        }
+        let conf: NetConf = serde_json::from_slice(&self.stdin).map_err(|e| Error::Json {
+            problem: e.to_string(),
+        })?;
+        let version = Version::parse(conf.cni_version.as_deref())?;
+        let command = match kind {
+            "ADD" => Command::Add(Add {
+                container: self.container()?,
+                interface: self.interface()?,
+                netns: self.netns()?,
+                pod: self.pod()?,
+            }),
+            "DEL" => Command::Delete(Delete {
+                container: self.container()?,
+                interface: self
+                    .interface
+                    .is_some()
+                    .then(|| self.interface())
+                    .transpose()?,
+                netns: self.netns.as_ref().map(PathBuf::from),
+            }),
+            "CHECK" => Command::Check(self.check(version, conf.prev_result.clone())?),
+            "STATUS" => {
+                at_least(version, Version::V1_1_0, "STATUS")?;
+                Command::Status
+            }
+            _ => Command::Version,
+        };
+        if let Command::Add(_) = command {
+            conf.refuse_unsupported()?;
+        }
+        conf.request(command, version, self.socket.as_deref())
+    }
+
+    fn check(&self, version: Version, previous: Option<serde_json::Value>) -> Result<Check, Error> {
+        at_least(version, Version::V0_4_0, "CHECK")?;
+        let config = |problem: String| Error::Config {
+            field: "prevResult",
+            problem,
+        };
+        let previous = previous.ok_or_else(|| config("CHECK needs the result of ADD".into()))?;
+        Ok(Check {
+            container: self.container()?,
+            interface: self.interface()?,
+            netns: self.netns()?,
+            previous: serde_json::from_value(previous).map_err(|e| config(e.to_string()))?,
+        })
+    }
+
+    fn container(&self) -> Result<String, Error> {
+        const NAME: &str = "CNI_CONTAINERID";
+        let text = required(NAME, self.container.as_deref())?;
+        let good = text.len() <= NAME_MAX
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if good {
+            Ok(text.to_owned())
+        } else {
+            Err(wrong(NAME, text, "a container id"))
+        }
+    }
+
+    fn interface(&self) -> Result<String, Error> {
+        const NAME: &str = "CNI_IFNAME";
+        let text = required(NAME, self.interface.as_deref())?;
+        let good = text.len() <= DEVICE_MAX
+            && !matches!(text, "." | ".." | "lo")
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+        if good {
+            Ok(text.to_owned())
+        } else {
+            Err(wrong(NAME, text, "a device name"))
+        }
+    }
+
+    fn netns(&self) -> Result<PathBuf, Error> {
+        required("CNI_NETNS", self.netns.as_deref()).map(PathBuf::from)
+    }
+
+    /// The pod of `CNI_ARGS`: `K8S_POD_NAME=…;K8S_POD_NAMESPACE=…`. Other keys belong to others.
+    fn pod(&self) -> Result<Pod, Error> {
+        const NAME: &str = "CNI_ARGS";
+        let mut pod = Pod::default();
+        let text = self.args.as_deref().unwrap_or_default();
+        for pair in text.split(';').filter(|pair| !pair.is_empty()) {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(wrong(NAME, pair, "KEY=VALUE"));
+            };
+            let field = match key {
+                "K8S_POD_NAME" => &mut pod.name,
+                "K8S_POD_NAMESPACE" => &mut pod.namespace,
+                "K8S_POD_UID" => &mut pod.uid,
+                _ => continue,
+            };
+            let good = value.len() <= NAME_MAX
+                && value
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+            if !good {
+                return Err(wrong(NAME, pair, "a Kubernetes name after the equals sign"));
+            }
+            *field = value.to_owned();
+        }
+        if pod.name.is_empty() != pod.namespace.is_empty() {
+            let problem = "has only one of K8S_POD_NAME and K8S_POD_NAMESPACE".to_owned();
+            return Err(Error::Variable {
+                name: NAME,
+                problem,
+            });
+        }
+        Ok(pod)
+    }
+}
+
+fn required<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, Error> {
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| Error::Variable {
+            name,
+            problem: "is not set".into(),
+        })
+}
+
+fn wrong(name: &'static str, text: &str, expected: &str) -> Error {
+    let text: String = text.chars().take(64).collect();
+    Error::Variable {
+        name,
+        problem: format!("is {text:?}: expected {expected}"),
+    }
+}
+
+fn at_least(version: Version, since: Version, command: &'static str) -> Result<(), Error> {
+    if version >= since {
+        Ok(())
+    } else {
+        Err(Error::TooOld {
+            version: version.as_str(),
+            command,
+            since: since.as_str(),
+        })
+    }
+}
+
+/// Reads a bounded configuration.
+fn read_bounded(from: impl Read) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    from.take(STDIN_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Stdin { source })?;
+    if bytes.len() as u64 > STDIN_MAX {
+        return Err(Error::Json {
+            problem: "it is longer than 1 MiB".into(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// What is to be done, with everything that it needs.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Command {
+    Add(Add),
+    Delete(Delete),
+    Check(Check),
+    Status,
+    Version,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Add {
+    pub(crate) container: String,
+    pub(crate) interface: String,
+    pub(crate) netns: PathBuf,
+    pub(crate) pod: Pod,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Delete {
+    pub(crate) container: String,
+    /// `None`: all interfaces of the container.
+    pub(crate) interface: Option<String>,
+    /// `None`: it is gone already.
+    pub(crate) netns: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Check {
+    pub(crate) container: String,
+    pub(crate) interface: String,
+    pub(crate) netns: PathBuf,
+    pub(crate) previous: Previous,
+}
+
+/// A Kubernetes pod; all empty outside Kubernetes.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+}
+
+/// A checked invocation.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) version: Version,
+    pub(crate) socket: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) connect_timeout: Duration,
+    /// MTU wished for the container, bytes; 0: the agent's.
+    pub(crate) mtu: u32,
+    pub(crate) log_file: Option<PathBuf>,
+    pub(crate) debug: bool,
+}
+
+/// The network configuration. Unknown keys belong to the runtime and to other plugins.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "a JSON object")]
+struct NetConf {
+    #[serde(rename = "cniVersion")]
+    cni_version: Option<String>,
+    #[serde(rename = "prevResult")]
+    prev_result: Option<serde_json::Value>,
+    #[serde(default)]
+    mtu: u32,
+    chaining_mode: Option<String>,
+    ipam: Option<Ipam>,
+    #[serde(default)]
+    enable_debug: bool,
+    log_file: Option<PathBuf>,
+    socket_path: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    /// Seconds.
+    connect_timeout: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Ipam {
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
+impl NetConf {
+    fn refuse_unsupported(&self) -> Result<(), Error> {
+        let refuse = |field, problem| Err(Error::Unsupported { field, problem });
+        if let Some(mode) = self
+            .chaining_mode
+            .as_deref()
+            .filter(|m| !matches!(*m, "" | "none"))
+        {
+            return refuse(
+                "chaining-mode",
+                format!("{mode:?}: the plugin is not chained"),
+            );
+        }
+        if let Some(ipam) = self.ipam.as_ref().filter(|ipam| !ipam.kind.is_empty()) {
+            let problem = format!("{:?}: addresses come from the agent", ipam.kind);
+            return refuse("ipam.type", problem);
+        }
+        if self
+            .prev_result
+            .as_ref()
+            .is_some_and(|previous| !previous.is_null())
+        {
+            let problem = "another plugin ran before: the plugin must be the first of its list";
+            return refuse("prevResult", problem.into());
+        }
+        Ok(())
+    }
+
+    fn request(
+        self,
+        command: Command,
+        version: Version,
+        socket: Option<&str>,
+    ) -> Result<Request, Error> {
+        let config = |field, problem: String| Err(Error::Config { field, problem });
+        if self.mtu != 0 && !(576..=65_535).contains(&self.mtu) {
+            return config("mtu", format!("{} is not between 576 and 65535", self.mtu));
+        }
+        let connect_timeout = match self.connect_timeout {
+            Some(seconds) if seconds > CONNECT_TIMEOUT_MAX => {
+                return config("connect-timeout", format!("{seconds} s is more than 300 s"));
+            }
+            Some(seconds) => Duration::from_secs(seconds),
+            None => CONNECT_TIMEOUT,
+        };
+        let socket = self
+            .socket_path
+            .or_else(|| socket.map(PathBuf::from))
+            .unwrap_or_else(|| api::DEFAULT_SOCKET.into());
+        let run_dir = self
+            .run_dir
+            .or_else(|| socket.parent().map(Path::to_owned))
+            .unwrap_or_else(|| "/var/run/cilium".into());
+        Ok(Request {
+            command,
+            version,
+            socket,
+            run_dir,
+            connect_timeout,
+            mtu: self.mtu,
+            log_file: self.log_file.filter(|path| !path.as_os_str().is_empty()),
+            debug: self.enable_debug,
+        })
+    }
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Deletions that wait for an agent: files in `<run dir>/deleteQueue`, as the Cilium plugin writes them.
+//!
+//! A writer holds the lock file shared, the agent exclusively while it works the queue off at its start: so either
+//! the agent sees the file, or the writer finds the agent answering.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use api::EndpointRef;
+use api::models::EndpointBatchDelete;
+
+use crate::Error;
+use crate::names::hexadecimal;
+
+const DIRECTORY: &str = "deleteQueue";
+const LOCK: &str = "lockfile";
+const SUFFIX: &str = "delete";
+/// Most deletions that wait.
+const MAX: usize = 256;
+/// Longest deletion, bytes.
+const CONTENT_MAX: u64 = 4096;
+/// Longest wait for the lock: an agent that starts holds it.
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is to be deleted.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Deletion {
+    /// One interface of a container.
+    Endpoint(EndpointRef),
+    /// All of a container.
+    Container(EndpointBatchDelete),
+}
+
+impl Deletion {
+    fn content(&self) -> String {
+        match self {
+            Deletion::Endpoint(id) => id.to_string(),
+            Deletion::Container(batch) => serde_json::to_string(batch)
+                .expect("a model has no maps with other keys than strings"),
+        }
+    }
+
+    /// Reads the content of a queued file.
+    fn parse(text: &str) -> Option<Self> {
+        if text.starts_with('{') {
+            let batch: EndpointBatchDelete = serde_json::from_str(text).ok()?;
+            return (!batch.container_id.is_empty()).then_some(Deletion::Container(batch));
+        }
+        match text.parse().ok()? {
+            id @ EndpointRef::Attachment { .. } => Some(Deletion::Endpoint(id)),
+            _ => None,
+        }
+    }
+}
+
+/// The queue, locked until this is dropped.
+pub struct Queue {
+    directory: PathBuf,
+    _lock: File,
+}
+
+#[derive(Clone, Copy)]
+enum Hold {
+    Shared,
+    Exclusive,
+}
+
+impl Queue {
+    /// Locks the queue for adding, beside others that add.
+    ///
+    /// # Errors
+    /// [`Error::Queue`], also when the lock is not free within 20 s.
+    pub fn lock_for_adding(run_dir: &Path) -> Result<Self, Error> {
+        Self::lock(run_dir, Hold::Shared)
+    }
+
+    /// Locks the queue for working it off, alone.
+    ///
+    /// # Errors
+    /// As [`Queue::lock_for_adding`].
+    pub fn lock_for_taking(run_dir: &Path) -> Result<Self, Error> {
+        Self::lock(run_dir, Hold::Exclusive)
+    }
+
+    fn lock(run_dir: &Path, hold: Hold) -> Result<Self, Error> {
+        let directory = run_dir.join(DIRECTORY);
+        fs::create_dir_all(&directory).map_err(|e| failed("make", &directory, e))?;
+        let path = directory.join(LOCK);
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| failed("open", &path, e))?;
+        let start = Instant::now();
+        loop {
+            let tried = match hold {
+                Hold::Shared => lock.try_lock_shared(),
+                Hold::Exclusive => lock.try_lock(),
+            };
+            match tried {
+                Ok(()) => {
+                    return Ok(Self {
+                        directory,
+                        _lock: lock,
+                    });
+                }
+                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let kind =
+                        io::Error::new(io::ErrorKind::TimedOut, "somebody holds it for 20 s");
+                    return Err(failed("lock", &path, kind));
+                }
+                Err(TryLockError::Error(e)) => return Err(failed("lock", &path, e)),
+            }
+        }
+    }
+
+    /// Adds a deletion. The same one again is the same file.
+    ///
+    /// # Errors
+    /// [`Error::Queue`], [`Error::QueueFull`].
+    pub fn add(&self, deletion: &Deletion) -> Result<PathBuf, Error> {
+        let content = deletion.content();
+        let hash = hexadecimal(content.as_bytes());
+        let path = self.directory.join(format!("{hash}.{SUFFIX}"));
+        let count = self.files()?.len();
+        if count >= MAX && !path.exists() {
+            return Err(Error::QueueFull {
+                path: self.directory.clone(),
+                count,
+            });
+        }
+        let part = self
+            .directory
+            .join(format!("{hash}.{}", std::process::id()));
+        fs::write(&part, content).map_err(|e| failed("write", &part, e))?;
+        fs::rename(&part, &path).map_err(|e| failed("name", &path, e))?;
+        Ok(path)
+    }
+
+    /// Everything that waits, with its file; `None` for a file that is not understood. The files stay until they
+    /// are given to [`Queue::done`].
+    ///
+    /// # Errors
+    /// [`Error::Queue`] if the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<(PathBuf, Option<Deletion>)>, Error> {
+        let files = self.files()?;
+        Ok(files
+            .into_iter()
+            .take(MAX)
+            .map(|path| {
+                let deletion = read(&path).and_then(|text| Deletion::parse(&text));
+                (path, deletion)
+            })
+            .collect())
+    }
+
+    /// Removes a file of the queue. Absent is fine.
+    ///
+    /// # Errors
+    /// [`Error::Queue`].
+    pub fn done(&self, path: &Path) -> Result<(), Error> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, Error> {
+        let entries =
+            fs::read_dir(&self.directory).map_err(|e| failed("read", &self.directory, e))?;
+        Ok(entries
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == SUFFIX))
+            .collect())
+    }
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path)
+        .ok()?
+        .take(CONTENT_MAX)
+        .read_to_string(&mut text)
+        .ok()?;
+    Some(text)
+}
+
+fn failed(step: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Queue {
+        step,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(container: &str) -> Deletion {
+        Deletion::Endpoint(crate::names::attachment(container, Some("eth0")))
+    }
+
+    #[test]
+    fn deletions_wait_in_files() {
+        let run = tempfile::tempdir().expect("temporary directory");
+        let batch = Deletion::Container(EndpointBatchDelete {
+            container_id: "b".into(),
+        });
+        let adding = Queue::lock_for_adding(run.path()).expect("free");
+        let path = adding.add(&endpoint("a")).expect("room");
+        assert_eq!(
+            fs::read_to_string(&path).expect("there"),
+            "cni-attachment-id:a:eth0"
+        );
+        assert_eq!(
+            path.file_name().and_then(|n| n.to_str()),
+            Some(format!("{}.delete", hexadecimal(b"cni-attachment-id:a:eth0")).as_str())
+        );
+        adding.add(&endpoint("a")).expect("the same");
+        adding.add(&batch).expect("room");
+        Queue::lock_for_adding(run.path()).expect("shared");
+        drop(adding);
+
+        fs::write(run.path().join("deleteQueue/x.delete"), "ipv4:10.0.0.1").expect("writable");
+        let taking = Queue::lock_for_taking(run.path()).expect("free");
+        let list = taking.list().expect("readable");
+        assert_eq!(list.len(), 3);
+        for wanted in [Some(endpoint("a")), Some(batch), None] {
+            assert!(list.iter().any(|(_, found)| *found == wanted));
+        }
+        for (path, _) in list {
+            taking.done(&path).expect("removable");
+        }
+        assert!(taking.list().expect("readable").is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_says_so() {
+        let run = tempfile::tempdir().expect("temporary directory");
+        let queue = Queue::lock_for_adding(run.path()).expect("free");
+        for i in 0..MAX {
+            queue.add(&endpoint(&format!("c{i}"))).expect("room");
+        }
+        queue.add(&endpoint("c7")).expect("already there");
+        let error = queue.add(&endpoint("one-more")).expect_err("full");
+        assert_eq!(error.code(), 11);
+        assert!(
+            error.to_string().contains("holds 256 deletions already"),
+            "{error}"
+        );
+    }
+}

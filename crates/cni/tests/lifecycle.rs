@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+//! ADD, CHECK, DEL and STATUS in namespaces of the test's own, against an agent that is not one (needs root).
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod lab;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use cni::host_device;
+use cni::queue::{Deletion, Queue};
+use lab::{Lab, Mood};
+use netlink::Socket;
+
+#[test]
+fn add_makes_what_it_says() {
+    let lab = Lab::new();
+    let output = lab.run("ADD");
+    assert!(output.success, "{}", output.text);
+    let host = Socket::open_in(&lab.host).unwrap();
+    let pod = Socket::open_in(&lab.pod).unwrap();
+    let near = host.link(&host_device("c1", "eth0")).unwrap().unwrap();
+    let eth0 = pod.link("eth0").unwrap().unwrap();
+    assert!(near.up && near.carrier && eth0.up && eth0.carrier);
+    assert_eq!(
+        (near.mtu, eth0.mtu, near.parent),
+        (1450, 1450, Some(eth0.index))
+    );
+    assert_eq!(eth0.altnames, ["cilium_cni:eth0"]);
+    let addresses = pod.addresses_of(eth0.index).unwrap();
+    for wanted in ["10.1.1.10/32", "fd00::10/128"] {
+        let found = addresses
+            .iter()
+            .find(|a| a.net.to_string() == wanted)
+            .unwrap();
+        assert!(!found.tentative);
+    }
+    let routes = pod.routes().unwrap();
+    for (destination, gateway) in [
+        ("10.1.1.1/32", None),
+        ("0.0.0.0/0", Some("10.1.1.1")),
+        ("fd00::1/128", None),
+        ("::/0", Some("fd00::1")),
+    ] {
+        let gateway = gateway.map(|g| g.parse().unwrap());
+        let found = routes.iter().find(|r| {
+            r.destination.to_string() == destination
+                && r.gateway == gateway
+                && r.link == Some(eth0.index)
+        });
+        assert!(found.is_some(), "{destination} {gateway:?}");
+    }
+    let agent = lab.agent.lock().unwrap();
+    let change = &agent.endpoints["c1:eth0"];
+    assert_eq!(change.interface_index, i64::from(near.index));
+    assert_eq!(change.mac, eth0.mac.unwrap().to_string());
+    assert_eq!(change.host_mac, near.mac.unwrap().to_string());
+    assert_eq!(change.netns_cookie, lab.pod.cookie().unwrap().to_string());
+    assert_eq!(
+        (change.k8s_namespace.as_str(), change.k8s_pod_name.as_str()),
+        ("default", "web-0")
+    );
+    assert!(change.sync_build_endpoint);
+    assert_eq!(agent.owners, ["default/web-0"]);
+    let (mac, near_mac) = (&change.mac, &change.host_mac);
+    assert!(
+        output.text.contains(mac) && output.text.contains(near_mac),
+        "{}",
+        output.text
+    );
+}
+
+#[test]
+fn check_sees_what_was_changed() {
+    let lab = Lab::new();
+    let result = lab.run("ADD").text;
+    let check = |lab: &Lab| lab.run_with("CHECK", &format!(r#","prevResult":{result}"#));
+    let output = check(&lab);
+    assert!(output.success && output.text.is_empty(), "{}", output.text);
+
+    lab.agent.lock().unwrap().health = "Failure".into();
+    assert!(check(&lab).text.contains(r#""code":101,"#));
+    lab.agent.lock().unwrap().health = "OK".into();
+
+    let pod = Socket::open_in(&lab.pod).unwrap();
+    let link = pod.index_of("eth0").unwrap();
+    let routes = pod.routes().unwrap();
+    let default = routes
+        .iter()
+        .find(|r| r.destination.to_string() == "0.0.0.0/0")
+        .unwrap();
+    pod.delete_route(default).unwrap();
+    assert!(check(&lab).text.contains("route 0.0.0.0/0 by eth0 is gone"));
+    pod.delete_address(link, "10.1.1.10/32".parse().unwrap())
+        .unwrap();
+    assert!(
+        check(&lab)
+            .text
+            .contains("address 10.1.1.10/32 of eth0 is gone")
+    );
+    pod.delete_link("eth0").unwrap();
+    assert!(check(&lab).text.contains("of the host is gone"));
+    lab.agent.lock().unwrap().endpoints.clear();
+    assert!(check(&lab).text.contains(r#""code":100,"#));
+}
+
+#[test]
+fn delete_is_idempotent() {
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    for _ in 0..2 {
+        let output = lab.run("DEL");
+        assert!(output.success && output.text.is_empty(), "{}", output.text);
+        lab.assert_empty();
+    }
+    // The namespace is gone before the runtime says DEL.
+    assert!(lab.run("ADD").success);
+    let gone = lab.without_namespace("DEL");
+    assert!(gone.success, "{}", gone.text);
+    assert_eq!(
+        Socket::open_in(&lab.host)
+            .unwrap()
+            .link(&host_device("c1", "eth0"))
+            .unwrap(),
+        None
+    );
+    assert!(lab.run("ADD").success);
+}
+
+#[test]
+fn delete_without_agent_is_queued() {
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    lab.stop_agent();
+    let start = Instant::now();
+    for _ in 0..2 {
+        let output = lab.run("DEL");
+        assert!(output.success, "{}", output.text);
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+    lab.assert_no_devices();
+    let queue = Queue::lock_for_taking(&lab.run_dir()).unwrap();
+    let waiting = queue.list().unwrap();
+    assert_eq!(waiting.len(), 1);
+    let Some(Deletion::Endpoint(id)) = &waiting[0].1 else {
+        panic!("{waiting:?}")
+    };
+    assert_eq!(id.to_string(), "cni-attachment-id:c1:eth0");
+    let log = fs::read_to_string(lab.run_dir().join("cni.log")).unwrap();
+    assert!(log.contains("deletion queued as"), "{log}");
+}
+
+#[test]
+fn delete_at_an_agent_that_starts_is_queued() {
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    lab.agent.lock().unwrap().mood = Mood::NotReady;
+    assert!(lab.run("DEL").success);
+    lab.assert_no_devices();
+    assert_eq!(
+        Queue::lock_for_taking(&lab.run_dir())
+            .unwrap()
+            .list()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn failed_add_leaves_nothing() {
+    let lab = Lab::new();
+    let cases = [
+        (
+            Mood::Exhausted,
+            r#""code":100,"msg":"cannot get an address: the agent refused: no free IPv4 address in 10.1.1.0/24 (502)""#,
+        ),
+        (
+            Mood::RefusesEndpoint,
+            r#""code":100,"msg":"cannot make the endpoint: the agent refused: identity not allocated within 10 s: etcd is down (500)","details":"status 500 of the agent""#,
+        ),
+        (
+            Mood::BadMac,
+            r#""code":100,"msg":"cannot use the agent's answer: `nonsense`"#,
+        ),
+        (Mood::BadMtu, "deviceMTU 100 cannot be"),
+    ];
+    for (mood, text) in cases {
+        lab.agent.lock().unwrap().mood = mood;
+        let output = lab.run("ADD");
+        assert!(
+            !output.success && output.text.contains(text),
+            "{}",
+            output.text
+        );
+        lab.assert_empty();
+    }
+    lab.agent.lock().unwrap().mood = Mood::Good;
+    assert!(lab.run("ADD").success);
+}
+
+#[test]
+fn failure_in_the_kernel_is_undone() {
+    let lab = Lab::new();
+    // The pod's namespace cannot have IPv6 addresses on a device with such a small MTU.
+    let output = lab.run_with("ADD", r#","mtu":1000"#);
+    assert!(
+        output.text.contains("IPv6 needs an MTU of 1280"),
+        "{}",
+        output.text
+    );
+    lab.assert_empty();
+    // Another device has the further name that ours needs.
+    let pod = Socket::open_in(&lab.pod).unwrap();
+    pod.add_bridge("other").unwrap();
+    pod.add_altname("other", "cilium_cni:eth0").unwrap();
+    let output = lab.run("ADD");
+    assert!(output.text.contains(r#""code":5,"#), "{}", output.text);
+    assert!(
+        output
+            .text
+            .contains("add an alternative name to device eth0"),
+        "{}",
+        output.text
+    );
+    pod.delete_link("other").unwrap();
+    lab.assert_empty();
+}
+
+#[test]
+fn second_add_keeps_the_first() {
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    let again = lab.run("ADD");
+    assert!(again.text.contains(r#""code":102,"#), "{}", again.text);
+    assert!(
+        Socket::open_in(&lab.pod)
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(lab.agent.lock().unwrap().endpoints.len(), 1);
+    // Devices of an ADD that was killed before the agent knew are no obstacle.
+    lab.agent.lock().unwrap().endpoints.clear();
+    assert!(lab.run("ADD").success);
+}
+
+#[test]
+fn add_waits_for_the_agent_and_says_so() {
+    let lab = Lab::new();
+    lab.stop_agent();
+    let start = Instant::now();
+    let output = lab.run_with("ADD", r#","connect-timeout":1"#);
+    assert!(
+        (900..2500).contains(&start.elapsed().as_millis()),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        output
+            .text
+            .contains(r#""code":11,"msg":"no agent here: socket"#),
+        "{}",
+        output.text
+    );
+    assert!(
+        output.text.contains("check that its pod or process runs"),
+        "{}",
+        output.text
+    );
+    lab.assert_no_devices();
+    let output = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| lab.run_with("ADD", r#","connect-timeout":20"#));
+        std::thread::sleep(Duration::from_millis(300));
+        lab.start_agent();
+        adding.join().unwrap()
+    });
+    assert!(output.success, "{}", output.text);
+}
+
+#[test]
+fn status_tells_whether_pods_can_be_added() {
+    let lab = Lab::new();
+    let output = lab.run("STATUS");
+    assert!(output.success, "{}", output.text);
+    lab.stop_agent();
+    let output = lab.run_with("STATUS", r#","connect-timeout":0"#);
+    assert!(
+        output
+            .text
+            .contains(r#""code":50,"msg":"the agent is not ready: "#),
+        "{}",
+        output.text
+    );
+}
+
+#[test]
+fn how_long_add_takes() {
+    let lab = Lab::new();
+    let mut times = Vec::new();
+    for _ in 0..30 {
+        let start = Instant::now();
+        assert!(lab.run("ADD").success);
+        times.push(start.elapsed());
+        assert!(lab.run("DEL").success);
+    }
+    times.sort();
+    println!(
+        "ADD against an agent that answers at once: p50 {:?}, max {:?}",
+        times[15], times[29]
+    );
+    assert!(times[15] < Duration::from_millis(500), "{:?}", times[15]);
+}
