@@ -106,7 +106,8 @@ pub struct DefaultDeny {
 pub struct Entry {
     /// `from…` or `to…`.
     pub peers: Peers,
-    /// All elements of `toPorts[].ports[]`. `None` without `toPorts`.
+    /// All elements of `toPorts[].ports[]`. `None` without `toPorts` or with `toPorts: []`; an empty list stands for
+    /// `toPorts` whose elements have no ports and matches nothing.
     pub ports: Option<Vec<PortRule>>,
 }
 

@@ -5,15 +5,36 @@
 //! `datapath` crate.
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod ast;
+mod cidrs;
+mod classes;
+mod commit;
+mod compile;
+mod content;
+mod cookie;
+mod engine;
 mod error;
+mod ids;
+mod listing;
 mod op;
+mod peer;
+mod regroup;
+mod row;
+mod rows;
+mod selectors;
+mod settings;
 mod validate;
 
 pub use ast::{
     CidrRule, DefaultDeny, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol,
     PortRule, Rule,
 };
+pub use cookie::RuleInfo;
+pub use engine::Engine;
 pub use error::Error;
+pub use listing::{Explanation, PolicyLine};
 pub use op::{Action, Direction, Op, PORT_BITS, RowMatch, RowVerdict, kind};
+pub use peer::Families;
+pub use settings::{EnforcementMode, Settings};
 pub use validate::validate;

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state between commits: what should be, what the kernel has, and what changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use model::{EndpointId, Labels, NumericIdentity, reserved};
+
+use crate::cidrs::{self, Cidrs};
+use crate::classes::Classes;
+use crate::compile::{CompiledRule, Compiler};
+use crate::content::{Content, ContentKey};
+use crate::cookie::Cookies;
+use crate::ids::Ids;
+use crate::peer::Home;
+use crate::rows::Rows;
+use crate::selectors::{Selectors, Signature};
+use crate::{Error, PolicyKey, PolicyObject, Settings, kind, validate};
+
+/// An identity.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// `None`: not known any more, to be deleted with the next commit.
+    pub(crate) labels: Option<Labels>,
+    pub(crate) prefix: Option<ipnet::IpNet>,
+    /// The class that the kernel has for it; 0 none yet.
+    pub(crate) class: u32,
+}
+
+/// An identity of endpoints of this node.
+#[derive(Debug, Default)]
+pub(crate) struct Subject {
+    rules: BTreeMap<(Arc<PolicyKey>, usize), Arc<CompiledRule>>,
+    endpoints: BTreeSet<EndpointId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) identity: NumericIdentity,
+    /// The policy id that the kernel has for it.
+    pub(crate) policy: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    object: PolicyObject,
+    rules: Vec<Arc<CompiledRule>>,
+}
+
+/// A policy id in the kernel.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// `None`: found in the kernel at start.
+    pub(crate) content: Option<Arc<Content>>,
+    /// Rows by kind, in the order of [`kind::ALL`]; 0 none.
+    pub(crate) kinds: [u32; 5],
+    /// Rows by class, where they differ from the kind's.
+    pub(crate) classes: BTreeMap<u32, u32>,
+    pub(crate) endpoints: usize,
+}
+
+impl Live {
+    /// The row that judges a class (0 none) of a kind.
+    pub(crate) fn row(&self, class: u32, kind: u32) -> u32 {
+        let of_kind = self.kinds[(kind - kind::BASE) as usize];
+        self.classes.get(&class).copied().unwrap_or(of_kind)
+    }
+}
+
+/// Turns policies, identities and endpoints into writes to the kernel's maps.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) home: Home,
+    revision: u64,
+    objects: BTreeMap<PolicyKey, Stored>,
+    subjects: HashMap<NumericIdentity, Subject>,
+    pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub(crate) records: HashMap<NumericIdentity, Record>,
+    /// Identities that came, changed or went since the last commit.
+    pub(crate) dirty: BTreeSet<NumericIdentity>,
+    /// Endpoints whose rules may have changed since the last commit.
+    pub(crate) dirty_endpoints: BTreeSet<EndpointId>,
+    pub(crate) pending: bool,
+    pub(crate) selectors: Selectors,
+    pub(crate) kinds: [Signature; 5],
+    pub(crate) classes: Classes,
+    pub(crate) policies: BTreeMap<u32, Live>,
+    pub(crate) by_key: HashMap<ContentKey, u32>,
+    pub(crate) policy_ids: Ids,
+    pub(crate) rows: Rows,
+    pub(crate) cookies: Cookies,
+    pub(crate) cidrs: Cidrs,
+    next_rule: u64,
+}
+
+impl Engine {
+    /// An engine that knows the reserved identities and nothing else. Revision 1, as nothing has been said yet.
+    pub fn new(settings: Settings) -> Self {
+        let home = Home {
+            scheme: settings.scheme,
+            cluster_id: settings.cluster_id,
+            cluster: settings.cluster.clone(),
+            families: settings.families,
+        };
+        let selectors = Selectors::default();
+        let mut engine = Self {
+            kinds: selectors.kinds(&home),
+            settings,
+            home,
+            revision: 1,
+            objects: BTreeMap::new(),
+            subjects: HashMap::new(),
+            endpoints: BTreeMap::new(),
+            records: HashMap::new(),
+            dirty: BTreeSet::new(),
+            dirty_endpoints: BTreeSet::new(),
+            pending: true,
+            selectors,
+            classes: Classes::new(),
+            policies: BTreeMap::new(),
+            by_key: HashMap::new(),
+            policy_ids: Ids::up_to(u32::MAX),
+            rows: Rows::new(),
+            cookies: Cookies::new(),
+            cidrs: Cidrs::new(),
+            next_rule: 0,
+        };
+        for &(identity, _) in reserved::ALL {
+            let labels = reserved::labels(identity).expect("a reserved identity has labels");
+            engine.upsert_identity(identity, labels);
+        }
+        engine
+    }
+
+    /// Says what labels an identity has. Node-local identities of prefixes (scope 0x01) are the engine's own; labels
+    /// for them are ignored.
+    pub fn upsert_identity(&mut self, identity: NumericIdentity, labels: Labels) {
+        if self.is_own(identity) {
+            return;
+        }
+        let prefix = self.home.world_prefix(identity);
+        let record = self.records.entry(identity).or_default();
+        if record.labels.as_ref() == Some(&labels) {
+            return;
+        }
+        (record.labels, record.prefix) = (Some(labels), prefix);
+        self.identity_changed(identity);
+    }
+
+    /// Forgets the labels of an identity. A reserved one gets its own labels back.
+    pub fn remove_identity(&mut self, identity: NumericIdentity) {
+        if let Some(labels) = reserved::labels(identity) {
+            return self.upsert_identity(identity, labels);
+        }
+        if self.is_own(identity) {
+            return;
+        }
+        if let Some(record) = self.records.get_mut(&identity)
+            && record.labels.take().is_some()
+        {
+            self.identity_changed(identity);
+        }
+    }
+
+    fn is_own(&self, identity: NumericIdentity) -> bool {
+        identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL
+    }
+
+    fn identity_changed(&mut self, identity: NumericIdentity) {
+        self.pending = true;
+        self.dirty.insert(identity);
+        if self.subjects.contains_key(&identity) {
+            let rules = self.rules_for(identity);
+            let subject = self.subjects.get_mut(&identity).expect("just seen");
+            subject.rules = rules;
+            self.dirty_endpoints.extend(&subject.endpoints);
+        }
+    }
+
+    /// All rules that select endpoints of an identity.
+    fn rules_for(
+        &self,
+        identity: NumericIdentity,
+    ) -> BTreeMap<(Arc<PolicyKey>, usize), Arc<CompiledRule>> {
+        let Some(labels) = self.labels(identity) else {
+            return BTreeMap::new();
+        };
+        let all = self
+            .objects
+            .values()
+            .flat_map(|stored| stored.rules.iter().enumerate());
+        all.filter(|(_, rule)| rule.selects(labels))
+            .map(|(i, rule)| ((rule.policy.clone(), i), rule.clone()))
+            .collect()
+    }
+
+    pub(crate) fn labels(&self, identity: NumericIdentity) -> Option<&Labels> {
+        self.records.get(&identity)?.labels.as_ref()
+    }
+
+    /// Puts a policy into force, in place of an earlier version.
+    ///
+    /// # Errors
+    /// The object has no meaning, or names more prefixes than there are numbers for: it is refused whole, and the
+    /// earlier version stays.
+    pub fn upsert_policy(&mut self, object: PolicyObject) -> Result<(), Error> {
+        validate(&object)?;
+        let old = self.objects.get(&object.key);
+        if old.is_some_and(|old| old.object == object) {
+            return Ok(());
+        }
+        let old_prefixes = old
+            .map(|old| cidrs::prefixes_of(&old.object))
+            .unwrap_or_default();
+        let renamed = self
+            .cidrs
+            .rename(&old_prefixes, &cidrs::prefixes_of(&object));
+        renamed.map_err(|(needed, free)| Error::Prefixes {
+            key: object.key.clone(),
+            needed,
+            free,
+            max: cidrs::MAX_PREFIXES,
+        })?;
+        let rules = self.compile(&object);
+        self.set_rules(&object.key, &rules);
+        self.objects
+            .insert(object.key.clone(), Stored { object, rules });
+        self.revision += 1;
+        Ok(())
+    }
+
+    /// Takes a policy out of force.
+    pub fn remove_policy(&mut self, key: &PolicyKey) {
+        let Some(old) = self.objects.remove(key) else {
+            return;
+        };
+        let prefixes = cidrs::prefixes_of(&old.object);
+        self.cidrs
+            .rename(&prefixes, &Default::default())
+            .expect("nothing new needs no number");
+        self.set_rules(key, &[]);
+        self.revision += 1;
+    }
+
+    /// Rules that say the same as before keep their number, so that nothing is written for them.
+    fn compile(&mut self, object: &PolicyObject) -> Vec<Arc<CompiledRule>> {
+        let old = self.objects.get(&object.key);
+        let compiler = Compiler {
+            cluster: &self.settings.cluster,
+            default_local_cluster: self.settings.default_local_cluster,
+            object,
+            key: Arc::new(object.key.clone()),
+        };
+        let mut rules = Vec::with_capacity(object.rules.len());
+        for index in 0..object.rules.len() {
+            let new = compiler.rule(self.next_rule, index);
+            self.next_rule += 1;
+            let same = old
+                .and_then(|old| old.rules.get(index))
+                .filter(|old| old.is_same(&new));
+            rules.push(same.cloned().unwrap_or_else(|| Arc::new(new)));
+        }
+        rules
+    }
+
+    fn set_rules(&mut self, key: &PolicyKey, rules: &[Arc<CompiledRule>]) {
+        let key = Arc::new(key.clone());
+        for (&identity, subject) in &mut self.subjects {
+            let labels = self
+                .records
+                .get(&identity)
+                .and_then(|record| record.labels.as_ref());
+            let old = subject
+                .rules
+                .range((key.clone(), 0)..=(key.clone(), usize::MAX));
+            let old: Vec<_> = old.map(|(at, _)| at.clone()).collect();
+            let new = rules.iter().enumerate();
+            let new = new.filter(|(_, rule)| labels.is_some_and(|labels| rule.selects(labels)));
+            let new: Vec<_> = new
+                .map(|(i, rule)| ((key.clone(), i), rule.clone()))
+                .collect();
+            if old.is_empty() && new.is_empty() {
+                continue;
+            }
+            for at in old {
+                subject.rules.remove(&at);
+            }
+            subject.rules.extend(new);
+            self.dirty_endpoints.extend(&subject.endpoints);
+            self.pending = true;
+        }
+    }
+
+    /// Says which identity an endpoint of this node has.
+    pub fn upsert_endpoint(&mut self, id: EndpointId, identity: NumericIdentity) {
+        let known = self.endpoints.get_mut(&id).map(|endpoint| {
+            let old = std::mem::replace(&mut endpoint.identity, identity);
+            (old, endpoint.policy)
+        });
+        match known {
+            Some((old, _)) if old == identity => return,
+            Some((old, _)) => self.leave_subject(id, old),
+            None => {
+                self.endpoints.insert(
+                    id,
+                    Endpoint {
+                        identity,
+                        policy: None,
+                    },
+                );
+            }
+        }
+        if !self.subjects.contains_key(&identity) {
+            let rules = self.rules_for(identity);
+            self.subjects.insert(
+                identity,
+                Subject {
+                    rules,
+                    endpoints: BTreeSet::new(),
+                },
+            );
+        }
+        let subject = self.subjects.get_mut(&identity).expect("just made");
+        subject.endpoints.insert(id);
+        self.dirty_endpoints.insert(id);
+        self.pending = true;
+    }
+
+    /// Forgets an endpoint. The kernel must not judge its packets any more when the next commit is applied.
+    pub fn remove_endpoint(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.remove(&id) else {
+            return;
+        };
+        self.leave_subject(id, endpoint.identity);
+        self.dirty_endpoints.remove(&id);
+        if let Some(live) = endpoint
+            .policy
+            .and_then(|policy| self.policies.get_mut(&policy))
+        {
+            live.endpoints -= 1;
+            self.pending = true;
+        }
+    }
+
+    fn leave_subject(&mut self, id: EndpointId, identity: NumericIdentity) {
+        if let Some(subject) = self.subjects.get_mut(&identity) {
+            subject.endpoints.remove(&id);
+            if subject.endpoints.is_empty() {
+                self.subjects.remove(&identity);
+            }
+        }
+    }
+
+    /// The rules that select endpoints of an identity, in the order of policy keys.
+    pub(crate) fn selecting(&self, identity: NumericIdentity) -> Vec<Arc<CompiledRule>> {
+        let subject = self.subjects.get(&identity);
+        subject
+            .map(|subject| subject.rules.values().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Raised by one with every policy object that is put into force, changed or taken out.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyObject> {
+        self.objects.values().map(|stored| &stored.object)
+    }
+}
