@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The directory with one file per remote cluster (reference/cilium-clustermesh.md, 3.2): what is in it, and when
+//! to look again. Contents decide, not times or inodes, so that symlink swaps and renewed certificates change nothing.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use kvstore::config::Config;
+use model::ClusterName;
+use notify::{RecursiveMode, Watcher};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::Error;
+
+/// Largest file that is read, in bytes.
+const LARGEST: u64 = 256 * 1024;
+/// Most files that are looked at.
+const MOST_FILES: usize = 4096;
+
+/// A difference in the directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigChange {
+    /// The file is new or has changed, and is usable.
+    Usable(ClusterName, Config),
+    /// The file is new or has changed, and is not usable.
+    Unusable {
+        /// Its name, which may be no cluster name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is gone.
+    Removed {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Content of a file, or why there is none.
+type Seen = Result<[u8; 32], String>;
+
+/// The directory as it was seen last.
+#[derive(Debug)]
+pub struct ConfigDir {
+    dir: PathBuf,
+    own: ClusterName,
+    seen: BTreeMap<String, Seen>,
+}
+
+impl ConfigDir {
+    /// Nothing was seen yet. The file named `own` will be ignored.
+    pub fn new(dir: &Path, own: ClusterName) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            own,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// What changed since the last call. A directory that cannot be read changes nothing.
+    pub fn scan(&mut self) -> Result<Vec<ConfigChange>, Error> {
+        let failed = |error: std::io::Error| Error::Watch {
+            dir: self.dir.clone(),
+            reason: error.to_string(),
+        };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)
+            .map_err(failed)?
+            .take(MOST_FILES)
+        {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            if name != self.own.as_str() {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        let mut changes = Vec::new();
+        let mut now = BTreeMap::new();
+        for name in names {
+            let Some(content) = read(&self.dir.join(&name), &name) else {
+                continue;
+            };
+            let seen = content
+                .as_ref()
+                .map(|c| Sha256::digest(c).into())
+                .map_err(String::clone);
+            if self.seen.get(&name) != Some(&seen) {
+                changes.push(judge(&name, content));
+            }
+            now.insert(name, seen);
+        }
+        let gone = self.seen.keys().filter(|name| !now.contains_key(*name));
+        changes.extend(gone.map(|name| ConfigChange::Removed { name: name.clone() }));
+        self.seen = now;
+        Ok(changes)
+    }
+
+    /// Sends `()` when something in the directory changes. The watch ends when the answer is dropped.
+    pub fn watch(&self, changed: mpsc::Sender<()>) -> Result<impl Send + Sync + 'static, Error> {
+        let failed = |error: notify::Error| Error::Watch {
+            dir: self.dir.clone(),
+            reason: error.to_string(),
+        };
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                let read_only = event.is_ok_and(|event| event.kind.is_access());
+                if !read_only {
+                    // A full channel already holds a reason to look.
+                    let _ = changed.try_send(());
+                }
+            })
+            .map_err(failed)?;
+        watcher
+            .watch(&self.dir, RecursiveMode::NonRecursive)
+            .map_err(failed)?;
+        Ok(watcher)
+    }
+}
+
+/// The content of a file that may be a configuration. `None` if it is something else: a certificate, a key, a directory.
+fn read(path: &Path, name: &str) -> Option<Result<String, String>> {
+    let is_name = ClusterName::new(name).is_ok();
+    let unreadable = |error: std::io::Error| {
+        is_name.then(|| {
+            Err(format!(
+                "cannot read the configuration file {name:?}: {error}"
+            ))
+        })
+    };
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => meta,
+        Ok(_) => return None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return unreadable(error),
+    };
+    if meta.len() > LARGEST {
+        let reason = format!(
+            "the configuration file {name:?} has {} bytes, at most {LARGEST} are read",
+            meta.len()
+        );
+        return is_name.then_some(Err(reason));
+    }
+    let mut content = Vec::new();
+    let file =
+        std::fs::File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut content));
+    if let Err(error) = file {
+        return unreadable(error);
+    }
+    let text = String::from_utf8_lossy(&content);
+    if text.contains("endpoints:")
+        || (is_name && !text.contains("-----BEGIN") && !text.contains('\u{fffd}'))
+    {
+        return Some(Ok(text.into_owned()));
+    }
+    None
+}
+
+fn judge(name: &str, content: Result<String, String>) -> ConfigChange {
+    let judged = content.and_then(|text| {
+        let cluster = ClusterName::new(name)
+            .map_err(|error| format!("{error}; the file must be named after the cluster"))?;
+        if cluster.as_str() == ClusterName::DEFAULT {
+            return Err(
+                "a remote cluster cannot be called \"default\": give it a name of its own".into(),
+            );
+        }
+        let config = Config::parse(&text)
+            .map_err(|error| format!("configuration file {name:?}: {error}"))?;
+        Ok((cluster, config))
+    });
+    match judged {
+        Ok((cluster, config)) => ConfigChange::Usable(cluster, config),
+        Err(reason) => ConfigChange::Unusable {
+            name: name.to_owned(),
+            reason,
+        },
+    }
+}

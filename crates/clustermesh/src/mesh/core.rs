@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All state machines and all rows, without I/O: inputs in, what the driver has to do out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+use model::{ClusterId, ClusterName, IdentityScheme};
+
+use crate::link::Row;
+use crate::persist::{Restored, Snapshot};
+use crate::{Ids, Input, Kind, Output, Remote, RemoteStatus, Rows, Session};
+
+/// What the driver has to do for a cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Todo {
+    Connect(ClusterName, Session),
+    Close(ClusterName, Session),
+    Watch(ClusterName, Session, crate::Watch, bool),
+    Removed(ClusterName),
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    ids: Ids,
+    pub(crate) rows: Rows,
+    remotes: BTreeMap<ClusterName, Remote>,
+    /// Files that belong to no remote, and why.
+    unusable: BTreeMap<String, (Duration, String)>,
+    /// What is wrong with a cluster's file of rows.
+    pub(crate) disk_errors: BTreeMap<String, String>,
+    /// Clusters whose rows or configuration changed since they were saved.
+    pub(crate) dirty: BTreeSet<ClusterName>,
+    seed: u64,
+}
+
+impl Core {
+    pub(crate) fn new(id: ClusterId, scheme: IdentityScheme, own: &[IpNet]) -> Self {
+        Self {
+            ids: Ids::new(id, scheme),
+            rows: Rows::new(scheme, own),
+            remotes: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            disk_errors: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            seed: rand::random(),
+        }
+    }
+
+    /// The file of `name` is usable. `restored`: rows of the disk, if the cluster is new here.
+    pub(crate) fn configured(
+        &mut self,
+        now: Duration,
+        name: &ClusterName,
+        endpoints: Vec<String>,
+        restored: Option<Restored>,
+    ) -> Vec<Todo> {
+        self.unusable.remove(name.as_str());
+        if !self.remotes.contains_key(name) {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            let remote = Remote::new(now, name.clone(), self.seed ^ hasher.finish());
+            self.remotes.insert(name.clone(), remote);
+        }
+        if let Some(restored) = restored {
+            self.restore(now, name, restored);
+        }
+        self.input(now, name, Input::Configured { endpoints })
+    }
+
+    fn restore(&mut self, now: Duration, name: &ClusterName, restored: Restored) {
+        self.input(now, name, Input::Restored(restored.config));
+        if !self.remotes.get(name).is_some_and(Remote::is_served) {
+            return;
+        }
+        let mut kinds: [Vec<_>; 3] = Default::default();
+        for (kind, key, value) in restored.rows {
+            kinds[kind as usize].push((key, value));
+        }
+        for (kind, rows) in Kind::ALL.into_iter().zip(kinds) {
+            self.rows.begin(name, kind);
+            for (key, value) in rows {
+                self.rows.put(now, name, kind, &key, value);
+            }
+            self.rows.listed(name, kind);
+        }
+    }
+
+    /// The file is there but cannot be used.
+    pub(crate) fn unusable(&mut self, now: Duration, name: &str, reason: String) -> Vec<Todo> {
+        match ClusterName::new(name)
+            .ok()
+            .filter(|name| self.remotes.contains_key(name))
+        {
+            Some(name) => self.input(now, &name, Input::Unusable(reason)),
+            None => {
+                self.unusable.insert(name.to_owned(), (now, reason));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The file is gone.
+    pub(crate) fn removed(&mut self, now: Duration, name: &str) -> Vec<Todo> {
+        self.unusable.remove(name);
+        let Ok(name) = ClusterName::new(name) else {
+            return Vec::new();
+        };
+        let todo = self.input(now, &name, Input::Removed);
+        self.remotes.remove(&name);
+        self.dirty.remove(&name);
+        self.disk_errors.remove(name.as_str());
+        todo
+    }
+
+    pub(crate) fn input(&mut self, now: Duration, name: &ClusterName, input: Input) -> Vec<Todo> {
+        let mut todo = Vec::new();
+        let mut inputs = vec![(name.clone(), input)];
+        while let Some((name, input)) = inputs.pop() {
+            let Some(remote) = self.remotes.get_mut(&name) else {
+                continue;
+            };
+            for output in remote.handle(now, input, &mut self.ids) {
+                match output {
+                    Output::Connect(session) => todo.push(Todo::Connect(name.clone(), session)),
+                    Output::Close(session) => todo.push(Todo::Close(name.clone(), session)),
+                    Output::Watch {
+                        session,
+                        watch,
+                        cached,
+                    } => {
+                        todo.push(Todo::Watch(name.clone(), session, watch, cached));
+                    }
+                    Output::Open(id) => self.rows.open(&name, id),
+                    Output::Drain => self.rows.drain(&name),
+                    Output::Remove => {
+                        self.rows.remove(&name);
+                        todo.push(Todo::Removed(name.clone()));
+                    }
+                    Output::IdReleased => {
+                        let others = self.remotes.keys().filter(|other| **other != name);
+                        inputs.extend(others.map(|other| (other.clone(), Input::IdsChanged)));
+                    }
+                    Output::Synced => {
+                        self.dirty.insert(name.clone());
+                    }
+                }
+            }
+        }
+        todo
+    }
+
+    /// Applies a batch of rows; answers what follows.
+    pub(crate) fn batch(
+        &mut self,
+        now: Duration,
+        name: &ClusterName,
+        session: Session,
+        kind: Kind,
+        rows: Vec<Row>,
+    ) -> Vec<Todo> {
+        if !self
+            .remotes
+            .get(name)
+            .is_some_and(|remote| remote.accepts(session))
+        {
+            return Vec::new();
+        }
+        let mut todo = Vec::new();
+        for row in rows {
+            match row {
+                Row::Begin => self.rows.begin(name, kind),
+                Row::Put(key, value) => self.rows.put(now, name, kind, &key, value),
+                Row::Delete(key) => self.rows.delete(now, name, kind, &key),
+                Row::Listed => {
+                    self.rows.listed(name, kind);
+                    todo.extend(self.input(now, name, Input::Listed(session, kind)));
+                }
+            }
+        }
+        self.dirty.insert(name.clone());
+        todo
+    }
+
+    pub(crate) fn protect(&mut self, now: Duration, own: &[IpNet]) {
+        self.rows.tick(now);
+        self.rows.protect(own);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let remotes = self.remotes.values().filter_map(Remote::deadline).min();
+        [remotes, self.rows.deadline()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn tick(&mut self, now: Duration) -> Vec<Todo> {
+        self.rows.tick(now);
+        let due = |remote: &&Remote| remote.deadline().is_some_and(|at| at <= now);
+        let due: Vec<ClusterName> = self
+            .remotes
+            .values()
+            .filter(due)
+            .map(|r| r.name().clone())
+            .collect();
+        due.iter()
+            .flat_map(|name| self.input(now, name, Input::Tick))
+            .collect()
+    }
+
+    /// Whether nobody needs to wait for `name`.
+    pub(crate) fn is_settled(&self, name: &ClusterName) -> bool {
+        self.remotes.get(name).is_none_or(Remote::is_served)
+    }
+
+    /// The rows of `name`, if they are complete enough to be kept.
+    pub(crate) fn snapshot(&self, name: &ClusterName) -> Option<Snapshot> {
+        let remote = self.remotes.get(name).filter(|remote| remote.is_served())?;
+        self.rows.snapshot(name, remote.accepted()?)
+    }
+
+    pub(crate) fn knows(&self, name: &ClusterName) -> bool {
+        self.remotes.contains_key(name)
+    }
+
+    pub(crate) fn status(&self, now: Duration) -> Vec<RemoteStatus> {
+        let clock = SystemTime::now();
+        let wall = |at: Duration| clock - now.saturating_sub(at);
+        let remotes = self.remotes.values().map(|remote| {
+            let mut status = remote.status(wall);
+            (status.nodes, status.endpoints, status.identities) = self.rows.counts(remote.name());
+            (status.refused_rows, status.refused) = self.rows.refused(remote.name());
+            status.disk_error = self
+                .disk_errors
+                .get(&status.name)
+                .cloned()
+                .unwrap_or_default();
+            status
+        });
+        let files = self.unusable.iter().map(|(name, (since, reason))| {
+            RemoteStatus::misconfigured(name, wall(*since), reason.clone())
+        });
+        let mut all: Vec<RemoteStatus> = remotes.chain(files).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}

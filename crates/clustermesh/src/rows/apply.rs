@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One row in, one row out: acceptance, and the order in which the agent hears of it.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::{ClusterName, IpEntry, Labels, Node, NodeName, NumericIdentity};
+use tables::Event;
+
+use super::cluster::{NodeRow, labels_weight, node_weight};
+use super::{HOLD, Held, Kind, MOST_HELD, Rows, Value, added};
+use crate::validate::{self, Publisher, claims_of};
+use crate::{IpRow, MeshEvent, Refusal};
+
+const PRESENT: &str = "rows are put for clusters that are open";
+
+fn bounded(
+    kind: Kind,
+    rows: usize,
+    limit: usize,
+    bytes: usize,
+    most_bytes: usize,
+) -> Result<(), Refusal> {
+    if rows >= limit || bytes > most_bytes {
+        return Err(Refusal::TooMany {
+            kind,
+            limit: limit.min(rows),
+        });
+    }
+    Ok(())
+}
+
+impl Rows {
+    pub(super) fn put_node(
+        &mut self,
+        by: &Publisher,
+        suffix: &str,
+        node: Arc<Node>,
+    ) -> Result<(), Refusal> {
+        let name = &by.name;
+        validate::node(by, suffix, &node)?;
+        let claims = claims_of(&node);
+        for net in &claims {
+            self.claims.check_node(name, *net)?;
+        }
+        let weight = node_weight(&node);
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        let before = cluster.nodes.get(suffix).map(|row| row.node.clone());
+        let old_weight = before.as_ref().map_or(0, |node| node_weight(node));
+        let bytes = cluster.node_bytes - old_weight + weight;
+        let others = cluster.nodes.len() - usize::from(before.is_some());
+        bounded(
+            Kind::Nodes,
+            others,
+            self.limits.rows[0],
+            bytes,
+            self.limits.bytes,
+        )?;
+        cluster.node_bytes = bytes;
+        cluster.nodes.insert(
+            node.name.name.clone(),
+            NodeRow {
+                node: node.clone(),
+                listed: true,
+            },
+        );
+        if before.as_ref() == Some(&node) {
+            return Ok(());
+        }
+        for net in claims {
+            for (holder, loose) in self.claims.claim(name, net) {
+                let refusal = Refusal::OverlapsOther {
+                    net: loose,
+                    claimed: net,
+                    holder: name.clone(),
+                };
+                self.evict_ip(&holder, &loose, refusal);
+            }
+        }
+        if let Some(before) = before {
+            self.release_claims(name, &claims_of(&before));
+        }
+        let key = node.name.clone();
+        self.tell(name, Kind::Nodes, |d| {
+            MeshEvent::Node(name.clone(), added(d, key, node))
+        });
+        Ok(())
+    }
+
+    pub(super) fn remove_node(&mut self, name: &ClusterName, node: &str) {
+        let Some(cluster) = self.clusters.get_mut(name) else {
+            return;
+        };
+        let Some(row) = cluster.nodes.remove(node) else {
+            return;
+        };
+        cluster.node_bytes -= node_weight(&row.node);
+        self.release_claims(name, &claims_of(&row.node));
+        let key: NodeName = row.node.name.clone();
+        self.tell(name, Kind::Nodes, |_| {
+            MeshEvent::Node(name.clone(), Event::Delete(key))
+        });
+    }
+
+    /// Addresses inside given-up networks stay their cluster's, one by one.
+    fn release_claims(&mut self, name: &ClusterName, claims: &[IpNet]) {
+        let last: Vec<IpNet> = claims
+            .iter()
+            .filter(|net| self.claims.release(net))
+            .copied()
+            .collect();
+        if last.is_empty() {
+            return;
+        }
+        self.gave_way();
+        let cluster = &self.clusters[name];
+        for (net, _) in cluster.ips.iter() {
+            if last.iter().any(|wide| wide.contains(&net)) {
+                self.claims.add_ip(name, net);
+            }
+        }
+    }
+
+    pub(super) fn put_identity(
+        &mut self,
+        by: &Publisher,
+        suffix: &str,
+        labels: Labels,
+    ) -> Result<(), Refusal> {
+        let name = &by.name;
+        let identity = validate::identity_of(suffix)?;
+        validate::identity(by, identity, &labels)?;
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        let before = cluster
+            .identities
+            .get(&identity)
+            .and_then(|row| row.labels.clone());
+        let old_weight = before.as_ref().map_or(0, labels_weight);
+        let bytes = cluster.label_bytes - old_weight + labels_weight(&labels);
+        let others = cluster.known - usize::from(before.is_some());
+        bounded(
+            Kind::Identities,
+            others,
+            self.limits.rows[1],
+            bytes,
+            self.limits.bytes,
+        )?;
+        cluster.label_bytes = bytes;
+        cluster.known = others + 1;
+        let labels = cluster.share(&labels);
+        let row = cluster.identities.entry(identity).or_default();
+        row.labels = Some(labels.clone());
+        (row.gone, row.listed) = (false, true);
+        let first = before.is_none();
+        if before.as_ref() != Some(&labels) {
+            let event = |d| MeshEvent::Identity(name.clone(), added(d, identity, labels));
+            self.tell(name, Kind::Identities, event);
+        }
+        if first {
+            self.identity_arrived(name, identity);
+        }
+        Ok(())
+    }
+
+    /// Lets the addresses go that waited for it.
+    fn identity_arrived(&mut self, name: &ClusterName, identity: NumericIdentity) {
+        if self.held.is_empty() {
+            return;
+        }
+        let cluster = &self.clusters[name];
+        let of_it = |held: &&Held| {
+            held.cluster == *name
+                && cluster
+                    .ips
+                    .get(&held.net)
+                    .is_some_and(|row| row.identity == identity)
+        };
+        let nets: Vec<IpNet> = self
+            .held
+            .iter()
+            .filter(of_it)
+            .map(|held| held.net)
+            .collect();
+        for net in nets {
+            self.let_go(name, &net);
+        }
+    }
+
+    pub(super) fn let_go(&mut self, name: &ClusterName, net: &IpNet) {
+        let Some(cluster) = self.clusters.get_mut(name) else {
+            return;
+        };
+        if !cluster.ips.is_held(net) {
+            return;
+        }
+        cluster.ips.hold(net, false);
+        let row = cluster.ips.get(net).expect("held rows exist");
+        self.tell_ip(name, *net, row);
+    }
+
+    fn tell_ip(&mut self, name: &ClusterName, net: IpNet, row: IpRow) {
+        self.tell(name, Kind::Ips, |d| {
+            MeshEvent::Ip(name.clone(), added(d, net, row))
+        });
+    }
+
+    /// The identity goes when no address uses it any more.
+    pub(super) fn remove_identity(&mut self, name: &ClusterName, identity: NumericIdentity) {
+        let Some(cluster) = self.clusters.get_mut(name) else {
+            return;
+        };
+        let Some(row) = cluster.identities.get_mut(&identity) else {
+            return;
+        };
+        row.gone = true;
+        self.tidy_identity(name, identity);
+    }
+
+    fn tidy_identity(&mut self, name: &ClusterName, identity: NumericIdentity) {
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        let Some(row) = cluster.identities.get(&identity) else {
+            return;
+        };
+        if row.users > 0 || !(row.gone || row.labels.is_none()) {
+            return;
+        }
+        let row = cluster
+            .identities
+            .remove(&identity)
+            .expect("looked up above");
+        if let Some(labels) = row.labels {
+            cluster.known -= 1;
+            cluster.label_bytes -= labels_weight(&labels);
+            let event = MeshEvent::Identity(name.clone(), Event::Delete(identity));
+            self.tell(name, Kind::Identities, |_| event);
+            self.gave_way();
+        }
+    }
+
+    pub(super) fn put_ip(
+        &mut self,
+        by: &Publisher,
+        suffix: &str,
+        entry: Box<IpEntry>,
+    ) -> Result<(), Refusal> {
+        let (name, entry) = (&by.name, validate::ip(by, suffix, entry)?);
+        let net = entry.prefix;
+        self.claims.check_ip(name, net)?;
+        if let Some(host) = entry.host {
+            self.claims.check_host(name, host)?;
+        }
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        let was_held = cluster.ips.is_held(&net);
+        let others = cluster.ips.len() - usize::from(cluster.ips.get(&net).is_some());
+        bounded(
+            Kind::Ips,
+            others,
+            self.limits.rows[2],
+            cluster.ips.text_bytes(),
+            self.limits.bytes,
+        )?;
+        let before = cluster.ips.put(&entry);
+        let row = cluster.ips.get(&net).expect("just put");
+        let known = row.identity.is_reserved()
+            || cluster
+                .identities
+                .get(&row.identity)
+                .is_some_and(|row| row.labels.is_some());
+        let moved = before.map(|old| old.identity) != Some(row.identity);
+        if moved && !row.identity.is_reserved() {
+            cluster.identities.entry(row.identity).or_default().users += 1;
+        }
+        self.claims.add_ip(name, net);
+        // An address that the agent knows must not keep its old identity; a new one can wait for labels.
+        if !known && (before.is_none() || was_held) && self.held.len() < MOST_HELD {
+            self.clusters
+                .get_mut(name)
+                .expect(PRESENT)
+                .ips
+                .hold(&net, true);
+            if !was_held {
+                let until = self.now + HOLD;
+                self.held.push_back(Held {
+                    until,
+                    cluster: name.clone(),
+                    net,
+                });
+            }
+        } else if was_held || before != Some(row) {
+            self.clusters
+                .get_mut(name)
+                .expect(PRESENT)
+                .ips
+                .hold(&net, false);
+            self.tell_ip(name, net, row);
+        }
+        if let Some(old) = before.filter(|_| moved) {
+            self.unuse(name, old.identity);
+        }
+        Ok(())
+    }
+
+    /// One address less uses `identity`.
+    fn unuse(&mut self, name: &ClusterName, identity: NumericIdentity) {
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        if let Some(row) = cluster.identities.get_mut(&identity) {
+            row.users = row.users.saturating_sub(1);
+            self.tidy_identity(name, identity);
+        }
+    }
+
+    pub(super) fn remove_ip(&mut self, name: &ClusterName, net: &IpNet) {
+        let Some(cluster) = self.clusters.get_mut(name) else {
+            return;
+        };
+        let held = cluster.ips.is_held(net);
+        let Some(row) = cluster.ips.remove(net) else {
+            return;
+        };
+        self.claims.remove_ip(name, net);
+        if !held {
+            let event = MeshEvent::Ip(name.clone(), Event::Delete(*net));
+            self.tell(name, Kind::Ips, |_| event);
+        }
+        if !row.identity.is_reserved() {
+            self.unuse(name, row.identity);
+        }
+        self.gave_way();
+    }
+
+    fn evict_ip(&mut self, name: &ClusterName, net: &IpNet, refusal: Refusal) {
+        let Some(entry) = self.clusters.get(name).and_then(|c| c.ips.entry(net)) else {
+            return;
+        };
+        self.remove_ip(name, net);
+        let key = kvstore::schema::ip_key(net);
+        let suffix = key.strip_prefix(kvstore::schema::keys::IPS).unwrap_or(&key);
+        let suffix = suffix.trim_start_matches('/');
+        let cluster = self.clusters.get_mut(name).expect("looked up above");
+        cluster
+            .refused
+            .add(Kind::Ips, suffix, refusal, Some(Value::Ip(Box::new(entry))));
+    }
+
+    /// Replaces what belongs to this cluster: nothing that overlaps with it is accepted, and what was accepted goes.
+    pub fn protect(&mut self, own: &[IpNet]) {
+        for net in self.claims.set_own(own) {
+            let (holders, loose) = self.claims.remote_in(&net);
+            let ours = |theirs| Refusal::OverlapsOurs {
+                net: theirs,
+                claimed: net,
+            };
+            for (name, theirs) in loose {
+                self.evict_ip(&name, &theirs, ours(theirs));
+            }
+            for name in holders {
+                self.evict_all_in(&name, &net, ours);
+            }
+        }
+        self.gave_way();
+    }
+
+    fn evict_all_in(&mut self, name: &ClusterName, net: &IpNet, ours: impl Fn(IpNet) -> Refusal) {
+        let overlaps = |theirs: &IpNet| net.contains(theirs) || theirs.contains(net);
+        let Some(cluster) = self.clusters.get(name) else {
+            return;
+        };
+        let ips: Vec<IpNet> = cluster
+            .ips
+            .iter()
+            .map(|(theirs, _)| theirs)
+            .filter(overlaps)
+            .collect();
+        let nodes = cluster.nodes.values();
+        let nodes: Vec<_> = nodes
+            .filter_map(|row| {
+                Some((
+                    row.node.clone(),
+                    claims_of(&row.node).into_iter().find(overlaps)?,
+                ))
+            })
+            .collect();
+        for theirs in ips {
+            self.evict_ip(name, &theirs, ours(theirs));
+        }
+        for (node, theirs) in nodes {
+            self.remove_node(name, &node.name.name);
+            let cluster = self.clusters.get_mut(name).expect("looked up above");
+            let (key, refusal) = (node.name.name.clone(), ours(theirs));
+            cluster
+                .refused
+                .add(Kind::Nodes, &key, refusal, Some(Value::Node(node)));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who has which part of the address space. Who came first stays, but this cluster always wins.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::ClusterName;
+
+use crate::Refusal;
+use crate::nets::Nets;
+
+#[derive(Clone, Debug)]
+struct Claim {
+    holder: ClusterName,
+    /// How many nodes of it.
+    users: u32,
+}
+
+#[derive(Default, Debug)]
+pub(crate) struct Claims {
+    own: Nets<()>,
+    /// Of nodes: pod networks and addresses.
+    nodes: Nets<Claim>,
+    /// Addresses outside their cluster's networks.
+    loose: Nets<ClusterName>,
+}
+
+fn ours(net: IpNet, claimed: IpNet) -> Refusal {
+    Refusal::OverlapsOurs { net, claimed }
+}
+
+fn other(net: IpNet, claimed: IpNet, holder: &ClusterName) -> Refusal {
+    Refusal::OverlapsOther {
+        net,
+        claimed,
+        holder: holder.clone(),
+    }
+}
+
+impl Claims {
+    /// Replaces what is ours; answers what is new.
+    pub(crate) fn set_own(&mut self, own: &[IpNet]) -> Vec<IpNet> {
+        let own: Vec<IpNet> = own.iter().map(IpNet::trunc).collect();
+        let added = own
+            .iter()
+            .filter(|net| self.own.get(net).is_none())
+            .copied()
+            .collect();
+        self.own = Nets::default();
+        own.into_iter().for_each(|net| self.own.insert(net, ()));
+        added
+    }
+
+    /// Whether a node of `name` may have `net`.
+    pub(crate) fn check_node(&self, name: &ClusterName, net: IpNet) -> Result<(), Refusal> {
+        if let Some((claimed, ())) = self.own.overlapping(&net).next() {
+            return Err(ours(net, claimed));
+        }
+        let mut others = self
+            .nodes
+            .overlapping(&net)
+            .filter(|(_, claim)| claim.holder != *name);
+        others.next().map_or(Ok(()), |(claimed, claim)| {
+            Err(other(net, claimed, &claim.holder))
+        })
+    }
+
+    /// Whether `name` may publish the address `net`.
+    pub(crate) fn check_ip(&self, name: &ClusterName, net: IpNet) -> Result<(), Refusal> {
+        self.check_node(name, net)?;
+        match self.loose.get(&net) {
+            Some(holder) if holder != name => Err(other(net, net, holder)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a node of `name` may have the address `host`.
+    pub(crate) fn check_host(&self, name: &ClusterName, host: IpAddr) -> Result<(), Refusal> {
+        let net = IpNet::from(host);
+        if let Some((claimed, ())) = self.own.covering(&net).next() {
+            return Err(ours(net, claimed));
+        }
+        let mut others = self
+            .nodes
+            .covering(&net)
+            .filter(|(_, claim)| claim.holder != *name);
+        others.next().map_or(Ok(()), |(claimed, claim)| {
+            Err(other(net, claimed, &claim.holder))
+        })
+    }
+
+    /// One more node of `name` has `net`; answers addresses of other clusters in it, which must go.
+    pub(crate) fn claim(&mut self, name: &ClusterName, net: IpNet) -> Vec<(ClusterName, IpNet)> {
+        match self.nodes.get_mut(&net) {
+            Some(claim) => claim.users += 1,
+            None => self.nodes.insert(
+                net,
+                Claim {
+                    holder: name.clone(),
+                    users: 1,
+                },
+            ),
+        }
+        let loose = self
+            .loose
+            .overlapping(&net)
+            .filter(|(_, holder)| *holder != name);
+        loose.map(|(net, holder)| (holder.clone(), net)).collect()
+    }
+
+    /// One node less has `net`; whether it was the last.
+    pub(crate) fn release(&mut self, net: &IpNet) -> bool {
+        let Some(claim) = self.nodes.get_mut(net) else {
+            return false;
+        };
+        claim.users -= 1;
+        let last = claim.users == 0;
+        if last {
+            self.nodes.remove(net);
+        }
+        last
+    }
+
+    /// Takes note of an accepted address.
+    pub(crate) fn add_ip(&mut self, name: &ClusterName, net: IpNet) {
+        let inside = self
+            .nodes
+            .covering(&net)
+            .any(|(_, claim)| claim.holder == *name);
+        if !inside {
+            self.loose.insert(net, name.clone());
+        }
+    }
+
+    pub(crate) fn remove_ip(&mut self, name: &ClusterName, net: &IpNet) {
+        if self.loose.get(net) == Some(name) {
+            self.loose.remove(net);
+        }
+    }
+
+    /// Remote nodes' claims and loose addresses that overlap with `net`.
+    pub(crate) fn remote_in(&self, net: &IpNet) -> (Vec<ClusterName>, Vec<(ClusterName, IpNet)>) {
+        let mut holders: Vec<ClusterName> = self
+            .nodes
+            .overlapping(net)
+            .map(|(_, claim)| claim.holder.clone())
+            .collect();
+        holders.sort();
+        holders.dedup();
+        let loose = self
+            .loose
+            .overlapping(net)
+            .map(|(net, holder)| (holder.clone(), net));
+        (holders, loose.collect())
+    }
+}

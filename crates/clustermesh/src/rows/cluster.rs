@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rows of one cluster.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use model::{ClusterName, Label, Labels, Node, NumericIdentity};
+use tables::Event;
+
+use super::Kind;
+use crate::MeshEvent;
+use crate::refused::Refused;
+use crate::table::Table;
+use crate::validate::{self, Publisher};
+
+/// What the agent was told of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Delivery {
+    /// Nothing.
+    Nothing,
+    /// The first list is under way.
+    First,
+    /// The first list was complete.
+    Done,
+}
+
+#[derive(Debug)]
+pub(crate) struct NodeRow {
+    pub(crate) node: Arc<Node>,
+    pub(crate) listed: bool,
+}
+
+/// An identity that is published, or that addresses use.
+#[derive(Default, Debug)]
+pub(crate) struct IdentityRow {
+    /// `None`: addresses use it before it was published.
+    pub(crate) labels: Option<Labels>,
+    /// How many addresses use it.
+    pub(crate) users: u32,
+    /// Its key is gone, but addresses still use it.
+    pub(crate) gone: bool,
+    pub(crate) listed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) by: Publisher,
+    pub(crate) nodes: BTreeMap<Arc<str>, NodeRow>,
+    pub(crate) identities: HashMap<NumericIdentity, IdentityRow>,
+    /// How many identities have labels.
+    pub(crate) known: usize,
+    pub(crate) ips: Table,
+    pub(crate) refused: Refused,
+    pub(crate) delivery: [Delivery; 3],
+    /// Bytes of the texts of nodes and of identities.
+    pub(crate) node_bytes: usize,
+    pub(crate) label_bytes: usize,
+    labels: HashSet<Label>,
+    /// Size of `labels` at which unused ones are dropped.
+    labels_limit: usize,
+}
+
+impl Cluster {
+    pub(crate) fn new(by: Publisher) -> Self {
+        Self {
+            by,
+            nodes: BTreeMap::new(),
+            identities: HashMap::new(),
+            known: 0,
+            ips: Table::default(),
+            refused: Refused::default(),
+            delivery: [Delivery::Nothing; 3],
+            node_bytes: 0,
+            label_bytes: 0,
+            labels: HashSet::new(),
+            labels_limit: 1024,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, kind: Kind) {
+        match kind {
+            Kind::Nodes => self.nodes.values_mut().for_each(|row| row.listed = false),
+            Kind::Identities => self
+                .identities
+                .values_mut()
+                .for_each(|row| row.listed = false),
+            Kind::Ips => self.ips.begin(),
+        }
+    }
+
+    /// The row of `suffix` stays through the list in progress.
+    pub(crate) fn keep(&mut self, kind: Kind, suffix: &str) {
+        match kind {
+            Kind::Nodes => {
+                if let Some(row) = self.nodes.get_mut(suffix) {
+                    row.listed = true;
+                }
+            }
+            Kind::Identities => {
+                let row = validate::identity_of(suffix).ok();
+                if let Some(row) = row.and_then(|identity| self.identities.get_mut(&identity)) {
+                    row.listed = true;
+                }
+            }
+            Kind::Ips => {
+                if let Ok(net) = validate::net_of(suffix) {
+                    self.ips.keep(&net);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stale_nodes(&self) -> Vec<Arc<str>> {
+        let stale = self.nodes.iter().filter(|(_, row)| !row.listed);
+        stale.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn stale_identities(&self) -> Vec<NumericIdentity> {
+        let stale = self
+            .identities
+            .iter()
+            .filter(|(_, row)| !row.listed && row.labels.is_some());
+        stale.map(|(identity, _)| *identity).collect()
+    }
+
+    pub(crate) fn known_identities(&self) -> Vec<NumericIdentity> {
+        let known = self
+            .identities
+            .iter()
+            .filter(|(_, row)| row.labels.is_some());
+        known.map(|(identity, _)| *identity).collect()
+    }
+
+    /// The same labels, sharing memory with those of other identities.
+    pub(crate) fn share(&mut self, labels: &Labels) -> Labels {
+        if self.labels.len() >= self.labels_limit {
+            let used = self
+                .identities
+                .values()
+                .filter_map(|row| row.labels.as_ref());
+            self.labels = used.flat_map(|labels| labels.iter().cloned()).collect();
+            self.labels_limit = (2 * self.labels.len()).max(1024);
+        }
+        let shared = labels.iter().map(|label| match self.labels.get(label) {
+            Some(known) => known.clone(),
+            None => {
+                self.labels.insert(label.clone());
+                label.clone()
+            }
+        });
+        shared.collect()
+    }
+}
+
+/// Bytes of a node's texts, about.
+pub(crate) fn node_weight(node: &Node) -> usize {
+    let maps = node.labels.iter().chain(&node.annotations);
+    maps.map(|(key, value)| key.len() + value.len() + 64)
+        .sum::<usize>()
+        + 512
+}
+
+/// Bytes of labels, about.
+pub(crate) fn labels_weight(labels: &Labels) -> usize {
+    labels
+        .iter()
+        .map(|l| l.key().len() + l.value().len() + 64)
+        .sum()
+}
+
+/// The start of the first list.
+pub(crate) fn init(name: ClusterName, kind: Kind) -> MeshEvent {
+    match kind {
+        Kind::Nodes => MeshEvent::Node(name, Event::Init),
+        Kind::Identities => MeshEvent::Identity(name, Event::Init),
+        Kind::Ips => MeshEvent::Ip(name, Event::Init),
+    }
+}
+
+/// The end of the first list.
+pub(crate) fn init_done(name: ClusterName, kind: Kind) -> MeshEvent {
+    match kind {
+        Kind::Nodes => MeshEvent::Node(name, Event::InitDone),
+        Kind::Identities => MeshEvent::Identity(name, Event::InitDone),
+        Kind::Ips => MeshEvent::Ip(name, Event::InitDone),
+    }
+}

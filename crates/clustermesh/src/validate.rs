@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether a row that a remote cluster publishes may enter a table
+//! (reference/cilium-clustermesh.md, 1.2 to 1.4). Bytes are decoded by `kvstore::schema`; here is what they may say.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kvstore::schema::keys;
+use kvstore::schema::{decode_identity, decode_ip, decode_node, ip_key, ip_of_key};
+use model::{
+    ClusterId, ClusterName, IdentityScheme, IpEntry, Labels, Node, NumericIdentity, reserved,
+};
+
+use crate::rows::{Kind, Value};
+
+/// Shortest pod network that a node may claim: nobody takes half of the address space.
+const SHORTEST_V4: u8 = 8;
+const SHORTEST_V6: u8 = 16;
+
+/// Why a row is refused. The row before stays.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes do not decode.
+    #[error("{0}")]
+    Malformed(String),
+    /// The key does not name what the value is about.
+    #[error("the value is about {found:?}, not about what its key names")]
+    KeyMismatch {
+        /// What the value names.
+        found: String,
+    },
+    /// A node of another cluster.
+    #[error("the node says that it belongs to cluster {found:?}, but {expected} publishes it")]
+    ForeignNode {
+        /// What it says.
+        found: ClusterName,
+        /// Whose etcd it is.
+        expected: ClusterName,
+    },
+    /// A node with another id than its cluster advertises.
+    #[error(
+        "the node says that its cluster has id {found}, but the cluster itself says {expected}"
+    )]
+    NodeClusterId {
+        /// What it says.
+        found: ClusterId,
+        /// What the cluster configuration says.
+        expected: ClusterId,
+    },
+    /// An identity that belongs to somebody else.
+    #[error("identity {identity} is outside the cluster's range {first}..={last}")]
+    IdentityRange {
+        /// The number.
+        identity: NumericIdentity,
+        /// First of the range.
+        first: u32,
+        /// Last of the range.
+        last: u32,
+    },
+    /// Labels that claim another cluster, or none.
+    #[error("the labels do not hold exactly k8s:io.cilium.k8s.policy.cluster={expected}")]
+    ClusterLabel {
+        /// Whose etcd it is.
+        expected: ClusterName,
+    },
+    /// A pod without a node.
+    #[error("no host address: it cannot be reached")]
+    NoHost,
+    /// A network that is too large to be somebody's pods.
+    #[error(
+        "{net} is too large: at least /{SHORTEST_V4} (IPv4) or /{SHORTEST_V6} (IPv6) is expected"
+    )]
+    TooWide {
+        /// The network.
+        net: IpNet,
+    },
+    /// Addresses that nobody may publish.
+    #[error("{net} is no address of a pod or node")]
+    SpecialAddress {
+        /// The address or network.
+        net: IpNet,
+    },
+    /// Inside what belongs to this cluster.
+    #[error("{net} overlaps with {claimed} of this cluster")]
+    OverlapsOurs {
+        /// The address or network.
+        net: IpNet,
+        /// What we have.
+        claimed: IpNet,
+    },
+    /// Inside what belongs to another remote cluster.
+    #[error("{net} overlaps with {claimed} of cluster {holder}")]
+    OverlapsOther {
+        /// The address or network.
+        net: IpNet,
+        /// What the other has.
+        claimed: IpNet,
+        /// The other.
+        holder: ClusterName,
+    },
+    /// Too many rows.
+    #[error("more than {limit} {kind} of one cluster")]
+    TooMany {
+        /// Kind of rows.
+        kind: Kind,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Refusal {
+    /// Whether the same row may be acceptable when others change.
+    pub(crate) fn may_pass_later(&self) -> bool {
+        matches!(
+            self,
+            Refusal::OverlapsOurs { .. } | Refusal::OverlapsOther { .. } | Refusal::TooMany { .. }
+        )
+    }
+}
+
+/// Who publishes, as far as accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Publisher {
+    pub(crate) name: ClusterName,
+    pub(crate) id: ClusterId,
+    pub(crate) scheme: IdentityScheme,
+}
+
+/// Decodes `value`. `prefix` is what was watched, `suffix` the rest of the key.
+pub(crate) fn decode(
+    kind: Kind,
+    prefix: &str,
+    suffix: &str,
+    value: &[u8],
+) -> Result<Value, Refusal> {
+    let key = format!("{prefix}{suffix}");
+    let malformed = |error: kvstore::schema::DecodeError| {
+        Refusal::Malformed(format!("{}: {}", error.field, error.reason))
+    };
+    Ok(match kind {
+        Kind::Nodes => Value::Node(decode_node(&key, value).map_err(malformed)?.into()),
+        Kind::Identities => Value::Identity(decode_identity(&key, value).map_err(malformed)?),
+        Kind::Ips => Value::Ip(Box::new(decode_ip(&key, value).map_err(malformed)?)),
+    })
+}
+
+/// The identity that the key names.
+pub(crate) fn identity_of(suffix: &str) -> Result<NumericIdentity, Refusal> {
+    keys::identity_of(&format!("/id/{suffix}"))
+        .ok_or_else(|| Refusal::Malformed("the key is not a decimal number".into()))
+}
+
+/// The address that the key names, in the only way of writing it.
+pub(crate) fn net_of(suffix: &str) -> Result<IpNet, Refusal> {
+    let key = format!("{}/{suffix}", keys::IPS);
+    ip_of_key(keys::IPS, &key)
+        .ok()
+        .filter(|net| ip_key(net) == key)
+        .ok_or_else(|| Refusal::Malformed("the key is not an address in its canonical form".into()))
+}
+
+/// Whether `identity` may be published by `by`.
+fn in_range(by: &Publisher, identity: NumericIdentity) -> Result<(), Refusal> {
+    let range = by.scheme.range(by.id);
+    if range.contains(&identity.0) {
+        return Ok(());
+    }
+    Err(Refusal::IdentityRange {
+        identity,
+        first: *range.start(),
+        last: *range.end(),
+    })
+}
+
+pub(crate) fn identity(
+    by: &Publisher,
+    identity: NumericIdentity,
+    labels: &Labels,
+) -> Result<(), Refusal> {
+    in_range(by, identity)?;
+    let mut claims = labels
+        .iter()
+        .filter(|label| label.key() == model::keys::CLUSTER);
+    let first = claims.next();
+    let exact = first.is_some_and(|l| l.source() == "k8s" && l.value() == by.name.as_str());
+    if exact && claims.next().is_none() {
+        Ok(())
+    } else {
+        Err(Refusal::ClusterLabel {
+            expected: by.name.clone(),
+        })
+    }
+}
+
+/// Everything about a node but its claims.
+pub(crate) fn node(by: &Publisher, suffix: &str, node: &Node) -> Result<(), Refusal> {
+    if node.name.cluster != by.name {
+        return Err(Refusal::ForeignNode {
+            found: node.name.cluster.clone(),
+            expected: by.name.clone(),
+        });
+    }
+    if &*node.name.name != suffix {
+        return Err(Refusal::KeyMismatch {
+            found: node.name.name.to_string(),
+        });
+    }
+    if node.cluster_id != by.id {
+        return Err(Refusal::NodeClusterId {
+            found: node.cluster_id,
+            expected: by.id,
+        });
+    }
+    for net in claims_of(node) {
+        let shortest = if net.addr().is_ipv4() {
+            SHORTEST_V4
+        } else {
+            SHORTEST_V6
+        };
+        if net.prefix_len() < shortest {
+            return Err(Refusal::TooWide { net });
+        }
+        usable(net)?;
+    }
+    Ok(())
+}
+
+/// What a node has that nobody else may have: pod networks, underlay, router and health addresses.
+pub(crate) fn claims_of(node: &Node) -> Vec<IpNet> {
+    let addresses = [node.underlay(true), node.underlay(false)]
+        .into_iter()
+        .flatten();
+    let addresses = addresses
+        .chain(node.routers())
+        .chain(node.health.iter().copied());
+    let mut claims: Vec<IpNet> = node.pod_cidrs().map(|net| net.trunc()).collect();
+    claims.extend(addresses.map(IpNet::from));
+    claims.sort();
+    claims.dedup();
+    claims
+}
+
+/// Everything about an address but its claims. The host of another node is seen from here as remote-node.
+pub(crate) fn ip(
+    by: &Publisher,
+    suffix: &str,
+    mut entry: Box<IpEntry>,
+) -> Result<Box<IpEntry>, Refusal> {
+    if net_of(suffix)? != entry.prefix {
+        return Err(Refusal::KeyMismatch {
+            found: entry.prefix.to_string(),
+        });
+    }
+    if entry.identity == reserved::HOST {
+        entry.identity = reserved::REMOTE_NODE;
+    }
+    if !entry.identity.is_reserved() {
+        in_range(by, entry.identity)?;
+        if entry.host.is_none() {
+            return Err(Refusal::NoHost);
+        }
+    }
+    let shortest = if entry.prefix.addr().is_ipv4() {
+        SHORTEST_V4
+    } else {
+        SHORTEST_V6
+    };
+    if entry.prefix.prefix_len() < shortest {
+        return Err(Refusal::TooWide { net: entry.prefix });
+    }
+    usable(entry.prefix)?;
+    if let Some(host) = entry.host {
+        usable(host.into())?;
+    }
+    Ok(entry)
+}
+
+/// Loopback, multicast, broadcast, unspecified and mapped addresses are nobody's pod or node.
+fn usable(net: IpNet) -> Result<(), Refusal> {
+    let special = match net.addr() {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_unspecified()
+                || ip.to_ipv4_mapped().is_some()
+        }
+    };
+    if special {
+        Err(Refusal::SpecialAddress { net })
+    } else {
+        Ok(())
+    }
+}
