@@ -1,2 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-//! cli
+//! The operator's commands: ask the agent over its socket, print a table, JSON or YAML.
+//!
+//! Texts are those of `cilium-dbg` where it has the command, so that eyes and scripts need not learn anew.
+//! Rendering is pure (model in, text out); only [`main`] and the commands' `run` do I/O.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod error;
+mod jsonpath;
+mod output;
+mod table;
+mod text;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub(crate) use error::Error;
+
+/// Runs the command in `args` (without the program's name), under the name `program`. Returns its exit status.
+pub fn main(program: &str, args: Vec<OsString>) -> ExitCode {
+    let command = args::Cli::command().name(program.to_owned());
+    let words = std::iter::once(OsString::from(program)).chain(args);
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|matches| args::Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            // Nobody is left to read it if this fails.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Err(source) => Err(Error::Runtime { source }),
+    };
+    match done {
+        Ok(code) => code,
+        Err(Error::Write { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output::error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole command line interface, for documentation.
+pub fn command() -> clap::Command {
+    args::Cli::command()
+}

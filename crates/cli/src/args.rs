@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::{Format, parse_format};
+
+const OTHER_PROCESSES: &str = "\
+Processes of the same program:
+  agent         Run the agent of this node (agent --help for its options)
+  cni           Run as CNI plugin: environment and standard input as the CNI specification says
+
+The program behaves as the CNI plugin when it is called isthmus-cni or cilium-cni, and as these commands when it is
+called cilium or cilium-dbg.";
+
+/// A mesh of Kubernetes clusters: look at the agent of this node.
+#[derive(Parser, Debug)]
+#[command(name = "isthmus", version, disable_version_flag = true, after_help = OTHER_PROCESSES, max_term_width = 120)]
+pub(crate) struct Cli {
+    /// Socket of the agent
+    #[arg(short = 'H', long = "host", global = true, env = api::SOCKET_ENV, default_value = api::DEFAULT_SOCKET, value_name = "SOCKET")]
+    pub(crate) host: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// `-o`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Output {
+    /// Write the answer as json, yaml or jsonpath='{.path}'
+    #[arg(short, long, value_parser = parse_format, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show the state of the agent and of the remote clusters
+    Status(StatusArgs),
+    /// Nodes of the mesh
+    #[command(subcommand)]
+    Node(Node),
+    /// Endpoints of this node
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+    /// Security identities
+    #[command(subcommand)]
+    Identity(Identity),
+    /// Addresses and the identities behind them
+    #[command(subcommand)]
+    Ip(Ip),
+    /// Policy rules
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Contents of the kernel's maps
+    #[command(subcommand)]
+    Bpf(Bpf),
+    /// Kernel maps
+    #[command(subcommand)]
+    Map(Map),
+    /// Show dropped packets as they happen, with what dropped them
+    Monitor(Monitor),
+    /// Show the version of this program and of the agent
+    Version(Output),
+}
+
+/// `status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// One line: OK, or the first thing that fails
+    #[arg(long)]
+    pub(crate) brief: bool,
+    /// Everything: all addresses, clusters, controllers and map sizes
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// All remote clusters in detail, not only those that are not ready
+    #[arg(long)]
+    pub(crate) all_clusters: bool,
+    /// All addresses of this node's pods
+    #[arg(long)]
+    pub(crate) all_addresses: bool,
+    /// All controllers, not only failing ones
+    #[arg(long)]
+    pub(crate) all_controllers: bool,
+    /// A lost Kubernetes API is a failure
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) require_k8s_connectivity: bool,
+    /// Give up after so many seconds
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Seconds, with or without the unit: `30`, `30s`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    number
+        .parse()
+        .ok()
+        .filter(|n| (1..=86400).contains(n))
+        .ok_or_else(|| "1 to 86400 seconds are expected, as 30 or 30s".into())
+}
+
+/// `node`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Node {
+    /// List the nodes of all clusters
+    List(Output),
+}
+
+/// `endpoint`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Endpoint {
+    /// List the endpoints
+    List(Output),
+    /// Show one endpoint: a number, cep-name:NAMESPACE/POD, ipv4:…, ipv6:… or cni-attachment-id:…
+    Get(EndpointArgs),
+    /// Show the health of an endpoint
+    Health(EndpointArgs),
+    /// Show what happened to an endpoint
+    Log(EndpointArgs),
+}
+
+/// One endpoint.
+#[derive(Args, Debug)]
+pub(crate) struct EndpointArgs {
+    /// Number, or prefix:value
+    pub(crate) id: api::EndpointRef,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `identity`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Identity {
+    /// List the identities
+    List {
+        /// Those of this node's endpoints, with the number of endpoints
+        #[arg(long)]
+        endpoints: bool,
+        /// Only those with all of these labels
+        #[arg(value_name = "LABEL")]
+        labels: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one identity
+    Get {
+        /// Its number
+        id: u32,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `ip`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Ip {
+    /// List the addresses
+    List {
+        /// Show the node and the encryption key too
+        #[arg(short, long)]
+        verbose: bool,
+        /// Show identities as numbers
+        #[arg(short, long)]
+        numeric: bool,
+        /// Only addresses inside this prefix
+        #[arg(long, value_name = "PREFIX")]
+        cidr: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `policy`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Policy {
+    /// Show the rules in force
+    Get(Output),
+    /// Show the selectors in use and the identities that they select
+    Selectors(Output),
+    /// Wait until all endpoints enforce a policy revision
+    Wait {
+        /// The revision
+        revision: i64,
+        /// Give up after so many seconds
+        #[arg(long, default_value_t = 360, value_parser = seconds, value_name = "SECONDS")]
+        max_wait_time: u64,
+    },
+}
+
+/// `bpf`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Bpf {
+    /// Addresses and identities
+    #[command(subcommand)]
+    Ipcache(BpfIpcache),
+    /// Connection tracking
+    #[command(subcommand)]
+    Ct(BpfCt),
+    /// Endpoints
+    #[command(subcommand)]
+    Endpoint(BpfEndpoint),
+    /// Policy verdicts
+    #[command(subcommand)]
+    Policy(BpfPolicy),
+    /// Packets per reason
+    #[command(subcommand)]
+    Metrics(BpfMetrics),
+}
+
+/// `bpf ipcache`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BpfIpcache {
+    /// List the entries
+    List(Output),
+}
+
+/// `bpf ct`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BpfCt {
+    /// List the flows
+    List {
+        /// global, or the number of an endpoint
+        #[arg(default_value = "global", value_name = "global|ENDPOINT")]
+        which: String,
+        /// Show how long each flow still lives
+        #[arg(short = 'd', long)]
+        time_diff: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `bpf endpoint`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BpfEndpoint {
+    /// List the endpoints
+    List(Output),
+}
+
+/// `bpf policy`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BpfPolicy {
+    /// Show the verdicts of an endpoint
+    Get {
+        /// Number of the endpoint
+        #[arg(required_unless_present = "all")]
+        endpoint: Option<u16>,
+        /// All endpoints
+        #[arg(long, conflicts_with = "endpoint")]
+        all: bool,
+        /// Show identities as numbers
+        #[arg(short, long)]
+        numeric: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `bpf metrics`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BpfMetrics {
+    /// List the counters
+    List(Output),
+}
+
+/// `map`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Map {
+    /// List the maps
+    List(Output),
+}
+
+/// Kinds of events.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum EventType {
+    /// Dropped packets.
+    Drop,
+}
+
+/// `monitor`.
+#[derive(Args, Debug)]
+pub(crate) struct Monitor {
+    /// Kind of events
+    #[arg(short = 't', long = "type", value_enum, default_value = "drop")]
+    pub(crate) kind: EventType,
+    /// One JSON object per line
+    #[arg(short, long)]
+    pub(crate) json: bool,
+    /// Show identities as numbers
+    #[arg(short, long)]
+    pub(crate) numeric: bool,
+    /// Only packets that this endpoint sent
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) from: Option<u16>,
+    /// Only packets to this endpoint
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) to: Option<u16>,
+    /// Only packets that this endpoint sent or was to receive
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) related_to: Option<u16>,
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bpf ipcache|ct|endpoint|metrics list`. The agent reads the maps, so this works from anywhere that reaches its socket.
+
+use std::collections::BTreeMap;
+
+use api::Client;
+use api::models::{BpfEndpoint as Endpoint, BpfIpcacheEntry, FlowEntry, Metric};
+
+use super::bpf_policy;
+use crate::args::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfMetrics};
+use crate::table::align;
+use crate::text::{clean, clean_all, endpoint};
+use crate::{Error, output};
+
+pub(super) async fn run(client: &Client, command: Bpf) -> Result<(), Error> {
+    match command {
+        Bpf::Ipcache(BpfIpcache::List(args)) => {
+            let mut entries = client.bpf_ipcache().await?.collect().await?;
+            entries.sort_by(|a, b| a.cidr.cmp(&b.cidr));
+            let values = entries.iter().map(|e| (e.cidr.clone(), vec![address(e)]));
+            let map: BTreeMap<String, Vec<String>> = values.collect();
+            output::answer(args.output.as_ref(), &map, |_| ipcache(&entries))
+        }
+        Bpf::Ct(BpfCt::List {
+            which,
+            time_diff,
+            output,
+        }) => ct(client, &which, time_diff, output.output.as_ref()).await,
+        Bpf::Endpoint(BpfEndpoint::List(args)) => {
+            let endpoints = client.bpf_endpoints().await?;
+            output::answer(args.output.as_ref(), &endpoints, |list| {
+                self::endpoints(list)
+            })
+        }
+        Bpf::Policy(command) => bpf_policy::run(client, command).await,
+        Bpf::Metrics(BpfMetrics::List(args)) => {
+            let metrics = client.metrics().await?;
+            output::answer(args.output.as_ref(), &metrics, |list| self::metrics(list))
+        }
+    }
+}
+
+/// Flows are printed as they come: there may be hundreds of thousands.
+async fn ct(
+    client: &Client,
+    which: &str,
+    time_diff: bool,
+    format: Option<&output::Format>,
+) -> Result<(), Error> {
+    let only = match which {
+        "global" => None,
+        id => Some(id.parse::<u16>().map_err(|_| Error::Argument {
+            argument: id.into(),
+            why: "global or the number of an endpoint is expected".into(),
+        })?),
+    };
+    let mut flows = client.flows().await?;
+    let mut kept = Vec::new();
+    while let Some(flow) = flows.next().await? {
+        if only.is_some_and(|id| id != flow.endpoint) {
+            continue;
+        }
+        match format {
+            Some(_) => kept.push(flow),
+            None => output::print(&self::flow(&flow, time_diff))?,
+        }
+    }
+    match format {
+        Some(format) => output::print(&format.text(&kept)?),
+        None => Ok(()),
+    }
+}
+
+/// The table, in the given order.
+pub(super) fn ipcache(entries: &[BpfIpcacheEntry]) -> String {
+    let rows = entries
+        .iter()
+        .map(|e| format!("{}\t{}\t\n", clean(&e.cidr), address(e)));
+    align(&("IP PREFIX/ADDRESS\tIDENTITY\n".to_owned() + &rows.collect::<String>()))
+}
+
+fn address(entry: &BpfIpcacheEntry) -> String {
+    let node = match entry.tunnel_endpoint.as_str() {
+        "" => "0.0.0.0".to_owned(),
+        node => clean(node),
+    };
+    let flags = match clean_all(&entry.flags).join(",") {
+        none if none.is_empty() => "<none>".into(),
+        flags => flags,
+    };
+    let (identity, key) = (entry.identity, entry.encrypt_key);
+    format!("identity={identity} encryptkey={key} tunnelendpoint={node} flags={flags}")
+}
+
+fn protocol(number: u8) -> String {
+    match number {
+        1 => "ICMP".into(),
+        6 => "TCP".into(),
+        17 => "UDP".into(),
+        58 => "ICMPv6".into(),
+        132 => "SCTP".into(),
+        other => other.to_string(),
+    }
+}
+
+/// One line.
+pub(super) fn flow(flow: &FlowEntry, time_diff: bool) -> String {
+    let local = endpoint(&flow.local, flow.local_port);
+    let remote = endpoint(&flow.remote, flow.remote_port);
+    let way = if flow.outgoing {
+        format!("OUT {local} -> {remote}")
+    } else {
+        format!("IN {remote} -> {local}")
+    };
+    let remaining = match (time_diff, flow.remaining) {
+        (false, _) => String::new(),
+        (true, left) if left < 0 => format!(" (expired {} sec(s) ago)", -left),
+        (true, left) => format!(" (remaining: {left} sec(s))"),
+    };
+    let names: String = clean_all(&flow.flags)
+        .iter()
+        .map(|f| format!("{f} "))
+        .collect();
+    format!(
+        "{} {way} expires={}{remaining} Packets=0 Bytes=0 RxFlagsSeen={:#04x} LastRxReport=0 \
+         TxFlagsSeen={:#04x} LastTxReport=0 Flags={:#06x} [ {names}] RevNAT={} SourceSecurityID={} \
+         BackendID={} NatPort=0 \n",
+        protocol(flow.protocol),
+        flow.expires,
+        flow.rx_flags,
+        flow.tx_flags,
+        flow.flags_raw,
+        flow.rev_nat,
+        flow.source_identity,
+        flow.backend,
+    )
+}
+
+/// The table, in the given order.
+pub(super) fn endpoints(list: &[Endpoint]) -> String {
+    let mut text = "IP ADDRESS\tLOCAL ENDPOINT INFO\n".to_owned();
+    for e in list {
+        let ip = if e.ip.contains(':') {
+            format!("[{}]", clean(&e.ip))
+        } else {
+            clean(&e.ip)
+        };
+        if e.localhost {
+            text += &format!("{ip}:0\t(localhost)\t\n");
+            continue;
+        }
+        let (mac, nodemac) = (
+            clean(&e.mac).to_uppercase(),
+            clean(&e.nodemac).to_uppercase(),
+        );
+        text += &format!(
+            "{ip}:0\tid={:<5} sec_id={:<5} flags=0x{:04X} ifindex={:<3} mac={mac} nodemac={nodemac} parent_ifindex={:<3} rt_info:0\t\n",
+            e.id, e.sec_id, e.flags, e.ifindex, e.parent_ifindex,
+        );
+    }
+    align(&text)
+}
+
+/// The table, sorted by line.
+pub(super) fn metrics(list: &[Metric]) -> String {
+    let mut rows: Vec<String> = list
+        .iter()
+        .map(|m| {
+            let (reason, file) = (clean(&m.reason), clean(&m.file));
+            let (direction, packets, bytes, line) = (&m.direction, m.packets, m.bytes, m.line);
+            format!("{reason}\t{direction}\t{packets}\t{bytes}\t{line}\t{file}\n")
+        })
+        .collect();
+    rows.sort();
+    align(&("REASON\tDIRECTION\tPACKETS\tBYTES\tLINE\tFILE\n".to_owned() + &rows.concat()))
+}

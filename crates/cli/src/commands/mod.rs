@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands, one file per subject: `run` asks the agent, what is beside it is pure.
+
+mod bpf;
+mod bpf_policy;
+mod clusters;
+mod datapath;
+mod endpoint;
+#[cfg(test)]
+mod golden;
+mod identity;
+mod ip;
+mod monitor;
+mod node;
+mod policy;
+mod status;
+mod version;
+
+use std::process::ExitCode;
+
+use api::Client;
+use api::models::BpfMapList;
+
+use crate::args::{Cli, Command, Map};
+use crate::{Error, output};
+
+/// Runs one command.
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let client = Client::new(cli.host).same_version();
+    match cli.command {
+        Command::Status(args) => return status::run(client, args).await,
+        Command::Node(command) => node::run(&client, command).await?,
+        Command::Endpoint(command) => endpoint::run(&client, command).await?,
+        Command::Identity(command) => identity::run(&client, command).await?,
+        Command::Ip(command) => ip::run(&client, command).await?,
+        Command::Policy(command) => policy::run(&client, command).await?,
+        Command::Bpf(command) => bpf::run(&client, command).await?,
+        Command::Map(Map::List(output)) => {
+            output::answer(output.output.as_ref(), &client.maps().await?, maps)?;
+        }
+        Command::Monitor(args) => monitor::run(&client, args).await?,
+        Command::Version(output) => version::run(&client, output.output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn maps(list: &BpfMapList) -> String {
+    let mut text = "Name\tNum entries\tNum errors\tCache enabled\n".to_owned();
+    for map in &list.maps {
+        let name = map.path.rsplit('/').next().unwrap_or_default();
+        let entries = map.cache.as_ref();
+        let count = entries.map_or("unknown".into(), |cache| cache.len().to_string());
+        let errors = entries.into_iter().flatten();
+        let errors = errors.filter(|entry| !entry.last_error.is_empty()).count();
+        text += &format!("{name}\t{count}\t{errors}\t{}\n", entries.is_some());
+    }
+    crate::table::align(&text)
+}
