@@ -36,7 +36,8 @@ pub(crate) static PREFIXES: LpmTrie<Addr, IpInfo> =
 pub(crate) static NODES: HashMap<NodeKey, u32> =
     HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 #[map(name = "ist_identities")]
-pub(crate) static IDENTITIES: HashMap<u32, u32> =
+/// Identity to its class per generation of policy numbers: the class is `slot[abi::generation(policy)]`, 0 = none.
+pub(crate) static IDENTITIES: HashMap<u32, abi::Classes> =
     HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
 #[map(name = "ist_policies")]
 pub(crate) static POLICIES: HashMap<PolicyKey, u32> =
@@ -57,3 +58,17 @@ pub(crate) static SHARES: Array<u32> = Array::with_max_entries(MAX_ENDPOINTS, 0)
 pub(crate) static METRICS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(METRIC_ENTRIES, 0);
 #[map(name = "ist_events")]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+
+/// What one processor needs while a program runs, and its budget of events.
+#[repr(C)]
+pub(crate) struct Scratch {
+    pub(crate) work: fastpath::Work,
+    /// Second to which `events` belongs.
+    pub(crate) second: u32,
+    /// Events sent in that second.
+    pub(crate) events: u32,
+}
+
+/// The programs' own; neither pinned nor read by the agent.
+#[map(name = "ist_scratch")]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

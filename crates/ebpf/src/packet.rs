@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A socket buffer as a `fastpath::Packet`.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes},
+};
+use fastpath::Packet;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The packet of the running program.
+pub(crate) struct Skb {
+    pub(crate) skb: *mut __sk_buff,
+}
+
+macro_rules! field {
+    ($skb:expr, $name:ident) => {
+        // SAFETY: the kernel passes a valid context. Volatile, because every access has to be one load at a
+        // constant offset, and helpers change what `data` and `data_end` say.
+        unsafe { core::ptr::read_volatile(&raw const (*$skb).$name) }
+    };
+}
+pub(crate) use field;
+
+impl Skb {
+    /// Where `len` bytes at `offset` of the linear part are.
+    #[inline(always)]
+    fn window(&self, offset: usize, len: usize) -> Option<usize> {
+        let start = field!(self.skb, data) as usize + offset;
+        if start + len > field!(self.skb, data_end) as usize {
+            None
+        } else {
+            Some(start)
+        }
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        field!(self.skb, len)
+    }
+
+    #[inline(always)]
+    fn linear(&self) -> u32 {
+        field!(self.skb, data_end).wrapping_sub(field!(self.skb, data))
+    }
+
+    #[inline(always)]
+    fn read<T: FromBytes + Immutable + Copy>(&self, offset: usize) -> Option<T> {
+        let start = self.window(offset, size_of::<T>())?;
+        // SAFETY: the window is inside the packet and the verifier checks the same; any bytes are a `T`. The
+        // packet may be less aligned than `T`: kernel and target allow it on this architecture.
+        Some(unsafe { (start as *const T).read() })
+    }
+
+    #[inline(always)]
+    fn load<T: FromBytes + IntoBytes + Immutable + Copy>(&self, offset: usize) -> Option<T> {
+        let mut out = core::mem::MaybeUninit::<T>::uninit();
+        // SAFETY: `out` is as long as the helper is told; on success all of it is written, and any bytes are
+        // a `T`.
+        unsafe {
+            let result = bpf_skb_load_bytes(
+                self.skb.cast(),
+                offset as u32,
+                out.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+            );
+            if result == 0 {
+                Some(out.assume_init())
+            } else {
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn write<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) -> bool {
+        let Some(start) = self.window(offset, size_of::<T>()) else {
+            return false;
+        };
+        // SAFETY: as in `read`; nothing else refers to the packet's bytes.
+        unsafe { (start as *mut T).write(value) };
+        true
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, len: u32) -> bool {
+        let len = len.min(self.len());
+        // SAFETY: a helper call on the context; no reference into the packet is alive.
+        unsafe { bpf_skb_pull_data(self.skb, len) == 0 }
+    }
+
+    #[inline(always)]
+    fn copy<const N: usize>(&self, offset: usize, out: &mut [u8; N]) -> bool {
+        // SAFETY: `out` has `N` bytes.
+        unsafe {
+            bpf_skb_load_bytes(
+                self.skb.cast(),
+                offset as u32,
+                out.as_mut_ptr().cast(),
+                N as u32,
+            ) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn replace<const N: usize>(&mut self, frame: &[u8; N]) -> bool {
+        // SAFETY: helper calls on the context; `frame` has `N` bytes.
+        unsafe {
+            bpf_skb_change_tail(self.skb, N as u32, 0) == 0
+                && bpf_skb_store_bytes(self.skb, 0, frame.as_ptr().cast(), N as u32, 0) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        field!(self.skb, gso_size)
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        field!(self.skb, ifindex)
+    }
+
+    #[inline(always)]
+    fn ingress_ifindex(&self) -> u32 {
+        field!(self.skb, ingress_ifindex)
+    }
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets of other nodes, out of the tunnel. Everything in them may be forged by whoever reaches the UDP port.
+
+use abi::{
+    Addr, Direction, DropReason, Endpoint, NodeConfig, endpoint_flags, flow_flags, next_hop,
+};
+
+use crate::flow::{belongs, reopens, touch, write_key};
+use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::judge::{begin, current, decide, opened_by_local, outer_source, refresh_remote};
+use crate::mac::deliver;
+use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
+use crate::related::related;
+use crate::resolve::{outside, world};
+use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
+
+/// Decides a packet on the ingress of the VXLAN device. `key`: VNI and outer source, if there is any.
+#[inline(always)]
+pub fn from_overlay<P: Packet, T: Tables>(
+    pkt: &mut P,
+    tables: &T,
+    work: &mut Work,
+    key: Option<(u32, Addr)>,
+) -> Step {
+    work.report.begin(Direction::Ingress);
+    let Some(config) = tables.config() else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    let Some((vni, outer)) = key else {
+        return work.report.drop(DropReason::NoTunnelKey);
+    };
+    work.report.src_identity = vni;
+    work.report.node = outer;
+    let ethertype = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
+        Some(ethertype @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6)) => ethertype,
+        _ => return work.report.drop(DropReason::UnsupportedL3),
+    };
+    if let Some(reason) = parse(pkt, tables, ethertype, &mut work.packet) {
+        return work.report.drop(reason);
+    }
+    write_key(&mut work.key, &work.packet, false);
+    let mut id = established(tables, config, work, vni);
+    if id == 0 {
+        let step = judge(pkt, tables, work, vni);
+        if step != Step::Deliver {
+            return step;
+        }
+        id = u32::from(work.report.endpoint);
+    }
+    if work.packet.ttl <= 1 {
+        return work.report.drop(DropReason::TtlExceeded);
+    }
+    match tables.endpoint(id) {
+        Some(endpoint) => deliver(pkt, &work.packet, endpoint, &mut work.report),
+        None => work.report.drop(DropReason::EndpointNotReady),
+    }
+}
+
+/// The cheap way: the receiving endpoint, or 0.
+#[inline(always)]
+fn established<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni: u32) -> u32 {
+    let Some(entry) = tables.flow(&work.key) else {
+        return 0;
+    };
+    let flow = entry.get();
+    let id = u32::from(flow.endpoint);
+    let Some(endpoint) = tables.endpoint(id) else {
+        return 0;
+    };
+    let now = tables.now();
+    if flow.next_hop != next_hop::TUNNEL
+        || flow.node != work.report.node
+        || !claims(vni, flow.remote_identity)
+        || own(endpoint, work.packet.v4 == 1) != work.key.local
+        || !current(tables, &flow, endpoint, now)
+        || !belongs(&flow, work.packet.kind, false)
+        || reopens(&flow, work.packet.tcp_flags)
+    {
+        return 0;
+    }
+    work.report.endpoint = flow.endpoint;
+    work.report.dst_identity = endpoint.identity;
+    touch(entry, &flow, false, &work.packet, now, config);
+    id
+}
+
+#[inline(always)]
+fn own(endpoint: &Endpoint, v4: bool) -> Addr {
+    if v4 { endpoint.ipv4 } else { endpoint.ipv6 }
+}
+
+/// Whether a packet with this VNI may have the identity of the entry. World and remote-node are refined when
+/// the flow is judged, and no other VNI leads to what they are refined to.
+#[inline(always)]
+fn claims(vni: u32, identity: u32) -> bool {
+    vni == identity
+        || (vni == REMOTE_NODE && is_node(identity))
+        || (vni == WORLD && is_world(identity))
+}
+
+/// Everything that has no current entry. `Deliver`: allowed, to the endpoint in the report.
+#[inline(never)]
+fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, vni: u32) -> Step {
+    let Some(config) = tables.config() else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    work.flow.node = work.report.node;
+    work.flow.remote_identity = vni;
+    if !sender_is_sound(tables, config, work, vni) {
+        return Step::Drop;
+    }
+    let identity = work.flow.remote_identity;
+    work.report.src_identity = identity;
+    let id = match tables.local(&work.packet.dst) {
+        Some(0) => return Step::PassToNode,
+        Some(id) => id,
+        None => return work.report.drop(DropReason::StaleIp),
+    };
+    let Some(endpoint) = tables
+        .endpoint(id)
+        .filter(|e| e.flags & endpoint_flags::READY != 0)
+    else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    work.report.endpoint = id as u16;
+    work.report.dst_identity = endpoint.identity;
+    if work.packet.kind == Layer4::DISCOVERY {
+        return work.report.drop_quietly(DropReason::InvalidSourceIp);
+    }
+    if work.packet.kind == Layer4::ERROR && about_flow(pkt, tables, work, id) {
+        return Step::Deliver;
+    }
+    match flow(tables, config, work, id, identity) {
+        true => Step::Deliver,
+        false => Step::Drop,
+    }
+}
+
+/// Whether an ICMP error is about a flow. If not, the work is as before.
+#[inline(always)]
+fn about_flow<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, id: u32) -> bool {
+    let report = (
+        work.report.reason,
+        work.report.ext,
+        work.report.audit,
+        work.report.src_identity,
+    );
+    let about = related(pkt, tables, work, id, false);
+    if !about {
+        write_key(&mut work.key, &work.packet, false);
+    }
+    (
+        work.report.reason,
+        work.report.ext,
+        work.report.audit,
+        work.report.src_identity,
+    ) = report;
+    about
+}
+
+/// Judges the packet's flow. A packet of a flow that the pod opened counts as its reply only if it comes from
+/// the identity that the pod talks to; otherwise it stands for itself, and leaves the entry alone.
+#[inline(always)]
+fn flow<T: Tables>(
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+    id: u32,
+    identity: u32,
+) -> bool {
+    let node = work.report.node;
+    if begin(tables, work, id, false) && opened_by_local(&work.flow) {
+        if !refresh_remote(tables, config, work) {
+            return false;
+        }
+        if claims(identity, work.flow.remote_identity) {
+            return decide(tables, work, id, false, true);
+        }
+        work.live = 0;
+        work.remember = 0;
+        work.flow.flags = 0;
+    }
+    work.flow.flags &= !flow_flags::HOST;
+    work.flow.flags |= flow_flags::FROM_TUNNEL;
+    work.flow.remote_identity = identity;
+    work.flow.next_hop = next_hop::TUNNEL;
+    work.flow.node = node;
+    work.flow.peer_endpoint = 0;
+    decide(tables, work, id, false, true)
+}
+
+/// Checks VNI, outer and inner source, and refines the identity into `work.flow.remote_identity`.
+#[inline(always)]
+fn sender_is_sound<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni: u32) -> bool {
+    if matches!(vni, 0 | 1 | 9..=14) {
+        let _ = work.report.drop(DropReason::InvalidIdentity);
+        return false;
+    }
+    if !outer_source(tables, config, work) {
+        return false;
+    }
+    // Nobody but this node sends with its pods' and its own addresses.
+    if tables.local(&work.packet.src).is_some() {
+        return spoofed(work);
+    }
+    if vni >= FIRST_IDENTITY {
+        return true;
+    }
+    let says = outside(tables, &work.packet.src).map_or(0, |info| info.identity);
+    if is_pod(says) {
+        return spoofed(work);
+    }
+    if vni == REMOTE_NODE && is_node(says) {
+        work.flow.remote_identity = says;
+    } else if vni == WORLD {
+        work.flow.remote_identity = world(config, work.packet.v4 == 1);
+    }
+    true
+}
+
+#[inline(always)]
+fn spoofed(work: &mut Work) -> bool {
+    work.report.audit = 0;
+    let _ = work.report.drop(DropReason::InvalidSourceIp);
+    false
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets that a pod sends.
+
+use abi::{
+    Addr, Direction, DropReason, Endpoint, NodeConfig, endpoint_flags, flow_flags, next_hop,
+};
+
+use crate::answer::{time_exceeded, too_big};
+use crate::flow::{belongs, reopens, touch, write_key};
+use crate::headers::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MIN};
+use crate::judge::{begin, current, decide, opened_by_local, refresh_remote};
+use crate::mac::deliver;
+use crate::neighbour;
+use crate::related::related;
+use crate::resolve::resolve;
+use crate::{FlowRef, Layer4, Packet, Step, Tables, Tunnel, Work, parse};
+
+/// Decides a packet on the ingress of a pod's host-side device.
+#[inline(always)]
+pub fn from_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
+    work.report.begin(Direction::Egress);
+    let Some(config) = tables.config() else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    let ethertype = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
+        Some(ethertype @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6)) => ethertype,
+        Some(ETHERTYPE_ARP) => return neighbour::arp(pkt, tables, work),
+        Some(ethertype) if ethertype >= ETHERTYPE_MIN => {
+            return work.report.drop(DropReason::UnsupportedL3);
+        }
+        _ => return work.report.drop(DropReason::UnsupportedL2),
+    };
+    if let Some(reason) = parse(pkt, tables, ethertype, &mut work.packet) {
+        return unparsed(pkt.ifindex(), tables, work, reason);
+    }
+    write_key(&mut work.key, &work.packet, true);
+    if !established(pkt, tables, config, work) {
+        let step = judge(pkt, tables, work);
+        if step != Step::Pass {
+            return step;
+        }
+    }
+    match work.flow.next_hop {
+        next_hop::TUNNEL => tunnel(pkt, tables, config, work),
+        next_hop::LOCAL => to_local(pkt, tables, config, work),
+        _ => Step::Pass,
+    }
+}
+
+/// The cheap way: an entry whose decision holds. Leaves the next hop in `work.flow`.
+#[inline(always)]
+fn established<P: Packet, T: Tables>(
+    pkt: &P,
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+) -> bool {
+    let Some(entry) = tables.flow(&work.key) else {
+        return false;
+    };
+    let flow = entry.get();
+    let Some(endpoint) = tables.endpoint(u32::from(flow.endpoint)) else {
+        return false;
+    };
+    let now = tables.now();
+    // The key holds the endpoint's own address, so the device is all that is left of the source check.
+    if endpoint.ifindex != pkt.ifindex()
+        || !current(tables, &flow, endpoint, now)
+        || !belongs(&flow, work.packet.kind, true)
+        || reopens(&flow, work.packet.tcp_flags)
+    {
+        return false;
+    }
+    if flow.next_hop == next_hop::LOCAL
+        && tables
+            .endpoint(flow.peer_endpoint)
+            .map_or(0, |e| e.identity)
+            != flow.remote_identity
+    {
+        return false;
+    }
+    touch(entry, &flow, true, &work.packet, now, config);
+    work.report.endpoint = flow.endpoint;
+    work.report.src_identity = endpoint.identity;
+    work.report.dst_identity = flow.remote_identity;
+    work.flow.next_hop = flow.next_hop;
+    work.flow.node = flow.node;
+    work.flow.peer_endpoint = flow.peer_endpoint;
+    true
+}
+
+/// Gives an unreadable packet its endpoint for the report.
+#[inline(never)]
+fn unparsed<T: Tables>(ifindex: u32, tables: &T, work: &mut Work, reason: DropReason) -> Step {
+    if let Some(endpoint) = tables.device(ifindex).and_then(|id| tables.endpoint(id)) {
+        work.report.endpoint = endpoint.id as u16;
+        work.report.src_identity = endpoint.identity;
+    }
+    work.report.drop(reason)
+}
+
+/// Everything that has no current entry: source check, destination, policy. `Pass` goes on to the next hop.
+#[inline(never)]
+fn judge<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
+    let (Some(config), Some(id)) = (tables.config(), tables.device(pkt.ifindex())) else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    let Some(endpoint) = tables
+        .endpoint(id)
+        .filter(|e| e.flags & endpoint_flags::READY != 0)
+    else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    work.report.endpoint = id as u16;
+    work.report.src_identity = endpoint.identity;
+    if work.packet.kind == Layer4::DISCOVERY {
+        return neighbour::discovery(pkt, tables, work, id);
+    }
+    if work.packet.src != address_of(endpoint, work.packet.v4 == 1) {
+        return work.report.drop(DropReason::InvalidSourceIp);
+    }
+    if work.packet.kind == Layer4::ERROR {
+        if related(pkt, tables, work, id, true) && work.key.remote == work.packet.dst {
+            return Step::Pass;
+        }
+        work.report.begin(Direction::Egress);
+        work.report.endpoint = id as u16;
+        work.report.src_identity = endpoint.identity;
+        write_key(&mut work.key, &work.packet, true);
+    }
+    if begin(tables, work, id, true) && !opened_by_local(&work.flow) {
+        if !refresh_remote(tables, config, work) {
+            return Step::Drop;
+        }
+    } else {
+        resolve(tables, config, &work.packet.dst, &mut work.flow);
+    }
+    match decide(tables, work, id, true, true) {
+        true => Step::Pass,
+        false => Step::Drop,
+    }
+}
+
+/// The one address of a family from which a pod may send; no packet has [`Addr::NONE`] when it is disabled,
+/// because that would be the unspecified address.
+#[inline(always)]
+fn address_of(endpoint: &Endpoint, v4: bool) -> Addr {
+    let own = if v4 { endpoint.ipv4 } else { endpoint.ipv6 };
+    if own == Addr::NONE {
+        Addr([0xff; 16])
+    } else {
+        own
+    }
+}
+
+/// To another node, if the packet fits.
+#[inline(always)]
+fn tunnel<P: Packet, T: Tables>(
+    pkt: &mut P,
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+) -> Step {
+    if !fits(pkt, config, work) {
+        // Without "don't fragment" the stack's route to that node fragments, and `to_overlay` sends the pieces.
+        if work.packet.dont_fragment == 0 {
+            return Step::Pass;
+        }
+        return too_big(pkt, tables, work);
+    }
+    work.report.tunnel = Tunnel {
+        identity: work.report.src_identity,
+        local: config.node,
+        remote: work.flow.node,
+    };
+    Step::Tunnel
+}
+
+/// Whether the packet, or each segment of it, fits the tunnel.
+#[inline(always)]
+fn fits<P: Packet>(pkt: &P, config: &NodeConfig, work: &Work) -> bool {
+    if pkt.len() <= config.tunnel_mtu + ETH_LEN as u32 {
+        return true;
+    }
+    let segment = pkt.gso_size();
+    segment != 0 && segment + u32::from(work.packet.headers) <= config.tunnel_mtu
+}
+
+/// To a pod of this node: its own judgement, then the device.
+#[inline(always)]
+fn to_local<P: Packet, T: Tables>(
+    pkt: &mut P,
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+) -> Step {
+    let peer = work.flow.peer_endpoint;
+    let Some(receiver) = tables
+        .endpoint(peer)
+        .filter(|e| e.flags & endpoint_flags::READY != 0)
+    else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    if work.packet.ttl <= 1 {
+        if work.packet.v4 == 1 || work.packet.kind == Layer4::ERROR {
+            return work.report.drop(DropReason::TtlExceeded);
+        }
+        return time_exceeded(pkt, tables, work);
+    }
+    let sender = u32::from(work.report.endpoint);
+    work.report.direction = Direction::Ingress as u8;
+    work.report.endpoint = peer as u16;
+    write_key(&mut work.key, &work.packet, false);
+    if !received(tables, config, work, receiver, peer) && !receive(pkt, tables, work, peer, sender)
+    {
+        return Step::Drop;
+    }
+    deliver(pkt, &work.packet, receiver, &mut work.report)
+}
+
+/// The cheap way of the receiver.
+#[inline(always)]
+fn received<T: Tables>(
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+    receiver: &Endpoint,
+    peer: u32,
+) -> bool {
+    let Some(entry) = tables.flow(&work.key) else {
+        return false;
+    };
+    let flow = entry.get();
+    let now = tables.now();
+    if u32::from(flow.endpoint) != peer
+        || flow.remote_identity != work.report.src_identity
+        || flow.flags & flow_flags::FROM_TUNNEL != 0
+        || !current(tables, &flow, receiver, now)
+        || !belongs(&flow, work.packet.kind, false)
+        || reopens(&flow, work.packet.tcp_flags)
+    {
+        return false;
+    }
+    touch(entry, &flow, false, &work.packet, now, config);
+    true
+}
+
+/// Judges a packet of pod `sender` for its receiver, pod `peer` of this node.
+#[inline(never)]
+fn receive<P: Packet, T: Tables>(
+    pkt: &P,
+    tables: &T,
+    work: &mut Work,
+    peer: u32,
+    sender: u32,
+) -> bool {
+    let (Some(config), Some(receiver)) = (tables.config(), tables.endpoint(peer)) else {
+        let _ = work.report.drop(DropReason::EndpointNotReady);
+        return false;
+    };
+    let identity = work.report.src_identity;
+    work.report.dst_identity = receiver.identity;
+    if work.packet.kind == Layer4::ERROR {
+        if related(pkt, tables, work, peer, false) {
+            return true;
+        }
+        work.report.reason = 0;
+        work.report.ext = 0;
+        write_key(&mut work.key, &work.packet, false);
+    }
+    if begin(tables, work, peer, false) && opened_by_local(&work.flow) {
+        if !refresh_remote(tables, config, work) {
+            return false;
+        }
+    } else {
+        work.flow.flags &= !(flow_flags::HOST | flow_flags::FROM_TUNNEL);
+        work.flow.remote_identity = identity;
+        work.flow.next_hop = next_hop::LOCAL;
+        work.flow.node = Addr::NONE;
+        work.flow.peer_endpoint = sender;
+    }
+    decide(tables, work, peer, false, true)
+}

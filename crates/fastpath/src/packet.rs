@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A packet as the programs see it: bounds-checked reads and writes, and a few facts that the device knows.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A packet that begins with its Ethernet header.
+///
+/// All offsets count from that header. Nothing here panics: what is out of bounds is `None` or `false`.
+pub trait Packet {
+    /// Bytes of the whole packet, of all segments if it is a GSO packet.
+    fn len(&self) -> u32;
+
+    /// Bytes that [`Packet::read`] and [`Packet::write`] can reach.
+    fn linear(&self) -> u32;
+
+    /// Reads where `offset` is a constant after inlining; the cheapest access.
+    fn read<T: FromBytes + Immutable + Copy>(&self, offset: usize) -> Option<T>;
+
+    /// Reads at any offset, also beyond the linear part.
+    fn load<T: FromBytes + IntoBytes + Immutable + Copy>(&self, offset: usize) -> Option<T>;
+
+    /// Writes where `offset` is a constant after inlining, in the linear part.
+    fn write<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) -> bool;
+
+    /// Makes the first `len` bytes linear (all of them if there are fewer).
+    fn pull(&mut self, len: u32) -> bool;
+
+    /// Copies bytes from any offset; false, and `out` undefined, if there are not enough.
+    fn copy<const N: usize>(&self, offset: usize, out: &mut [u8; N]) -> bool;
+
+    /// Makes the packet these bytes and nothing else.
+    fn replace<const N: usize>(&mut self, frame: &[u8; N]) -> bool;
+
+    /// Payload bytes per segment of a GSO packet; 0 if it is none.
+    fn gso_size(&self) -> u32;
+
+    /// Device that the program is attached to.
+    fn ifindex(&self) -> u32;
+
+    /// Device by which the packet came to this node's stack; 0 if a socket of this node sent it.
+    fn ingress_ifindex(&self) -> u32;
+
+    /// Whether the packet is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whose an address is: identity and way to it.
+
+use abi::{Addr, Flow, IpInfo, NodeConfig, flow_flags, ip_flags, next_hop};
+
+use crate::Tables;
+use crate::policy::HOST;
+
+/// Looks an address up among those outside this node: exact first, longest prefix next.
+#[inline(always)]
+pub(crate) fn outside<'a, T: Tables>(tables: &'a T, addr: &Addr) -> Option<&'a IpInfo> {
+    match tables.address(addr) {
+        Some(info) => Some(info),
+        None => tables.prefix(addr),
+    }
+}
+
+/// Identity of an address that no table knows.
+#[inline(always)]
+pub(crate) fn world(config: &NodeConfig, v4: bool) -> u32 {
+    if v4 { config.world4 } else { config.world6 }
+}
+
+/// Fills the remote side of `flow`: identity, next hop and what belongs to it.
+#[inline(always)]
+pub(crate) fn resolve<T: Tables>(tables: &T, config: &NodeConfig, addr: &Addr, flow: &mut Flow) {
+    flow.peer_endpoint = 0;
+    flow.node = Addr::NONE;
+    flow.next_hop = next_hop::STACK;
+    flow.flags &= !(flow_flags::HOST | flow_flags::FROM_TUNNEL);
+    match tables.local(addr) {
+        Some(0) => {
+            flow.remote_identity = HOST;
+            flow.flags |= flow_flags::HOST;
+        }
+        Some(id) => {
+            flow.remote_identity = tables.endpoint(id).map_or(0, |e| e.identity);
+            flow.next_hop = next_hop::LOCAL;
+            flow.peer_endpoint = id;
+        }
+        None => match outside(tables, addr) {
+            Some(info) => {
+                flow.remote_identity = info.identity;
+                if info.flags & ip_flags::TUNNEL != 0 {
+                    flow.next_hop = next_hop::TUNNEL;
+                    flow.node = info.node;
+                }
+            }
+            None => flow.remote_identity = world(config, addr.is_v4()),
+        },
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets that this node's stack sends to a pod: of host sockets, of the world, of whatever translated them.
+
+use abi::{
+    Direction, DropReason, Endpoint, ExtError, NodeConfig, endpoint_flags, flow_flags, ip_flags,
+};
+
+use crate::flow::{belongs, reopens, touch, write_key};
+use crate::headers::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MIN};
+use crate::judge::{begin, came_by_stack, current, decide, opened_by_local, refresh_remote};
+use crate::policy::{HOST, REMOTE_NODE, is_pod};
+use crate::related::related;
+use crate::resolve::{outside, world};
+use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
+
+/// Decides a packet on the egress of a pod's host-side device.
+#[inline(always)]
+pub fn to_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
+    work.report.begin(Direction::Ingress);
+    let Some(config) = tables.config() else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    let ethertype = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
+        Some(ethertype @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6)) => ethertype,
+        Some(ETHERTYPE_ARP) => return Step::Pass,
+        Some(ethertype) if ethertype >= ETHERTYPE_MIN => {
+            return work.report.drop(DropReason::UnsupportedL3);
+        }
+        _ => return work.report.drop(DropReason::UnsupportedL2),
+    };
+    if let Some(reason) = parse(pkt, tables, ethertype, &mut work.packet) {
+        return work.report.drop(reason);
+    }
+    write_key(&mut work.key, &work.packet, false);
+    if established(pkt, tables, config, work) {
+        return Step::Pass;
+    }
+    judge(pkt, tables, work)
+}
+
+#[inline(always)]
+fn established<P: Packet, T: Tables>(
+    pkt: &P,
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+) -> bool {
+    let Some(entry) = tables.flow(&work.key) else {
+        return false;
+    };
+    let flow = entry.get();
+    let Some(endpoint) = tables.endpoint(u32::from(flow.endpoint)) else {
+        return false;
+    };
+    let now = tables.now();
+    if endpoint.ifindex != pkt.ifindex()
+        || !current(tables, &flow, endpoint, now)
+        || !belongs(&flow, work.packet.kind, false)
+        || reopens(&flow, work.packet.tcp_flags)
+        || borrows_host(&flow, pkt.ingress_ifindex())
+    {
+        return false;
+    }
+    touch(entry, &flow, false, &work.packet, now, config);
+    true
+}
+
+/// Whether a forwarded packet would continue a flow that a socket of this node opened.
+#[inline(always)]
+fn borrows_host(flow: &abi::Flow, ingress_ifindex: u32) -> bool {
+    ingress_ifindex != 0 && flow.flags & flow_flags::HOST != 0 && !opened_by_local(flow)
+}
+
+#[inline(never)]
+fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work) -> Step {
+    let (Some(config), Some(id)) = (tables.config(), tables.device(pkt.ifindex())) else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    let Some(endpoint) = tables
+        .endpoint(id)
+        .filter(|e| e.flags & endpoint_flags::READY != 0)
+    else {
+        return work.report.drop(DropReason::EndpointNotReady);
+    };
+    work.report.endpoint = id as u16;
+    work.report.dst_identity = endpoint.identity;
+    let ingress = pkt.ingress_ifindex();
+    // Neighbour discovery of this node's own stack; hop limit 255 means it was not forwarded.
+    if work.packet.kind == Layer4::DISCOVERY && ingress == 0 {
+        return Step::Pass;
+    }
+    if work.packet.dst != own(endpoint, work.packet.v4 == 1) {
+        return work.report.drop(DropReason::StaleIp);
+    }
+    if work.packet.kind == Layer4::ERROR {
+        if related(pkt, tables, work, id, false) {
+            return Step::Pass;
+        }
+        work.report.reason = 0;
+        work.report.ext = 0;
+        write_key(&mut work.key, &work.packet, false);
+    }
+    let reply = begin(tables, work, id, false) && opened_by_local(&work.flow);
+    let known = if reply {
+        refresh_remote(tables, config, work)
+    } else {
+        source(tables, config, work, ingress)
+    };
+    if known && decide(tables, work, id, false, true) {
+        Step::Pass
+    } else {
+        Step::Drop
+    }
+}
+
+#[inline(always)]
+fn own(endpoint: &Endpoint, v4: bool) -> abi::Addr {
+    if v4 { endpoint.ipv4 } else { endpoint.ipv6 }
+}
+
+/// Who the sender is: host if a socket of this node sent the packet, else what the address says, never host.
+/// False: nobody who can send by this way.
+#[inline(always)]
+fn source<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, ingress: u32) -> bool {
+    let addr = &work.packet.src;
+    let flow = &mut work.flow;
+    flow.flags &= !flow_flags::FROM_TUNNEL;
+    flow.node = abi::Addr::NONE;
+    came_by_stack(flow);
+    if ingress == 0 {
+        flow.flags |= flow_flags::HOST;
+        flow.remote_identity = HOST;
+        return true;
+    }
+    match tables.local(addr) {
+        Some(0) => flow.remote_identity = REMOTE_NODE,
+        Some(id) => {
+            let Some(sender) = tables.endpoint(id).filter(|e| e.ifindex == ingress) else {
+                let _ = work.report.drop(DropReason::InvalidSourceIp);
+                return false;
+            };
+            flow.remote_identity = sender.identity;
+        }
+        None => match outside(tables, addr) {
+            Some(info) if info.flags & ip_flags::TUNNEL != 0 && is_pod(info.identity) => {
+                work.report.src_identity = info.identity;
+                let ext = ExtError::PodAddressOutsideTunnel;
+                let _ = work.report.drop_for(DropReason::InvalidSourceIp, ext);
+                return false;
+            }
+            Some(info) => flow.remote_identity = info.identity,
+            None => flow.remote_identity = world(config, addr.is_v4()),
+        },
+    }
+    true
+}

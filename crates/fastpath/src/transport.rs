@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Transport headers, and the memory that lets later fragments have ports.
+
+use abi::{DropReason, FragPorts};
+
+use crate::headers::{
+    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ETH_LEN, ICMP, ICMPV6, Icmp, Ports, SCTP,
+    TCP, Tcp, UDP,
+};
+use crate::parse::fetch;
+use crate::{Layer4, Packet, Parsed, Tables};
+
+/// Reads the transport header at `at` (also in `out.l4`).
+#[inline(always)]
+pub(crate) fn transport<const DIRECT: bool, P: Packet>(
+    pkt: &P,
+    out: &mut Parsed,
+    at: usize,
+) -> Option<DropReason> {
+    out.tcp_flags = 0;
+    out.icmp_type = 0;
+    match out.proto {
+        TCP => tcp::<DIRECT, P>(pkt, out, at),
+        UDP | SCTP => ports::<DIRECT, P>(pkt, out, at),
+        ICMP if out.v4 == 1 => icmp::<DIRECT, P>(pkt, out, at),
+        ICMPV6 if out.v4 == 0 => icmp::<DIRECT, P>(pkt, out, at),
+        _ => Some(DropReason::UnknownL4),
+    }
+}
+
+#[inline(always)]
+fn tcp<const DIRECT: bool, P: Packet>(pkt: &P, out: &mut Parsed, at: usize) -> Option<DropReason> {
+    let Some(tcp) = fetch::<DIRECT, P, Tcp>(pkt, at) else {
+        return Some(DropReason::TruncatedHeader);
+    };
+    let header = u32::from(tcp.offset >> 4) * 4;
+    if header < 20 || at as u32 + header > out.end() {
+        return Some(DropReason::TruncatedHeader);
+    }
+    out.kind = Layer4::PORTS;
+    out.sport = tcp.src.to_ne_bytes();
+    out.dport = tcp.dst.to_ne_bytes();
+    out.tcp_flags = tcp.flags;
+    out.headers = (at as u32 + header - ETH_LEN as u32) as u16;
+    None
+}
+
+#[inline(always)]
+fn ports<const DIRECT: bool, P: Packet>(
+    pkt: &P,
+    out: &mut Parsed,
+    at: usize,
+) -> Option<DropReason> {
+    let header = if out.proto == UDP { 8 } else { 12 };
+    let Some(ports) = fetch::<DIRECT, P, Ports>(pkt, at) else {
+        return Some(DropReason::TruncatedHeader);
+    };
+    if at as u32 + header > out.end() {
+        return Some(DropReason::TruncatedHeader);
+    }
+    out.kind = Layer4::PORTS;
+    out.sport = ports.src.to_ne_bytes();
+    out.dport = ports.dst.to_ne_bytes();
+    out.headers = (at as u32 + header - ETH_LEN as u32) as u16;
+    None
+}
+
+#[inline(always)]
+fn icmp<const DIRECT: bool, P: Packet>(pkt: &P, out: &mut Parsed, at: usize) -> Option<DropReason> {
+    let Some(icmp) = fetch::<DIRECT, P, Icmp>(pkt, at) else {
+        return Some(DropReason::TruncatedHeader);
+    };
+    if at as u32 + 8 > out.end() {
+        return Some(DropReason::TruncatedHeader);
+    }
+    out.icmp_type = icmp.kind;
+    out.kind = if out.v4 == 1 {
+        kind4(icmp.kind)
+    } else {
+        kind6(icmp.kind)
+    };
+    let id = match out.kind {
+        Layer4::ECHO_REQUEST | Layer4::ECHO_REPLY => icmp.id.to_ne_bytes(),
+        _ => [0; 2],
+    };
+    out.sport = id;
+    out.dport = id;
+    out.headers = (at as u32 + 8 - ETH_LEN as u32) as u16;
+    None
+}
+
+#[inline(always)]
+fn kind4(icmp: u8) -> Layer4 {
+    match icmp {
+        ECHO_REQUEST => Layer4::ECHO_REQUEST,
+        ECHO_REPLY => Layer4::ECHO_REPLY,
+        3 | 11 | 12 => Layer4::ERROR,
+        _ => Layer4::OTHER,
+    }
+}
+
+#[inline(always)]
+fn kind6(icmp: u8) -> Layer4 {
+    match icmp {
+        ECHO_REQUEST6 => Layer4::ECHO_REQUEST,
+        ECHO_REPLY6 => Layer4::ECHO_REPLY,
+        1..=4 => Layer4::ERROR,
+        130..=137 | 143 => Layer4::DISCOVERY,
+        _ => Layer4::OTHER,
+    }
+}
+
+/// Remembers the ports of a first fragment. Fragmented ICMP other than echo is refused: nothing needs it, and
+/// its later fragments could not be told apart.
+#[inline(always)]
+pub(crate) fn first_fragment<T: Tables>(tables: &T, out: &Parsed) -> Option<DropReason> {
+    match out.kind {
+        Layer4::PORTS | Layer4::ECHO_REQUEST | Layer4::ECHO_REPLY => {
+            let ports = FragPorts {
+                src: out.sport,
+                dst: out.dport,
+            };
+            tables.remember_fragment(&out.fragment_key(), ports);
+            None
+        }
+        _ => Some(DropReason::InvalidPacket),
+    }
+}
+
+/// Gives a later fragment the ports of its first.
+#[inline(always)]
+pub(crate) fn later_fragment<T: Tables>(tables: &T, out: &mut Parsed) -> Option<DropReason> {
+    out.tcp_flags = 0;
+    out.icmp_type = 0;
+    out.kind = match out.proto {
+        TCP | UDP | SCTP => Layer4::PORTS,
+        ICMP if out.v4 == 1 => Layer4::ECHO_FRAGMENT,
+        ICMPV6 if out.v4 == 0 => Layer4::ECHO_FRAGMENT,
+        _ => return Some(DropReason::UnknownL4),
+    };
+    let Some(ports) = tables.fragment(&out.fragment_key()) else {
+        return Some(DropReason::FirstFragmentNotFound);
+    };
+    out.sport = ports.src;
+    out.dport = ports.dst;
+    out.headers = out.l4 - ETH_LEN as u16;
+    None
+}
