@@ -2,36 +2,39 @@
 //! ADD: ask, plan, execute; and take everything back if a step fails.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use api::models::{EndpointChangeRequest, IpamRequest};
 use api::{Client, EndpointRef, StatusCode};
 use netlink::{Dad, Mac, NetNs, Route, Scope, Socket, VethEnd, VethSpec, sysctl};
 
-use crate::delete::{is_own, queue};
+use crate::Error;
+use crate::agent::{self, is_busy, patiently};
+use crate::delete::{is_own, queue_deletion};
 use crate::error::{Failure, is_away};
 use crate::input::{Add, Request};
 use crate::log::Log;
 use crate::names::{altname, attachment, host_device};
 use crate::plan::{Plan, allocated, plan};
-use crate::queue::Deletion;
-use crate::{Error, agent};
+use crate::queue::{self, Deletion};
 
 /// Number under which the agent is asked to choose one.
 const ANY: EndpointRef = EndpointRef::Local(0);
 
 pub(crate) async fn add(request: &Request, add: &Add, log: &Log) -> Result<String, Failure> {
     let netns = open_namespace(add)?;
+    let deadline = Instant::now() + request.connect_timeout;
     let client = agent::client(request);
     let config = agent::connect(&client, request.connect_timeout).await?;
     let kernel = Kernel::open(netns)?;
     remove_leftovers(&kernel, &client, add).await?;
 
-    let ipam = client
-        .allocate(&IpamRequest {
-            owner: owner(add),
-            expiration: true,
-            ..IpamRequest::default()
-        })
+    let wanted = IpamRequest {
+        owner: owner(add),
+        expiration: true,
+        ..IpamRequest::default()
+    };
+    let ipam = patiently(deadline, async || client.allocate(&wanted).await)
         .await
         .map_err(|source| Error::Agent {
             operation: "get an address",
@@ -45,7 +48,7 @@ pub(crate) async fn add(request: &Request, add: &Add, log: &Log) -> Result<Strin
 
     let macs = [(); 2].map(|()| Mac::local(rand::random()));
     let done = match plan(add, request.mtu, &config, &ipam, macs) {
-        Ok(plan) => execute(&kernel, &client, add, &plan, &mut undo)
+        Ok(plan) => execute(request, &kernel, &client, add, &plan, deadline, &mut undo)
             .await
             .map(|mac| (plan, mac)),
         Err(error) => Err(error),
@@ -123,18 +126,27 @@ async fn remove_leftovers(kernel: &Kernel, client: &Client, add: &Add) -> Result
 
 /// Makes everything; returns the pod's Ethernet address. `undo` knows of every step before it is taken.
 async fn execute(
+    request: &Request,
     kernel: &Kernel,
     client: &Client,
     add: &Add,
     plan: &Plan,
+    deadline: Instant,
     undo: &mut Undo,
 ) -> Result<Mac, Error> {
     undo.device = Some(plan.host_device.clone());
     let index = make_devices(kernel, plan)?;
     configure_pod(kernel, plan)?;
     let change = plan.change(index, kernel.netns.cookie()?);
-    undo.endpoint = Some(attachment(&add.container, Some(&add.interface)));
-    let mac = make_endpoint(client, &change).await?;
+    let id = attachment(&add.container, Some(&add.interface));
+    queue::withdraw(&request.run_dir, &Deletion::Endpoint(id.clone()))?;
+    undo.endpoint = Some(id);
+    let made = make_endpoint(client, &change, deadline).await;
+    if matches!(&made, Err(Error::Agent { source, .. }) if is_busy(source)) {
+        // Refused before anything was done: a queued deletion would hit the endpoint of a later ADD.
+        undo.endpoint = None;
+    }
+    let mac = made?;
     match mac {
         Some(mac) if mac != plan.pod_mac => {
             kernel.pod.set_mac(&plan.pod_device, mac)?;
@@ -202,14 +214,16 @@ fn configure_pod(kernel: &Kernel, plan: &Plan) -> Result<(), Error> {
 async fn make_endpoint(
     client: &Client,
     change: &EndpointChangeRequest,
+    deadline: Instant,
 ) -> Result<Option<Mac>, Error> {
-    let endpoint = client
-        .create_endpoint(&ANY, change)
-        .await
-        .map_err(|source| Error::Agent {
-            operation: "make the endpoint",
-            source,
-        })?;
+    let endpoint = patiently(deadline, async || {
+        client.create_endpoint(&ANY, change).await
+    })
+    .await
+    .map_err(|source| Error::Agent {
+        operation: "make the endpoint",
+        source,
+    })?;
     let networking = endpoint.status.and_then(|status| status.networking);
     match networking.map(|n| n.mac).filter(|mac| !mac.is_empty()) {
         None => Ok(None),
@@ -245,7 +259,7 @@ impl Undo {
                 Ok(_) => Ok(()),
                 Err(error) if error.refused() == Some(StatusCode::NOT_FOUND) => Ok(()),
                 Err(error) if is_away(&error) => {
-                    queue(request, client, &Deletion::Endpoint(endpoint), log).await
+                    queue_deletion(request, client, &Deletion::Endpoint(endpoint), log).await
                 }
                 Err(source) => Err(Error::Agent {
                     operation: "delete the endpoint",

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use api::Client;
 use api::models::DaemonConfigurationStatus;
+use api::{Client, StatusCode};
 
 use crate::Error;
 use crate::error::is_away;
@@ -16,6 +16,28 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Longest time for one answer once it is known to answer. The agent bounds its own waits below this.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// Asks again while the agent says that it is not ready, or busy, until `deadline`. Other failures end it at once: what
+/// became of a request whose answer is missing is not known.
+pub(crate) async fn patiently<T>(
+    deadline: Instant,
+    mut ask: impl AsyncFnMut() -> Result<T, api::Error>,
+) -> Result<T, api::Error> {
+    loop {
+        match ask().await {
+            Err(error) if is_busy(&error) && Instant::now() + PAUSE < deadline => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether the agent refused without doing anything, because it starts or has too much to do.
+pub(crate) fn is_busy(error: &api::Error) -> bool {
+    let code = error.refused();
+    code == Some(StatusCode::SERVICE_UNAVAILABLE) || code == Some(StatusCode::TOO_MANY_REQUESTS)
+}
 
 /// A client of the agent that the request names.
 pub(crate) fn client(request: &Request) -> Client {

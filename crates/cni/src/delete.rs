@@ -42,11 +42,11 @@ async fn tell_agent(request: &Request, deletion: &Deletion, log: &Log) -> Result
     if try_agent(&client, CONNECT, deletion, log).await {
         return Ok(());
     }
-    queue(request, &client, deletion, log).await
+    queue_deletion(request, &client, deletion, log).await
 }
 
 /// Queues a deletion, unless the agent answers by now.
-pub(crate) async fn queue(
+pub(crate) async fn queue_deletion(
     request: &Request,
     client: &Client,
     deletion: &Deletion,

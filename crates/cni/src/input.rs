@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::result::Previous;
-use crate::version::Version;
+use crate::version::{self, Version};
 
 /// Largest network configuration, bytes.
 const STDIN_MAX: u64 = 1 << 20;
@@ -70,7 +70,12 @@ impl Invocation {
         let conf: NetConf = serde_json::from_slice(&self.stdin).map_err(|e| Error::Json {
             problem: e.to_string(),
         })?;
-        let version = Version::parse(conf.cni_version.as_deref())?;
+        let asked = conf.cni_version.as_deref();
+        if kind == "VERSION" {
+            let version = version::for_answer(asked);
+            return conf.request(Command::Version, version, None);
+        }
+        let version = Version::parse(asked)?;
         let command = match kind {
             "ADD" => Command::Add(Add {
                 container: self.container()?,
@@ -88,11 +93,10 @@ impl Invocation {
                 netns: self.netns.as_ref().map(PathBuf::from),
             }),
             "CHECK" => Command::Check(self.check(version, conf.prev_result.clone())?),
-            "STATUS" => {
+            _ => {
                 at_least(version, Version::V1_1_0, "STATUS")?;
                 Command::Status
             }
-            _ => Command::Version,
         };
         if let Command::Add(_) = command {
             conf.refuse_unsupported()?;
@@ -374,5 +378,17 @@ impl NetConf {
             log_file: self.log_file.filter(|path| !path.as_os_str().is_empty()),
             debug: self.enable_debug,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endless_input_is_cut() {
+        let error = read_bounded(io::repeat(b' ')).expect_err("too long");
+        assert_eq!(error.code(), 6);
+        assert_eq!(read_bounded(&b"{}"[..]).expect("short"), b"{}");
     }
 }

@@ -44,6 +44,10 @@ impl Deletion {
         }
     }
 
+    fn file_name(&self) -> String {
+        format!("{}.{SUFFIX}", hexadecimal(self.content().as_bytes()))
+    }
+
     /// Reads the content of a queued file.
     fn parse(text: &str) -> Option<Self> {
         if text.starts_with('{') {
@@ -55,6 +59,15 @@ impl Deletion {
             _ => None,
         }
     }
+}
+
+/// Takes back a deletion that still waits, for an endpoint that is made anew under the same name: at its next start the
+/// agent would delete that one. Absent is fine.
+///
+/// # Errors
+/// [`Error::Queue`].
+pub fn withdraw(run_dir: &Path, deletion: &Deletion) -> Result<(), Error> {
+    remove(&run_dir.join(DIRECTORY).join(deletion.file_name()))
 }
 
 /// The queue, locked until this is dropped.
@@ -127,9 +140,8 @@ impl Queue {
     /// # Errors
     /// [`Error::Queue`], [`Error::QueueFull`].
     pub fn add(&self, deletion: &Deletion) -> Result<PathBuf, Error> {
-        let content = deletion.content();
-        let hash = hexadecimal(content.as_bytes());
-        let path = self.directory.join(format!("{hash}.{SUFFIX}"));
+        let name = deletion.file_name();
+        let path = self.directory.join(&name);
         let count = self.files()?.len();
         if count >= MAX && !path.exists() {
             return Err(Error::QueueFull {
@@ -139,8 +151,8 @@ impl Queue {
         }
         let part = self
             .directory
-            .join(format!("{hash}.{}", std::process::id()));
-        fs::write(&part, content).map_err(|e| failed("write", &part, e))?;
+            .join(format!("{name}.{}", std::process::id()));
+        fs::write(&part, deletion.content()).map_err(|e| failed("write", &part, e))?;
         fs::rename(&part, &path).map_err(|e| failed("name", &path, e))?;
         Ok(path)
     }
@@ -167,10 +179,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Queue`].
     pub fn done(&self, path: &Path) -> Result<(), Error> {
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, e)),
-            _ => Ok(()),
-        }
+        remove(path)
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, Error> {
@@ -180,6 +189,13 @@ impl Queue {
             .filter_map(|entry| entry.ok().map(|e| e.path()))
             .filter(|path| path.extension().is_some_and(|e| e == SUFFIX))
             .collect())
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, e)),
+        _ => Ok(()),
     }
 }
 
@@ -227,6 +243,9 @@ mod tests {
         );
         adding.add(&endpoint("a")).expect("the same");
         adding.add(&batch).expect("room");
+        adding.add(&endpoint("c")).expect("room");
+        withdraw(run.path(), &endpoint("c")).expect("there");
+        withdraw(run.path(), &endpoint("c")).expect("absent");
         Queue::lock_for_adding(run.path()).expect("shared");
         drop(adding);
 

@@ -55,6 +55,11 @@ impl Version {
     }
 }
 
+/// The version in which VERSION is answered: a runtime that speaks a newer one asks with that, to find a common one.
+pub(crate) fn for_answer(text: Option<&str>) -> Version {
+    Version::parse(text).unwrap_or(Version::V1_1_0)
+}
+
 /// The list for messages.
 pub(crate) fn supported() -> String {
     ALL.map(Version::as_str).join(", ")

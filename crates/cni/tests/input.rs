@@ -114,6 +114,12 @@ fn namespaces() {
 
 #[test]
 fn version() {
+    // A runtime of the future gets the list all the same.
+    let mut invocation = add();
+    invocation.command = Some("VERSION".into());
+    invocation.stdin = br#"{"cniVersion":"2.0.0"}"#.to_vec();
+    let output = run(&invocation);
+    assert!(output.success && output.text.starts_with(r#"{"cniVersion":"1.1.0","supp"#));
     let mut invocation = add();
     invocation.command = Some("VERSION".into());
     let output = run(&invocation);

@@ -5,6 +5,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use cni::host_device;
@@ -281,6 +282,64 @@ fn add_waits_for_the_agent_and_says_so() {
         adding.join().unwrap()
     });
     assert!(output.success, "{}", output.text);
+}
+
+#[test]
+fn add_waits_for_an_agent_that_starts() {
+    let lab = Lab::new();
+    lab.agent.lock().unwrap().mood = Mood::NotReady;
+    let output = lab.run_with("ADD", r#","connect-timeout":1"#);
+    assert!(
+        output
+            .text
+            .contains(r#""code":11,"msg":"cannot make the endpoint: the agent refused"#),
+        "{}",
+        output.text
+    );
+    lab.assert_empty();
+    let output = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| lab.run("ADD"));
+        std::thread::sleep(Duration::from_millis(300));
+        lab.agent.lock().unwrap().mood = Mood::Good;
+        adding.join().unwrap()
+    });
+    assert!(output.success, "{}", output.text);
+    // A deletion that waits must not hit what is made under the same name later.
+    lab.agent.lock().unwrap().mood = Mood::NotReady;
+    assert!(lab.run("DEL").success);
+    let mut agent = lab.agent.lock().unwrap();
+    agent.mood = Mood::Good;
+    agent.endpoints.clear();
+    drop(agent);
+    assert!(lab.run("ADD").success);
+    let queue = Queue::lock_for_taking(&lab.run_dir()).unwrap();
+    assert!(queue.list().unwrap().is_empty());
+}
+
+#[test]
+fn an_agent_that_hangs_stops_nobody() {
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    lab.stop_agent();
+    // Connections are taken by the kernel, and nobody ever answers.
+    let silent = UnixListener::bind(lab.run_dir().join("agent.sock")).unwrap();
+    let start = Instant::now();
+    let output = lab.run("DEL");
+    assert!(output.success, "{}", output.text);
+    lab.assert_no_devices();
+    let output = lab.run_with("ADD", r#","connect-timeout":1"#);
+    assert!(output.text.contains(r#""code":11,"#), "{}", output.text);
+    assert!(
+        output.text.contains("did not answer within"),
+        "{}",
+        output.text
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(silent);
 }
 
 #[test]

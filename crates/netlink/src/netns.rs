@@ -67,10 +67,10 @@ impl NetNs {
                 None::<&str>,
             )
         });
-        if let Err(errno) = made {
+        if let Err(e) = made.and_then(|made| Ok(made?)) {
             // The file is empty and ours: without it the next try can begin afresh.
             let _ = fs::remove_file(path);
-            return Err(error(errno.into()));
+            return Err(error(e));
         }
         Self::open(path)
     }
@@ -98,6 +98,7 @@ impl NetNs {
                 .map_err(|e| failed("enter", &self.path, e.into()))?;
             Ok(work())
         })
+        .map_err(|e| failed("start a thread for", &self.path, e))?
     }
 
     /// The path by which it was opened.
@@ -152,11 +153,13 @@ fn socket_cookie() -> io::Result<u64> {
 }
 
 /// Runs `work` on a thread that ends afterwards, so that what it does to itself ends with it.
-fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(value) => value,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
+fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(
+        |scope| match thread::Builder::new().spawn_scoped(scope, work)?.join() {
+            Ok(value) => Ok(value),
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+    )
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> Error {

@@ -83,8 +83,8 @@ fn addresses_routes_and_neighbours_round_trip() {
         assert!(!found.tentative);
     }
     for router in ["10.1.1.1", "fd00::1"] {
-        let router = router.parse().unwrap();
-        let mut host = Route::new(IpNet::from(std::net::IpAddr::from(router)));
+        let router: std::net::IpAddr = router.parse().unwrap();
+        let mut host = Route::new(IpNet::from(router));
         host.link = Some(link);
         host.scope = Scope::Link;
         host.protocol = 99;
