@@ -1,4 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! isthmus
+//! The one program: the agent, the CNI plugin, or a command, told by its name or its first argument.
 
-fn main() {}
+mod dispatch;
+
+use std::backtrace::Backtrace;
+use std::process::ExitCode;
+
+use dispatch::Role;
+
+/// musl's own allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    log_panics();
+    match dispatch::role(std::env::args_os()) {
+        Role::Agent { args } => agent::main(args),
+        Role::Cni => cni::main(),
+        Role::Cli { program, args } => cli::main(&program, args),
+    }
+}
+
+/// A panic goes to the log, where it is seen; without a log it still goes to standard error.
+fn log_panics() {
+    let standard = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if tracing::dispatcher::has_been_set() {
+            let backtrace = Backtrace::capture();
+            tracing::error!(%panic, %backtrace, "a part of the program panicked: this is a bug");
+        } else {
+            standard(panic);
+        }
+    }));
+}
