@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use api::models::*;
 use serde::de::DeserializeOwned;
 
-use super::{bpf, bpf_policy, endpoint, identity, ip, monitor, node, status};
+use super::{bpf, bpf_policy, endpoint, identity, ip, node, status};
 use crate::output::Format;
 
 macro_rules! answer {
@@ -326,80 +326,4 @@ fn bpf_policy() {
         "{text}"
     );
     assert!(first.contains("80-95/TCP"), "{text}");
-}
-
-#[test]
-fn monitor_lines() {
-    let party = |identity, label: &str, address: &str, port, name: &str| Party {
-        identity,
-        labels: vec![label.into()],
-        address: address.into(),
-        port,
-        name: name.into(),
-    };
-    let notice = DropNotice {
-        time: parse("\"2026-05-04T10:00:00Z\""),
-        node: "cluster7/node1".into(),
-        code: 133,
-        reason: "Policy denied".into(),
-        direction: "ingress".into(),
-        endpoint: 1423,
-        dst_endpoint: 1423,
-        source: party(
-            135_001,
-            "k8s:app=client",
-            "10.2.1.40",
-            41000,
-            "cluster5/default/client",
-        ),
-        destination: party(
-            70312,
-            "k8s:app=backend",
-            "10.1.1.73",
-            80,
-            "cluster7/default/backend",
-        ),
-        protocol: "tcp".into(),
-        rule: Some(RuleNote {
-            id: 3,
-            kind: "default deny".into(),
-            policies: vec!["CiliumNetworkPolicy default/backend".into()],
-            ..Default::default()
-        }),
-        ifindex: 17,
-        hash: 0x5a2b_1c0d,
-        summary: "10.2.1.40:41000 -> 10.1.1.73:80 tcp SYN".into(),
-        ..Default::default()
-    };
-    assert_eq!(
-        monitor::lines(&notice, false),
-        "\
-xx drop (Policy denied) flow 0x5a2b1c0d to endpoint 1423, ifindex 17, file unknown(0):0, , identity 135001->70312: 10.2.1.40:41000 -> 10.1.1.73:80 tcp SYN
-   at cluster7/node1, 2026-05-04T10:00:00.000Z, ingress of endpoint 1423
-   from 135001 cluster5/default/client k8s:app=client
-   to   70312 cluster7/default/backend k8s:app=backend
-   by   default deny [CiliumNetworkPolicy default/backend]
-"
-    );
-    let bare = DropNotice {
-        ext_error: "identity not yet known".into(),
-        source: party(2, "", "fd00::1", 0, ""),
-        summary: String::new(),
-        lost: 4,
-        ..notice.clone()
-    };
-    let text = monitor::lines(&bare, false);
-    assert!(
-        text.starts_with("CPU 00: Lost 4 events\nxx drop (Policy denied, identity not yet known) ")
-    );
-    assert!(
-        text.contains("identity world->70312: [fd00::1]:0 -> 10.1.1.73:80 tcp"),
-        "{text}"
-    );
-    let object: serde_json::Value = parse(&monitor::object(&notice));
-    assert_eq!(object["srcLabel"], 135_001);
-    assert_eq!(
-        object["isthmus"]["rule"]["policies"][0],
-        "CiliumNetworkPolicy default/backend"
-    );
 }

@@ -2,6 +2,7 @@
 //! `ip list`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use api::models::IpListEntry;
@@ -50,12 +51,12 @@ async fn labels(
         let Ok(number) = u32::try_from(entry.identity) else {
             continue;
         };
-        if !labels.contains_key(&entry.identity) {
+        if let Entry::Vacant(unknown) = labels.entry(entry.identity) {
             let found = match client.identity(number).await {
                 Err(error) if error.refused() == Some(StatusCode::NOT_FOUND) => Vec::new(),
                 other => other?.labels,
             };
-            labels.insert(entry.identity, found);
+            unknown.insert(found);
         }
     }
     Ok(labels)
