@@ -30,8 +30,20 @@ pub(crate) struct Def {
     pub(crate) help: &'static str,
 }
 
-const fn def(section: &'static str, name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Def {
-    Def { name, kind, default, section, help }
+const fn def(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Def {
+    Def {
+        name,
+        kind,
+        default,
+        section,
+        help,
+    }
 }
 
 use Kind::{Bool, Duration, List, Map, Number, Text};
@@ -45,46 +57,274 @@ const LOCAL: &str = "Files and sockets";
 
 /// All options, in the order of `--help`.
 pub(crate) const OPTIONS: &[Def] = &[
-    def(CLUSTER, "cluster-name", Text, "default", "Name of this cluster: 1 to 32 characters of a-z, 0-9 and '-'; unique in the mesh"),
-    def(CLUSTER, "cluster-id", Number, "0", "Number of this cluster, unique in the mesh: 1 to max-connected-clusters; 0 = in no mesh"),
-    def(CLUSTER, "max-connected-clusters", Number, "255", "Clusters that a mesh can have, 255 or 511; the same in all of them"),
-    def(CLUSTER, "clustermesh-config", Text, "", "Directory with one etcd client configuration file per remote cluster, named like the cluster; followed live; empty = no mesh"),
-    def(CLUSTER, "clustermesh-sync-timeout", Duration, "1m", "How long a start waits at most for remote clusters before it goes on without them"),
-    def(KVSTORE, "kvstore", Text, "", "Key-value store of this cluster: etcd; empty = none (a node on its own)"),
-    def(KVSTORE, "kvstore-opt", Map, "", "Options of the store: etcd.config=FILE (etcd client configuration), etcd.address=URL (without TLS, tests only), etcd.qps=N"),
-    def(KVSTORE, "kvstore-lease-ttl", Duration, "15m", "Life of this node's keys in the store after the agent is gone, 25s to 24h"),
-    def(NODE, "node-name", Text, "", "Name of this node; default: environment K8S_NODE_NAME, else the host name"),
+    def(
+        CLUSTER,
+        "cluster-name",
+        Text,
+        "default",
+        "Name of this cluster: 1 to 32 characters of a-z, 0-9 and '-'; unique in the mesh",
+    ),
+    def(
+        CLUSTER,
+        "cluster-id",
+        Number,
+        "0",
+        "Number of this cluster, unique in the mesh: 1 to max-connected-clusters; 0 = in no mesh",
+    ),
+    def(
+        CLUSTER,
+        "max-connected-clusters",
+        Number,
+        "255",
+        "Clusters that a mesh can have, 255 or 511; the same in all of them",
+    ),
+    def(
+        CLUSTER,
+        "clustermesh-config",
+        Text,
+        "",
+        "Directory with one etcd client configuration file per remote cluster, named like the cluster; followed live; empty = no mesh",
+    ),
+    def(
+        CLUSTER,
+        "clustermesh-sync-timeout",
+        Duration,
+        "1m",
+        "How long a start waits at most for remote clusters before it goes on without them",
+    ),
+    def(
+        KVSTORE,
+        "kvstore",
+        Text,
+        "",
+        "Key-value store of this cluster: etcd; empty = none (a node on its own)",
+    ),
+    def(
+        KVSTORE,
+        "kvstore-opt",
+        Map,
+        "",
+        "Options of the store: etcd.config=FILE (etcd client configuration), etcd.address=URL (without TLS, tests only), etcd.qps=N",
+    ),
+    def(
+        KVSTORE,
+        "kvstore-lease-ttl",
+        Duration,
+        "15m",
+        "Life of this node's keys in the store after the agent is gone, 25s to 24h",
+    ),
+    def(
+        NODE,
+        "node-name",
+        Text,
+        "",
+        "Name of this node; default: environment K8S_NODE_NAME, else the host name",
+    ),
     def(NODE, "enable-ipv4", Bool, "true", "Pods get IPv4 addresses"),
     def(NODE, "enable-ipv6", Bool, "true", "Pods get IPv6 addresses"),
-    def(NODE, "ipv4-range", Text, "auto", "IPv4 network of this node's pods, e.g. 10.5.1.0/24; auto = 10.<last byte of ipv4-node>.0.0/16"),
-    def(NODE, "ipv6-range", Text, "auto", "IPv6 network of this node's pods, e.g. fd00:5:1::/112; auto = f00d::<ipv4-node>:0:0/96"),
-    def(NODE, "ipv4-node", Text, "auto", "Underlay IPv4 address of this node, published to the mesh; auto = the first address of the first of `devices`"),
-    def(NODE, "ipv6-node", Text, "auto", "Underlay IPv6 address of this node; auto = the first global one of the first of `devices`, if any"),
-    def(NODE, "devices", List, "", "Underlay devices; default: the device of the default route"),
-    def(POLICY, "identity-allocation-mode", Text, "kvstore", "Where identities are allocated: kvstore (crd comes with Kubernetes as a source)"),
-    def(POLICY, "labels", Text, "", "Rules for the labels that make up an identity, separated by blanks: prefix, !prefix to exclude, source:prefix"),
-    def(POLICY, "enable-policy", Text, "default", "default: a direction is closed once a policy selects the pod; always: closed from the start; never: open"),
-    def(POLICY, "allow-localhost", Text, "auto", "auto, always: this node may reach its pods unless a rule denies it; policy: it needs a rule"),
-    def(POLICY, "policy-default-local-cluster", Bool, "true", "Peers of a policy are pods of this cluster unless the selector names a cluster"),
-    def(DATAPATH, "tunnel-port", Number, "8472", "UDP port of the VXLAN tunnel, the same on all nodes of the mesh"),
-    def(DATAPATH, "mtu", Number, "0", "MTU of the underlay; pods get 50 bytes less; 0 = that of the first of `devices`"),
-    def(DATAPATH, "enable-ipv4-masquerade", Bool, "true", "Packets of pods that leave the mesh over IPv4 carry this node's address"),
-    def(DATAPATH, "enable-ipv6-masquerade", Bool, "true", "Packets of pods that leave the mesh over IPv6 carry this node's address"),
-    def(DATAPATH, "outer-source-check", Text, "strict", "ours: packets of the tunnel must come from a node of the cluster that they claim: strict drops, audit counts and reports, off trusts"),
-    def(DATAPATH, "bpf-ct-global-max", Number, "262144", "ours: entries of the conntrack table, all protocols and families"),
-    def(DATAPATH, "bpf-ct-endpoint-share", Number, "50", "ours: per cent of the conntrack table that one endpoint may fill"),
-    def(DATAPATH, "bpf-ipcache-max", Number, "1048576", "ours: addresses of the whole mesh that fit the kernel map"),
-    def(DATAPATH, "bpf-ct-timeout-regular-tcp", Duration, "8000s", "Life of an idle TCP connection in conntrack"),
-    def(DATAPATH, "bpf-ct-timeout-regular-tcp-syn", Duration, "60s", "Life of a TCP connection that has only seen its SYN"),
-    def(DATAPATH, "bpf-ct-timeout-regular-tcp-fin", Duration, "10s", "Life of a TCP connection after both sides closed"),
-    def(DATAPATH, "bpf-ct-timeout-regular-any", Duration, "60s", "Life of an idle flow of another protocol"),
-    def(DATAPATH, "bpf-events-default-rate-limit", Number, "1000", "Drop events per second and CPU that are streamed at most"),
-    def(LOCAL, "manifests", Text, "", "ours: directory of Kubernetes manifests (Namespace, Pod, CiliumNetworkPolicy) as this cluster's source; followed live"),
-    def(LOCAL, "config-dir", Text, "", "Directory with one file per option (a mounted ConfigMap); flags and environment win over it"),
-    def(LOCAL, "state-dir", Text, "/var/run/cilium", "Directory of what survives a restart"),
-    def(LOCAL, "socket-path", Text, "/var/run/cilium/cilium.sock", "Socket of the agent's API"),
-    def(LOCAL, "bpf-root", Text, "/sys/fs/bpf", "Mounted bpf file system for pinned maps and links"),
-    def(LOCAL, "log-level", Text, "info", "ours: error, warn, info, debug or trace, or directives such as info,clustermesh=debug"),
+    def(
+        NODE,
+        "ipv4-range",
+        Text,
+        "auto",
+        "IPv4 network of this node's pods, e.g. 10.5.1.0/24; auto = 10.<last byte of ipv4-node>.0.0/16",
+    ),
+    def(
+        NODE,
+        "ipv6-range",
+        Text,
+        "auto",
+        "IPv6 network of this node's pods, e.g. fd00:5:1::/112; auto = f00d::<ipv4-node>:0:0/96",
+    ),
+    def(
+        NODE,
+        "ipv4-node",
+        Text,
+        "auto",
+        "Underlay IPv4 address of this node, published to the mesh; auto = the first address of the first of `devices`",
+    ),
+    def(
+        NODE,
+        "ipv6-node",
+        Text,
+        "auto",
+        "Underlay IPv6 address of this node; auto = the first global one of the first of `devices`, if any",
+    ),
+    def(
+        NODE,
+        "devices",
+        List,
+        "",
+        "Underlay devices; default: the device of the default route",
+    ),
+    def(
+        POLICY,
+        "identity-allocation-mode",
+        Text,
+        "kvstore",
+        "Where identities are allocated: kvstore (crd comes with Kubernetes as a source)",
+    ),
+    def(
+        POLICY,
+        "labels",
+        Text,
+        "",
+        "Rules for the labels that make up an identity, separated by blanks: prefix, !prefix to exclude, source:prefix",
+    ),
+    def(
+        POLICY,
+        "enable-policy",
+        Text,
+        "default",
+        "default: a direction is closed once a policy selects the pod; always: closed from the start; never: open",
+    ),
+    def(
+        POLICY,
+        "allow-localhost",
+        Text,
+        "auto",
+        "auto, always: this node may reach its pods unless a rule denies it; policy: it needs a rule",
+    ),
+    def(
+        POLICY,
+        "policy-default-local-cluster",
+        Bool,
+        "true",
+        "Peers of a policy are pods of this cluster unless the selector names a cluster",
+    ),
+    def(
+        DATAPATH,
+        "tunnel-port",
+        Number,
+        "8472",
+        "UDP port of the VXLAN tunnel, the same on all nodes of the mesh",
+    ),
+    def(
+        DATAPATH,
+        "mtu",
+        Number,
+        "0",
+        "MTU of the underlay; pods get 50 bytes less; 0 = that of the first of `devices`",
+    ),
+    def(
+        DATAPATH,
+        "enable-ipv4-masquerade",
+        Bool,
+        "true",
+        "Packets of pods that leave the mesh over IPv4 carry this node's address",
+    ),
+    def(
+        DATAPATH,
+        "enable-ipv6-masquerade",
+        Bool,
+        "true",
+        "Packets of pods that leave the mesh over IPv6 carry this node's address",
+    ),
+    def(
+        DATAPATH,
+        "outer-source-check",
+        Text,
+        "strict",
+        "ours: packets of the tunnel must come from a node of the cluster that they claim: strict drops, audit counts and reports, off trusts",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ct-global-max",
+        Number,
+        "262144",
+        "ours: entries of the conntrack table, all protocols and families",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ct-endpoint-share",
+        Number,
+        "50",
+        "ours: per cent of the conntrack table that one endpoint may fill",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ipcache-max",
+        Number,
+        "1048576",
+        "ours: addresses of the whole mesh that fit the kernel map",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ct-timeout-regular-tcp",
+        Duration,
+        "8000s",
+        "Life of an idle TCP connection in conntrack",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ct-timeout-regular-tcp-syn",
+        Duration,
+        "60s",
+        "Life of a TCP connection that has only seen its SYN",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ct-timeout-regular-tcp-fin",
+        Duration,
+        "10s",
+        "Life of a TCP connection after both sides closed",
+    ),
+    def(
+        DATAPATH,
+        "bpf-ct-timeout-regular-any",
+        Duration,
+        "60s",
+        "Life of an idle flow of another protocol",
+    ),
+    def(
+        DATAPATH,
+        "bpf-events-default-rate-limit",
+        Number,
+        "1000",
+        "Drop events per second and CPU that are streamed at most",
+    ),
+    def(
+        LOCAL,
+        "manifests",
+        Text,
+        "",
+        "ours: directory of Kubernetes manifests (Namespace, Pod, CiliumNetworkPolicy) as this cluster's source; followed live",
+    ),
+    def(
+        LOCAL,
+        "config-dir",
+        Text,
+        "",
+        "Directory with one file per option (a mounted ConfigMap); flags and environment win over it",
+    ),
+    def(
+        LOCAL,
+        "state-dir",
+        Text,
+        "/var/run/cilium",
+        "Directory of what survives a restart",
+    ),
+    def(
+        LOCAL,
+        "socket-path",
+        Text,
+        "/var/run/cilium/cilium.sock",
+        "Socket of the agent's API",
+    ),
+    def(
+        LOCAL,
+        "bpf-root",
+        Text,
+        "/sys/fs/bpf",
+        "Mounted bpf file system for pinned maps and links",
+    ),
+    def(
+        LOCAL,
+        "log-level",
+        Text,
+        "info",
+        "ours: error, warn, info, debug or trace, or directives such as info,clustermesh=debug",
+    ),
 ];
 
 /// The definition of `name`.
@@ -94,8 +334,13 @@ pub(crate) fn find(name: &str) -> Option<&'static Def> {
 
 /// The known name nearest to `name`, if one is near.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let scored = OPTIONS.iter().map(|def| (distance(name, def.name), def.name));
-    scored.min().filter(|(distance, known)| *distance <= known.len() / 3).map(|(_, known)| known)
+    let scored = OPTIONS
+        .iter()
+        .map(|def| (distance(name, def.name), def.name));
+    scored
+        .min()
+        .filter(|(distance, known)| *distance <= known.len() / 3)
+        .map(|(_, known)| known)
 }
 
 /// Levenshtein distance in bytes.

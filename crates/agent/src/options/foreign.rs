@@ -11,7 +11,10 @@ struct Foreign {
 }
 
 const fn off(key: &'static str) -> Foreign {
-    Foreign { key, harmless: &["false", "", "disabled", "none", "0"] }
+    Foreign {
+        key,
+        harmless: &["false", "", "disabled", "none", "0"],
+    }
 }
 
 const KEYS: &[Foreign] = &[
@@ -38,15 +41,42 @@ const KEYS: &[Foreign] = &[
     off("enable-l2-announcements"),
     off("enable-vtep"),
     off("multicast-enabled"),
-    Foreign { key: "routing-mode", harmless: &["tunnel", ""] },
-    Foreign { key: "tunnel", harmless: &["vxlan", ""] },
-    Foreign { key: "tunnel-protocol", harmless: &["vxlan", ""] },
-    Foreign { key: "underlay-protocol", harmless: &["ipv4", "auto", ""] },
-    Foreign { key: "datapath-mode", harmless: &["veth", "auto", ""] },
-    Foreign { key: "kube-proxy-replacement", harmless: &["false", "disabled", ""] },
-    Foreign { key: "cni-chaining-mode", harmless: &["none", ""] },
-    Foreign { key: "ipam", harmless: &["cluster-pool", "kubernetes", ""] },
-    Foreign { key: "policy-deny-response", harmless: &["none", ""] },
+    Foreign {
+        key: "routing-mode",
+        harmless: &["tunnel", ""],
+    },
+    Foreign {
+        key: "tunnel",
+        harmless: &["vxlan", ""],
+    },
+    Foreign {
+        key: "tunnel-protocol",
+        harmless: &["vxlan", ""],
+    },
+    Foreign {
+        key: "underlay-protocol",
+        harmless: &["ipv4", "auto", ""],
+    },
+    Foreign {
+        key: "datapath-mode",
+        harmless: &["veth", "auto", ""],
+    },
+    Foreign {
+        key: "kube-proxy-replacement",
+        harmless: &["false", "disabled", ""],
+    },
+    Foreign {
+        key: "cni-chaining-mode",
+        harmless: &["none", ""],
+    },
+    Foreign {
+        key: "ipam",
+        harmless: &["cluster-pool", "kubernetes", ""],
+    },
+    Foreign {
+        key: "policy-deny-response",
+        harmless: &["none", ""],
+    },
 ];
 
 /// How a key that is not ours is taken.
@@ -65,11 +95,19 @@ pub(crate) enum Taken {
 
 /// How `key` with `value` is taken.
 pub(crate) fn take(key: &str, value: &str) -> Taken {
-    let Some(foreign) = KEYS.iter().find(|foreign| foreign.key == key) else { return Taken::Unknown };
+    let Some(foreign) = KEYS.iter().find(|foreign| foreign.key == key) else {
+        return Taken::Unknown;
+    };
     let value = value.trim().to_ascii_lowercase();
     if foreign.harmless.contains(&value.as_str()) {
         return Taken::Accepted;
     }
-    let harmless = foreign.harmless.iter().filter(|v| !v.is_empty()).copied().collect::<Vec<_>>().join(", ");
+    let harmless = foreign
+        .harmless
+        .iter()
+        .filter(|v| !v.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
     Taken::Refused { harmless }
 }

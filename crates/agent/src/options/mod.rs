@@ -66,7 +66,9 @@ pub enum OptionError {
         reason: String,
     },
     /// A key of the directory asks for a feature that is not there.
-    #[error("{key}: {value:?} in {dir} asks for something that this agent does not do; remove the key or set it to one of: {harmless}")]
+    #[error(
+        "{key}: {value:?} in {dir} asks for something that this agent does not do; remove the key or set it to one of: {harmless}"
+    )]
     Refused {
         /// The key.
         key: String,
@@ -80,7 +82,9 @@ pub enum OptionError {
 }
 
 fn nearest_env(nearest: &Option<&'static str>) -> String {
-    nearest.map(|name| format!("; did you mean {}?", env_name(name))).unwrap_or_default()
+    nearest
+        .map(|name| format!("; did you mean {}?", env_name(name)))
+        .unwrap_or_default()
 }
 
 fn env_name(option: &str) -> String {
@@ -97,30 +101,53 @@ impl Values {
         from_flags(args, &mut given)?;
         from_env(env, &mut given)?;
         let mut warnings = Vec::new();
-        if let Some(dir) = given.get("config-dir").cloned().filter(|dir| !dir.is_empty()) {
+        if let Some(dir) = given
+            .get("config-dir")
+            .cloned()
+            .filter(|dir| !dir.is_empty())
+        {
             from_directory(Path::new(&dir), &mut given, &mut warnings)?;
         }
-        let mut values: BTreeMap<_, _> = OPTIONS.iter().map(|def| (def.name, def.default.to_owned())).collect();
+        let mut values: BTreeMap<_, _> = OPTIONS
+            .iter()
+            .map(|def| (def.name, def.default.to_owned()))
+            .collect();
         values.extend(given.clone());
-        Ok(Values { values, given, warnings })
+        Ok(Values {
+            values,
+            given,
+            warnings,
+        })
     }
 
     /// The value of an option of the table.
     pub fn get(&self, name: &str) -> &str {
-        self.values.get(name).map(String::as_str).expect("an option of the table")
+        self.values
+            .get(name)
+            .map(String::as_str)
+            .expect("an option of the table")
     }
 
     /// All options and values, for status.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.values.iter().map(|(name, value)| (*name, value.as_str()))
+        self.values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
     }
 }
 
 fn command() -> Command {
     let args = OPTIONS.iter().map(|def| {
-        let arg = Arg::new(def.name).long(def.name).help(help_of(def)).help_heading(def.section);
+        let arg = Arg::new(def.name)
+            .long(def.name)
+            .help(help_of(def))
+            .help_heading(def.section);
         match def.kind {
-            Kind::Bool => arg.num_args(0..=1).default_missing_value("true").require_equals(true).value_name("BOOL"),
+            Kind::Bool => arg
+                .num_args(0..=1)
+                .default_missing_value("true")
+                .require_equals(true)
+                .value_name("BOOL"),
             Kind::List | Kind::Map => arg.action(ArgAction::Append).value_name("VALUE,…"),
             Kind::Duration => arg.value_name("DURATION"),
             Kind::Number => arg.value_name("N"),
@@ -135,17 +162,23 @@ fn command() -> Command {
 }
 
 fn help_of(def: &Def) -> String {
-    if def.default.is_empty() { def.help.to_owned() } else { format!("{} [default: {}]", def.help, def.default) }
+    if def.default.is_empty() {
+        def.help.to_owned()
+    } else {
+        format!("{} [default: {}]", def.help, def.default)
+    }
 }
 
 fn from_flags(
     args: impl IntoIterator<Item = OsString>,
     given: &mut BTreeMap<&'static str, String>,
 ) -> Result<(), OptionError> {
-    let matches = command().try_get_matches_from(args).map_err(|error| OptionError::Flags {
-        text: error.render().to_string(),
-        help: error.kind() == clap::error::ErrorKind::DisplayHelp,
-    })?;
+    let matches = command()
+        .try_get_matches_from(args)
+        .map_err(|error| OptionError::Flags {
+            text: error.render().to_string(),
+            help: error.kind() == clap::error::ErrorKind::DisplayHelp,
+        })?;
     for def in OPTIONS {
         if let Some(values) = matches.get_many::<String>(def.name) {
             given.insert(def.name, values.cloned().collect::<Vec<_>>().join(","));
@@ -159,7 +192,9 @@ fn from_env(
     given: &mut BTreeMap<&'static str, String>,
 ) -> Result<(), OptionError> {
     for (name, value) in env {
-        let Some(rest) = name.strip_prefix("CILIUM_") else { continue };
+        let Some(rest) = name.strip_prefix("CILIUM_") else {
+            continue;
+        };
         if OTHER_ENV.contains(&name.as_str()) || is_service_variable(rest) {
             continue;
         }
@@ -168,7 +203,12 @@ fn from_env(
             Some(def) => {
                 given.entry(def.name).or_insert(value);
             }
-            None => return Err(OptionError::UnknownEnv { name, nearest: defs::nearest(&option) }),
+            None => {
+                return Err(OptionError::UnknownEnv {
+                    name,
+                    nearest: defs::nearest(&option),
+                });
+            }
         }
     }
     Ok(())
@@ -176,7 +216,10 @@ fn from_env(
 
 /// Kubernetes sets such variables for every Service, e.g. for one named `cilium-ingress`.
 fn is_service_variable(rest: &str) -> bool {
-    rest.ends_with("_SERVICE_HOST") || rest.contains("_SERVICE_PORT") || rest.ends_with("_PORT") || rest.contains("_PORT_")
+    rest.ends_with("_SERVICE_HOST")
+        || rest.contains("_SERVICE_PORT")
+        || rest.ends_with("_PORT")
+        || rest.contains("_PORT_")
 }
 
 fn from_directory(
@@ -190,14 +233,27 @@ fn from_directory(
     };
     for entry in std::fs::read_dir(dir).map_err(|e| error(dir, e))? {
         let path = entry.map_err(|e| error(dir, e))?.path();
-        let Some(key) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+        let Some(key) = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .map(str::to_owned)
+        else {
+            continue;
+        };
         if key.starts_with('.') || !path.is_file() {
             continue;
         }
         let size = std::fs::metadata(&path).map_err(|e| error(&path, e))?.len();
-        let text = if size > MAX_VALUE { None } else { std::fs::read_to_string(&path).ok() };
+        let text = if size > MAX_VALUE {
+            None
+        } else {
+            std::fs::read_to_string(&path).ok()
+        };
         let Some(value) = text.map(|text| text.trim_end_matches('\n').to_owned()) else {
-            warnings.push(format!("{key} in {}: not a text of at most 1 MiB; it has no effect", dir.display()));
+            warnings.push(format!(
+                "{key} in {}: not a text of at most 1 MiB; it has no effect",
+                dir.display()
+            ));
             continue;
         };
         if let Some(def) = defs::find(&key) {
@@ -207,11 +263,21 @@ fn from_directory(
         match foreign::take(&key, &value) {
             foreign::Taken::Accepted => {}
             foreign::Taken::Refused { harmless } => {
-                return Err(OptionError::Refused { key, value, harmless, dir: dir.display().to_string() });
+                return Err(OptionError::Refused {
+                    key,
+                    value,
+                    harmless,
+                    dir: dir.display().to_string(),
+                });
             }
             foreign::Taken::Unknown => {
-                let near = defs::nearest(&key).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-                warnings.push(format!("{key} in {} is not known and has no effect{near}", dir.display()));
+                let near = defs::nearest(&key)
+                    .map(|near| format!("; did you mean {near}?"))
+                    .unwrap_or_default();
+                warnings.push(format!(
+                    "{key} in {} is not known and has no effect{near}",
+                    dir.display()
+                ));
             }
         }
     }
@@ -234,7 +300,11 @@ mod tests {
         std::fs::write(dir.path().join("cluster-id"), "7").expect("write");
         std::fs::write(dir.path().join("enable-ipv6"), "false").expect("write");
         let dir = dir.path().to_str().expect("utf-8");
-        let values = read(&["--cluster-name=flag", "--config-dir", dir], &[("CILIUM_CLUSTER_ID", "5")]).expect("valid");
+        let values = read(
+            &["--cluster-name=flag", "--config-dir", dir],
+            &[("CILIUM_CLUSTER_ID", "5")],
+        )
+        .expect("valid");
         assert_eq!(values.get("cluster-name"), "flag");
         assert_eq!(values.get("cluster-id"), "5");
         assert_eq!(values.get("enable-ipv6"), "false");
@@ -243,31 +313,58 @@ mod tests {
 
     #[test]
     fn unknown_flags_and_variables_name_the_nearest() {
-        let error = read(&["--cluster-nam=x"], &[]).expect_err("unknown").to_string();
+        let error = read(&["--cluster-nam=x"], &[])
+            .expect_err("unknown")
+            .to_string();
         assert!(error.contains("--cluster-name"), "{error}");
-        let error = read(&[], &[("CILIUM_CLUSTER_NAM", "x")]).expect_err("unknown").to_string();
+        let error = read(&[], &[("CILIUM_CLUSTER_NAM", "x")])
+            .expect_err("unknown")
+            .to_string();
         assert!(error.contains("CILIUM_CLUSTER_NAME"), "{error}");
-        assert!(read(&[], &[("CILIUM_INGRESS_SERVICE_HOST", "10.0.0.1"), ("CILIUM_SOCK", "/x")]).is_ok());
+        assert!(
+            read(
+                &[],
+                &[
+                    ("CILIUM_INGRESS_SERVICE_HOST", "10.0.0.1"),
+                    ("CILIUM_SOCK", "/x")
+                ]
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn directory_keys_of_others() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().to_str().expect("utf-8");
-        for (key, value) in [("enable-wireguard", "false"), ("enable-hubble", "true"), ("clustermesh-confg", "/x"), ("routing-mode", "tunnel")] {
+        for (key, value) in [
+            ("enable-wireguard", "false"),
+            ("enable-hubble", "true"),
+            ("clustermesh-confg", "/x"),
+            ("routing-mode", "tunnel"),
+        ] {
             std::fs::write(dir.path().join(key), value).expect("write");
         }
         let values = read(&["--config-dir", path], &[]).expect("valid");
         assert_eq!(values.warnings.len(), 2);
-        assert!(values.warnings.iter().any(|w| w.contains("did you mean clustermesh-config?")));
+        assert!(
+            values
+                .warnings
+                .iter()
+                .any(|w| w.contains("did you mean clustermesh-config?"))
+        );
         std::fs::write(dir.path().join("enable-wireguard"), "true").expect("write");
-        let error = read(&["--config-dir", path], &[]).expect_err("refused").to_string();
+        let error = read(&["--config-dir", path], &[])
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("enable-wireguard"), "{error}");
     }
 
     #[test]
     fn help_lists_every_option() {
-        let Err(OptionError::Flags { text, help: true }) = read(&["--help"], &[]) else { panic!("no help") };
+        let Err(OptionError::Flags { text, help: true }) = read(&["--help"], &[]) else {
+            panic!("no help")
+        };
         assert!(OPTIONS.iter().all(|def| text.contains(def.name)));
     }
 }

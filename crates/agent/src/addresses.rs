@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who has an address: claims of several sources merged by precedence, so that a claim that ends uncovers the
+//! next. Pure (precedence: reference/cilium-clustermesh.md, 1.2).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::{ClusterName, NumericIdentity};
+
+/// Where a claim comes from. Greater wins.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Source {
+    /// A prefix in a policy.
+    Policy,
+    /// A remote cluster.
+    ClusterMesh(ClusterName),
+    /// This cluster's etcd.
+    Kvstore,
+    /// This node.
+    Local,
+}
+
+impl Source {
+    /// The word that `ip list` shows (reference/agent-api.md, 1.3).
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Source::Policy => "generated",
+            Source::ClusterMesh(_) => "clustermesh",
+            Source::Kvstore => "kvstore",
+            Source::Local => "local",
+        }
+    }
+}
+
+/// Namespace and name of the pod behind an address.
+pub type PodName = (Arc<str>, Arc<str>);
+
+/// What one source says about an address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Security identity.
+    pub identity: NumericIdentity,
+    /// Node behind whose tunnel it is.
+    pub tunnel: Option<IpAddr>,
+    /// It is a node of another cluster.
+    pub remote_cluster: bool,
+    /// The pod, if it is one.
+    pub pod: Option<PodName>,
+}
+
+/// The claim in force, and by whom.
+pub type Winner<'a> = (&'a Source, &'a Claim);
+
+/// All claims. One claim per address is the rule; the vector holds them by falling precedence.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    claims: HashMap<IpNet, Claims>,
+}
+
+#[derive(Debug)]
+enum Claims {
+    One(Source, Claim),
+    Several(Vec<(Source, Claim)>),
+}
+
+impl Claims {
+    fn winner(&self) -> Winner<'_> {
+        match self {
+            Claims::One(source, claim) => (source, claim),
+            Claims::Several(claims) => claims.first().map(|(s, c)| (s, c)).expect("never empty"),
+        }
+    }
+
+    fn into_vec(self) -> Vec<(Source, Claim)> {
+        match self {
+            Claims::One(source, claim) => vec![(source, claim)],
+            Claims::Several(claims) => claims,
+        }
+    }
+
+    fn from_vec(mut claims: Vec<(Source, Claim)>) -> Option<Self> {
+        claims.sort_by(|a, b| b.0.cmp(&a.0));
+        match claims.len() {
+            0 => None,
+            1 => claims
+                .pop()
+                .map(|(source, claim)| Claims::One(source, claim)),
+            _ => Some(Claims::Several(claims)),
+        }
+    }
+}
+
+impl Addresses {
+    /// `source` claims `prefix`. Returns the claim in force.
+    pub fn claim(&mut self, prefix: IpNet, source: Source, claim: Claim) -> Winner<'_> {
+        let claims = match self.claims.remove(&prefix) {
+            None => Claims::One(source, claim),
+            Some(Claims::One(other, _)) if other == source => Claims::One(source, claim),
+            Some(claims) => {
+                let mut claims = claims.into_vec();
+                claims.retain(|(other, _)| *other != source);
+                claims.push((source, claim));
+                Claims::from_vec(claims).expect("one was pushed")
+            }
+        };
+        self.claims
+            .entry(prefix)
+            .insert_entry(claims)
+            .into_mut()
+            .winner()
+    }
+
+    /// `source` no longer claims `prefix`. Returns the claim in force now, if there is one.
+    pub fn withdraw(&mut self, prefix: &IpNet, source: &Source) -> Option<Winner<'_>> {
+        let claims = self.claims.remove(prefix)?;
+        let mut claims = claims.into_vec();
+        claims.retain(|(other, _)| other != source);
+        let claims = Claims::from_vec(claims)?;
+        Some(
+            self.claims
+                .entry(*prefix)
+                .insert_entry(claims)
+                .into_mut()
+                .winner(),
+        )
+    }
+
+    /// The claim in force.
+    pub fn get(&self, prefix: &IpNet) -> Option<Winner<'_>> {
+        self.claims.get(prefix).map(Claims::winner)
+    }
+
+    /// The claim in force for an address: its own, else that of the longest prefix around it.
+    pub fn lookup(&self, ip: IpAddr) -> Option<Winner<'_>> {
+        let full = IpNet::from(ip);
+        (0..=full.max_prefix_len()).rev().find_map(|len| {
+            let prefix = IpNet::new(ip, len).expect("a valid length").trunc();
+            self.get(&prefix)
+        })
+    }
+
+    /// All claims in force.
+    pub fn iter(&self) -> impl Iterator<Item = (&IpNet, Winner<'_>)> {
+        self.claims
+            .iter()
+            .map(|(prefix, claims)| (prefix, claims.winner()))
+    }
+
+    /// How many addresses are claimed.
+    pub fn len(&self) -> usize {
+        self.claims.len()
+    }
+}
+
+impl<'a> IntoIterator for &'a Addresses {
+    type Item = (&'a IpNet, Winner<'a>);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(identity: u32) -> Claim {
+        Claim {
+            identity: NumericIdentity(identity),
+            tunnel: None,
+            remote_cluster: false,
+            pod: None,
+        }
+    }
+
+    #[test]
+    fn a_claim_that_ends_uncovers_the_next() {
+        let mut addresses = Addresses::default();
+        let ip: IpNet = "10.0.0.1/32".parse().expect("a prefix");
+        let mesh = Source::ClusterMesh(ClusterName::new("c5").expect("a name"));
+        assert_eq!(addresses.claim(ip, mesh.clone(), claim(1)).1.identity.0, 1);
+        assert_eq!(addresses.claim(ip, Source::Local, claim(2)).1.identity.0, 2);
+        assert_eq!(addresses.claim(ip, mesh.clone(), claim(3)).1.identity.0, 2);
+        assert_eq!(
+            addresses
+                .withdraw(&ip, &Source::Local)
+                .map(|w| w.1.identity.0),
+            Some(3)
+        );
+        assert_eq!(
+            addresses
+                .withdraw(&ip, &Source::Kvstore)
+                .map(|w| w.1.identity.0),
+            Some(3)
+        );
+        assert!(addresses.withdraw(&ip, &mesh).is_none());
+        assert_eq!(addresses.len(), 0);
+    }
+
+    #[test]
+    fn the_longest_prefix_is_found() {
+        let mut addresses = Addresses::default();
+        for (prefix, identity) in [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.1.1/32", 3)] {
+            addresses.claim(
+                prefix.parse().expect("a prefix"),
+                Source::Policy,
+                claim(identity),
+            );
+        }
+        let lookup = |ip: &str| {
+            addresses
+                .lookup(ip.parse().expect("ip"))
+                .map(|w| w.1.identity.0)
+        };
+        assert_eq!(
+            (
+                lookup("10.1.1.1"),
+                lookup("10.1.2.2"),
+                lookup("10.2.0.1"),
+                lookup("11.0.0.1")
+            ),
+            (Some(3), Some(2), Some(1), None)
+        );
+    }
+}

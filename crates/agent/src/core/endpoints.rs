@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Endpoints come, change and go. Order of coming: identity, policy, programs, address; a step that fails undoes
+//! those before it.
+
+use std::net::IpAddr;
+
+use api::models::EndpointState;
+use datapath::devices::{self, PodDevice};
+use datapath::{EndpointRow, Kernel};
+use ipnet::IpNet;
+use model::{EndpointId, Labels, NumericIdentity, reserved};
+use netlink::Socket;
+
+use super::Core;
+use crate::addresses::{Claim, Source};
+use crate::endpoint::{self, Attachment, Endpoint};
+
+/// An endpoint to be made; the id is given here.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEndpoint {
+    pub(crate) attachment: Attachment,
+    pub(crate) labels: Labels,
+    pub(crate) identity: NumericIdentity,
+}
+
+/// An endpoint whose pod has other labels now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Relabel {
+    pub(crate) id: EndpointId,
+    pub(crate) labels: Labels,
+}
+
+/// What an endpoint that is gone leaves to be released elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Gone {
+    pub(crate) labels: Labels,
+    pub(crate) ips: Vec<IpAddr>,
+    /// Steps that failed on the way.
+    pub(crate) errors: Vec<String>,
+}
+
+/// Why an endpoint is not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    /// All ids are in use.
+    #[error("no free endpoint id: {max} endpoints are the most that a node can have", max = abi::MAX_ENDPOINTS - 1)]
+    NoId,
+    /// The attachment has an endpoint.
+    #[error("container interface {0} has an endpoint already")]
+    AttachmentInUse(String),
+    /// Another endpoint has the address.
+    #[error("address {ip} belongs to endpoint {id} ({pod})")]
+    AddressInUse {
+        /// The address.
+        ip: IpAddr,
+        /// Whose it is.
+        id: EndpointId,
+        /// Its pod.
+        pod: String,
+    },
+    /// The maps or programs.
+    #[error("datapath: {0}")]
+    Datapath(#[from] datapath::Error),
+    /// The file.
+    #[error("cannot save the endpoint in {dir}: {source}")]
+    Save {
+        /// Where.
+        dir: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl<K: Kernel> Core<K> {
+    /// Makes an endpoint; it is ready on return.
+    pub(crate) fn create_endpoint(
+        &mut self,
+        new: NewEndpoint,
+        socket: &Socket,
+    ) -> Result<EndpointId, CreateError> {
+        self.check_free(&new.attachment)?;
+        let id = self.free_id()?;
+        let attachment = Attachment {
+            id,
+            ..new.attachment
+        };
+        let mut endpoint = Endpoint {
+            attachment,
+            labels: new.labels,
+            identity: new.identity,
+            state: EndpointState::Regenerating,
+            realized_revision: 0,
+            log: Default::default(),
+        };
+        if let Err(error) = self.bring_up(&mut endpoint, socket) {
+            let errors = self.take_down(&endpoint, socket);
+            if !errors.is_empty() {
+                tracing::warn!(endpoint = %id, ?errors, "undoing a failed endpoint left something behind");
+            }
+            return Err(error);
+        }
+        self.endpoints.insert(id, endpoint);
+        Ok(id)
+    }
+
+    fn bring_up(&mut self, endpoint: &mut Endpoint, socket: &Socket) -> Result<(), CreateError> {
+        let id = endpoint.attachment.id;
+        self.engine
+            .upsert_identity(endpoint.identity, endpoint.labels.clone());
+        self.identities
+            .insert(endpoint.identity, endpoint.labels.clone());
+        self.engine.upsert_endpoint(id, endpoint.identity);
+        self.dirty = true;
+        self.dp.put_endpoint(&row(endpoint))?;
+        self.settle();
+        self.dp
+            .attach_pod(&endpoint.attachment.interface, endpoint.attachment.ifindex)?;
+        devices::ensure_pod_device(socket, &self.pod_device(&endpoint.attachment))?;
+        for ip in endpoint.attachment.ips() {
+            self.claim_pod(endpoint, ip);
+        }
+        endpoint.enter(
+            EndpointState::Ready,
+            true,
+            "Successfully regenerated endpoint program",
+        );
+        endpoint.realized_revision = self.engine.revision();
+        let dir = self.endpoint_dir.clone();
+        endpoint.save(&dir).map_err(|source| CreateError::Save {
+            dir: dir.display().to_string(),
+            source,
+        })
+    }
+
+    fn pod_device<'a>(&self, attachment: &'a Attachment) -> PodDevice<'a> {
+        let router = |ip: IpAddr| {
+            self.node
+                .routers()
+                .find(|router| router.is_ipv4() == ip.is_ipv4())
+        };
+        PodDevice {
+            device: &attachment.interface,
+            ifindex: attachment.ifindex,
+            mac: attachment.mac.0,
+            addresses: attachment.ips().map(|ip| (ip, router(ip))).collect(),
+        }
+    }
+
+    fn claim_pod(&mut self, endpoint: &Endpoint, ip: IpAddr) {
+        let pod = &endpoint.attachment.pod;
+        let claim = Claim {
+            identity: endpoint.identity,
+            tunnel: None,
+            remote_cluster: false,
+            pod: Some((pod.namespace.clone(), pod.name.clone())),
+        };
+        self.claim(IpNet::from(ip), Source::Local, claim);
+    }
+
+    /// An endpoint of before the restart: its maps and programs are still in place.
+    pub(crate) fn restore_endpoint(&mut self, endpoint: Endpoint) -> Result<(), CreateError> {
+        let id = endpoint.attachment.id;
+        let owner = endpoint.attachment.pod.to_string();
+        for ip in endpoint.attachment.ips() {
+            for pool in [&mut self.pool4, &mut self.pool6].into_iter().flatten() {
+                if pool.range().contains(&ip)
+                    && let Err(error) = pool.reserve(ip, &owner)
+                {
+                    tracing::warn!(endpoint = %id, %error, "address of a restored endpoint");
+                }
+            }
+        }
+        self.engine
+            .upsert_identity(endpoint.identity, endpoint.labels.clone());
+        self.identities
+            .insert(endpoint.identity, endpoint.labels.clone());
+        self.engine.upsert_endpoint(id, endpoint.identity);
+        self.dirty = true;
+        self.dp.put_endpoint(&row(&endpoint))?;
+        self.dp
+            .attach_pod(&endpoint.attachment.interface, endpoint.attachment.ifindex)?;
+        for ip in endpoint.attachment.ips() {
+            self.claim_pod(&endpoint, ip);
+        }
+        self.next_endpoint = self.next_endpoint.max(id.0 + 1);
+        self.endpoints.insert(id, endpoint);
+        Ok(())
+    }
+
+    /// Removes an endpoint. Goes on after an error.
+    pub(crate) fn remove_endpoint(&mut self, id: EndpointId, socket: &Socket) -> Option<Gone> {
+        let endpoint = self.endpoints.remove(&id)?;
+        let mut errors = self.take_down(&endpoint, socket);
+        for ip in endpoint.attachment.ips() {
+            self.release(ip);
+        }
+        if let Err(error) = endpoint::forget(&self.endpoint_dir, id) {
+            errors.push(format!("remove the endpoint's file: {error}"));
+        }
+        Some(Gone {
+            labels: endpoint.labels,
+            ips: endpoint.attachment.ips().collect(),
+            errors,
+        })
+    }
+
+    fn take_down(&mut self, endpoint: &Endpoint, socket: &Socket) -> Vec<String> {
+        let id = endpoint.attachment.id;
+        let mut errors = Vec::new();
+        for ip in endpoint.attachment.ips() {
+            self.withdraw(&IpNet::from(ip), &Source::Local);
+        }
+        let ips: Vec<IpAddr> = endpoint.attachment.ips().collect();
+        if let Err(error) = devices::remove_pod_routes(socket, &ips, endpoint.attachment.ifindex) {
+            errors.push(error.to_string());
+        }
+        if let Err(error) = self.dp.detach(&endpoint.attachment.interface) {
+            errors.push(error.to_string());
+        }
+        if let Err(error) = self.dp.remove_endpoint(id) {
+            errors.push(error.to_string());
+        }
+        self.engine.remove_endpoint(id);
+        self.dirty = true;
+        self.settle();
+        errors
+    }
+
+    /// Gives an endpoint other labels and the identity that goes with them. Returns what it had.
+    pub(crate) fn relabel(
+        &mut self,
+        id: EndpointId,
+        labels: Labels,
+        identity: NumericIdentity,
+    ) -> Option<Labels> {
+        let mut endpoint = self.endpoints.remove(&id)?;
+        self.engine.upsert_identity(identity, labels.clone());
+        self.identities.insert(identity, labels.clone());
+        self.engine.upsert_endpoint(id, identity);
+        self.dirty = true;
+        self.settle();
+        endpoint.identity = identity;
+        let old = std::mem::replace(&mut endpoint.labels, labels);
+        let result = self.dp.put_endpoint(&row(&endpoint));
+        self.note(&format!("endpoint {id}"), result.err());
+        for ip in endpoint.attachment.ips() {
+            self.claim_pod(&endpoint, ip);
+        }
+        endpoint.enter(
+            EndpointState::Ready,
+            true,
+            "Identity changed with the pod's labels",
+        );
+        if let Err(error) = endpoint.save(&self.endpoint_dir) {
+            self.note(&format!("endpoint {id} on disk"), Some(error));
+        }
+        self.endpoints.insert(id, endpoint);
+        Some(old)
+    }
+
+    /// Frees an address.
+    pub(crate) fn release(&mut self, ip: IpAddr) {
+        self.pending.remove(&ip);
+        for pool in [&mut self.pool4, &mut self.pool6].into_iter().flatten() {
+            if pool.range().contains(&ip) {
+                // An address outside the pool's books has nothing to free.
+                let _ = pool.release(ip);
+            }
+        }
+    }
+
+    fn check_free(&self, attachment: &Attachment) -> Result<(), CreateError> {
+        for other in self.endpoints.values().map(|endpoint| &endpoint.attachment) {
+            if other.cni_id() == attachment.cni_id() {
+                return Err(CreateError::AttachmentInUse(attachment.cni_id()));
+            }
+            if let Some(ip) = other
+                .ips()
+                .find(|ip| attachment.ips().any(|own| own == *ip))
+            {
+                return Err(CreateError::AddressInUse {
+                    ip,
+                    id: other.id,
+                    pod: other.pod.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The next id that is free; an id comes again only after all others.
+    fn free_id(&mut self) -> Result<EndpointId, CreateError> {
+        let last = (abi::MAX_ENDPOINTS - 1) as u16;
+        for _ in 0..last {
+            let id = EndpointId(self.next_endpoint.clamp(1, last));
+            self.next_endpoint = if id.0 == last { 1 } else { id.0 + 1 };
+            if !self.endpoints.contains_key(&id) {
+                return Ok(id);
+            }
+        }
+        Err(CreateError::NoId)
+    }
+
+    /// Labels of a pod that the source does not know.
+    pub(crate) fn init_labels() -> Labels {
+        reserved::labels(reserved::INIT).expect("a reserved identity")
+    }
+}
+
+fn row(endpoint: &Endpoint) -> EndpointRow {
+    let a = &endpoint.attachment;
+    EndpointRow {
+        id: a.id,
+        ifindex: a.ifindex,
+        device: a.interface.clone(),
+        ipv4: a.ipv4,
+        ipv6: a.ipv6,
+        mac: a.mac.0,
+        host_mac: a.host_mac.0,
+        identity: endpoint.identity,
+    }
+}

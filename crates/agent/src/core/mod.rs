@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The node's state and its sinks: rows of all sources go in, the policy engine and the kernel's maps follow.
+//! Synchronous and in one place, so that order is what the code says: an identity before the address that uses
+//! it, policy before the pod that it judges.
+
+mod endpoints;
+mod objects;
+mod remote;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use abi::config_flags;
+use datapath::{Datapath, IpRow, Kernel};
+use ipnet::IpNet;
+use model::{
+    ClusterId, EndpointId, Labels, Namespace, Node, NodeName, NumericIdentity, Pod, PodKey,
+    reserved,
+};
+use policy::{Engine, Families, Op};
+
+use crate::addresses::{Addresses, Claim, Source};
+use crate::config::{Config, OuterSourceCheck};
+use crate::endpoint::Endpoint;
+use crate::ipam::Pool;
+use crate::node::LocalNode;
+
+pub(crate) use endpoints::{CreateError, NewEndpoint, Relabel};
+
+/// A thing that an operator should know, with the time when it began.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Note {
+    pub(crate) since: SystemTime,
+    pub(crate) text: String,
+}
+
+/// Addresses given out to a plugin that has not made its endpoint yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) uuid: String,
+    pub(crate) until: Instant,
+}
+
+/// The node's state.
+pub(crate) struct Core<K: Kernel> {
+    pub(crate) config: Arc<Config>,
+    pub(crate) node: Arc<LocalNode>,
+    pub(crate) engine: Engine,
+    pub(crate) dp: Datapath<K>,
+    /// Labels of every known identity, and whose they are.
+    pub(crate) identities: HashMap<NumericIdentity, Labels>,
+    pub(crate) addresses: Addresses,
+    /// Nodes of the mesh without this one, and what each claims.
+    pub(crate) nodes: BTreeMap<NodeName, Known>,
+    pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub(crate) next_endpoint: u16,
+    pub(crate) pool4: Option<Pool>,
+    pub(crate) pool6: Option<Pool>,
+    pub(crate) pending: HashMap<IpAddr, Pending>,
+    pub(crate) pods: HashMap<PodKey, Pod>,
+    pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
+    pub(crate) problems: Vec<kubernetes::Problem>,
+    /// Things that went wrong and still are, by what they are about.
+    pub(crate) notes: BTreeMap<String, Note>,
+    /// All first lists are there: policy may be written.
+    pub(crate) ready: bool,
+    /// The engine knows more than the kernel.
+    dirty: bool,
+    pub(crate) endpoint_dir: PathBuf,
+}
+
+/// A node and the claims that follow from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) source: Source,
+    pub(crate) node: Arc<Node>,
+    claims: Vec<IpNet>,
+}
+
+impl<K: Kernel> Core<K> {
+    /// The state of a node that knows nothing yet; `dp` keeps what the kernel holds.
+    pub(crate) fn new(config: Arc<Config>, node: Arc<LocalNode>, dp: Datapath<K>) -> Self {
+        let engine = Engine::new(policy::Settings {
+            scheme: config.scheme,
+            cluster_id: config.cluster_id,
+            cluster: config.cluster.clone(),
+            default_local_cluster: config.default_local_cluster,
+            families: match (config.ipv4, config.ipv6) {
+                (true, true) => Families::Dual,
+                (true, false) => Families::Ipv4,
+                _ => Families::Ipv6,
+            },
+            mode: config.policy_mode,
+            allow_localhost: config.allow_localhost,
+        });
+        let mut core = Self {
+            pool4: node.pods4.map(|net| Pool::new(net.into())),
+            pool6: node.pods6.map(|net| Pool::new(net.into())),
+            endpoint_dir: config.state_dir.join("state/endpoints"),
+            identities: reserved::ALL
+                .iter()
+                .filter_map(|(id, _)| Some((*id, reserved::labels(*id)?)))
+                .collect(),
+            engine,
+            dp,
+            config,
+            node,
+            addresses: Addresses::default(),
+            nodes: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            next_endpoint: 1,
+            pending: HashMap::new(),
+            pods: HashMap::new(),
+            namespaces: HashMap::new(),
+            problems: Vec::new(),
+            notes: BTreeMap::new(),
+            ready: false,
+            dirty: false,
+        };
+        core.claim_own_addresses();
+        core
+    }
+
+    fn claim_own_addresses(&mut self) {
+        let node = self.node.clone();
+        for router in node.routers() {
+            for pool in [&mut self.pool4, &mut self.pool6].into_iter().flatten() {
+                if pool.range().contains(&router) {
+                    pool.reserve(router, "router")
+                        .expect("the first address of an empty pool");
+                }
+            }
+        }
+        for ip in node.routers().chain(node.underlay()) {
+            let claim = Claim {
+                identity: reserved::HOST,
+                tunnel: None,
+                remote_cluster: false,
+                pod: None,
+            };
+            self.addresses.claim(ip.into(), Source::Local, claim);
+        }
+    }
+
+    /// The node's part of the maps.
+    pub(crate) fn node_config(&self, vxlan_ifindex: u32) -> abi::NodeConfig {
+        let (config, node) = (&self.config, &self.node);
+        let mut flags = 0;
+        for (on, flag) in [
+            (config.ipv4, config_flags::IPV4),
+            (config.ipv6, config_flags::IPV6),
+            (
+                config.outer_source_check == OuterSourceCheck::Strict,
+                config_flags::OUTER_STRICT,
+            ),
+            (
+                config.outer_source_check == OuterSourceCheck::Audit,
+                config_flags::OUTER_AUDIT,
+            ),
+        ] {
+            flags |= if on { flag } else { 0 };
+        }
+        let seconds = |duration: std::time::Duration| duration.as_secs() as u32;
+        abi::NodeConfig {
+            flags,
+            vxlan_ifindex,
+            tunnel_mtu: node.pod_mtu(),
+            cluster_id: config.cluster_id.0.into(),
+            cluster_shift: config.scheme.shift(),
+            flow_share: (u64::from(config.flows_max) * u64::from(config.flow_share) / 100) as u32,
+            node: abi::Addr::v4(node.ipv4.octets()),
+            router4: node
+                .router4
+                .map_or(abi::Addr::NONE, |ip| abi::Addr::v4(ip.octets())),
+            router6: node
+                .router6
+                .map_or(abi::Addr::NONE, |ip| abi::Addr::v6(ip.octets())),
+            timeout_tcp: seconds(config.timeouts.tcp),
+            timeout_syn: seconds(config.timeouts.syn),
+            timeout_fin: seconds(config.timeouts.fin),
+            timeout_any: seconds(config.timeouts.any),
+            world4: self.world(true).0,
+            world6: self.world(false).0,
+            clock: 30,
+            event_rate: config.event_rate,
+        }
+    }
+
+    /// Identity of the outside, by family.
+    fn world(&self, v4: bool) -> NumericIdentity {
+        match (self.config.dual_stack(), v4) {
+            (false, _) => reserved::WORLD,
+            (true, true) => reserved::WORLD_IPV4,
+            (true, false) => reserved::WORLD_IPV6,
+        }
+    }
+
+    /// Tells the kernel what the engine knows. Nothing before the first lists are complete: the adopted state is
+    /// better than half of a new one.
+    pub(crate) fn settle(&mut self) {
+        if !self.ready || !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let ops = self.engine.commit();
+        self.apply(&ops);
+        let revision = self.engine.revision();
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.realized_revision = revision;
+        }
+    }
+
+    /// The first lists are complete: writes the whole policy, then removes what earlier runs left.
+    pub(crate) fn become_ready(&mut self) {
+        if self.ready {
+            return;
+        }
+        self.ready = true;
+        self.dirty = true;
+        self.settle();
+        let result = self.dp.prune_policy();
+        self.note("policy maps", result.err());
+        let addresses = &self.addresses;
+        let result = self.dp.prune_ips(&|prefix| {
+            addresses
+                .get(prefix)
+                .is_some_and(|(source, _)| *source != Source::Local)
+        });
+        self.note("address maps", result.err());
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.enter(api::models::EndpointState::Ready, true, "Policy in force");
+        }
+    }
+
+    /// Executes `ops` in order; prefixes of policies are claims like any other.
+    fn apply(&mut self, ops: &[Op]) {
+        let mut rest = ops;
+        while let Some(at) = rest
+            .iter()
+            .position(|op| matches!(op, Op::PutCidr { .. } | Op::DeleteCidr { .. }))
+        {
+            let (before, from) = rest.split_at(at);
+            self.apply_maps(before);
+            match &from[0] {
+                Op::PutCidr { prefix, identity } => {
+                    let claim = Claim {
+                        identity: *identity,
+                        tunnel: None,
+                        remote_cluster: false,
+                        pod: None,
+                    };
+                    self.claim(*prefix, Source::Policy, claim);
+                }
+                Op::DeleteCidr { prefix } => self.withdraw(prefix, &Source::Policy),
+                _ => {}
+            }
+            rest = &from[1..];
+        }
+        self.apply_maps(rest);
+    }
+
+    fn apply_maps(&mut self, ops: &[Op]) {
+        if !ops.is_empty() {
+            let result = self.dp.apply(ops);
+            self.note("policy", result.err());
+        }
+    }
+
+    /// `source` claims `prefix`: the kernel gets the claim in force.
+    pub(crate) fn claim(&mut self, prefix: IpNet, source: Source, claim: Claim) {
+        self.settle();
+        let (winner, claim) = self.addresses.claim(prefix, source, claim);
+        let row = (*winner != Source::Local).then(|| row_of(claim));
+        self.write_ip(prefix, row);
+    }
+
+    /// `source` no longer claims `prefix`.
+    pub(crate) fn withdraw(&mut self, prefix: &IpNet, source: &Source) {
+        let winner = self.addresses.withdraw(prefix, source);
+        let row = winner
+            .filter(|(source, _)| **source != Source::Local)
+            .map(|(_, claim)| row_of(claim));
+        self.write_ip(*prefix, row);
+    }
+
+    fn write_ip(&mut self, prefix: IpNet, row: Option<IpRow>) {
+        let result = match row {
+            Some(row) => self.dp.put_ip(prefix, row).map(drop),
+            None => self.dp.remove_ip(&prefix).map(drop),
+        };
+        self.note("addresses", result.err());
+    }
+
+    /// An identity has these labels.
+    pub(crate) fn set_identity(&mut self, identity: NumericIdentity, labels: Labels) {
+        if self.identities.get(&identity) != Some(&labels) {
+            self.engine.upsert_identity(identity, labels.clone());
+            self.identities.insert(identity, labels);
+            self.dirty = true;
+        }
+    }
+
+    /// An identity is gone.
+    pub(crate) fn drop_identity(&mut self, identity: NumericIdentity) {
+        let used = self
+            .endpoints
+            .values()
+            .any(|endpoint| endpoint.identity == identity);
+        if !used && !identity.is_reserved() && self.identities.remove(&identity).is_some() {
+            self.engine.remove_identity(identity);
+            self.dirty = true;
+        }
+    }
+
+    /// Remembers what is wrong with `subject`, or that nothing is any more.
+    pub(crate) fn note(&mut self, subject: &str, problem: Option<impl std::fmt::Display>) {
+        match problem {
+            None => {
+                self.notes.remove(subject);
+            }
+            Some(problem) => {
+                let text = format!("{subject}: {problem}");
+                if self.notes.get(subject).is_none_or(|note| note.text != text) {
+                    tracing::error!("{text}");
+                    self.notes.insert(
+                        subject.to_owned(),
+                        Note {
+                            since: SystemTime::now(),
+                            text,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// All nodes' underlay addresses with their cluster, for the outer source check.
+    fn write_nodes(&mut self) {
+        let addresses = self.nodes.values().flat_map(|known| {
+            let node = &known.node;
+            let underlay = node
+                .addresses
+                .iter()
+                .filter(|a| a.kind != model::AddressType::CiliumInternalIp);
+            underlay.map(move |address| (node.cluster_id, address.ip))
+        });
+        let rows: BTreeSet<(ClusterId, IpAddr)> = addresses.collect();
+        let result = self.dp.set_nodes(&rows);
+        self.note("node addresses", result.err());
+    }
+}
+
+fn row_of(claim: &Claim) -> IpRow {
+    IpRow {
+        identity: claim.identity,
+        tunnel: claim.tunnel,
+        remote_cluster: claim.remote_cluster,
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Objects of the cluster's source: pods and namespaces give labels, policies give rules.
+
+use datapath::Kernel;
+use kubernetes::{ObjectEvent, Update};
+use model::{EndpointId, Labels, PodKey};
+
+use super::{Core, Relabel};
+
+impl<K: Kernel> Core<K> {
+    /// Takes an update. Returns the endpoints whose labels are no longer those of their pod.
+    pub(crate) fn take_objects(&mut self, update: Update) -> Vec<Relabel> {
+        self.problems = update.problems;
+        for event in update.events {
+            match event {
+                ObjectEvent::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod)),
+                ObjectEvent::PodGone(key) => drop(self.pods.remove(&key)),
+                ObjectEvent::Namespace(namespace) => drop(
+                    self.namespaces
+                        .insert(namespace.name.as_str().into(), namespace),
+                ),
+                ObjectEvent::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
+                ObjectEvent::Policy(policy) => {
+                    let subject = policy.key.to_string();
+                    let result = self.engine.upsert_policy(policy);
+                    self.note(&subject, result.err());
+                    self.dirty = true;
+                }
+                ObjectEvent::PolicyGone(key) => {
+                    self.note(&key.to_string(), None::<String>);
+                    self.engine.remove_policy(&key);
+                    self.dirty = true;
+                }
+            }
+        }
+        self.settle();
+        self.stale_labels()
+    }
+
+    /// Labels that make up the identity of a pod; `None` while the source does not know it.
+    pub(crate) fn labels_of(&self, key: &PodKey) -> Option<Labels> {
+        let pod = self.pods.get(key)?;
+        let namespace = self.namespaces.get(&key.namespace);
+        Some(pod.identity_labels(namespace, &self.config.cluster, &self.config.labels))
+    }
+
+    fn stale_labels(&self) -> Vec<Relabel> {
+        let stale = self.endpoints.iter().filter_map(|(id, endpoint)| {
+            let labels = self.labels_of(&endpoint.attachment.pod)?;
+            (labels != endpoint.labels).then_some(Relabel { id: *id, labels })
+        });
+        stale.collect()
+    }
+
+    /// The endpoint of a pod.
+    pub(crate) fn endpoint_of(&self, key: &PodKey) -> Option<EndpointId> {
+        self.endpoints
+            .values()
+            .find(|e| e.attachment.pod == *key)
+            .map(|e| e.attachment.id)
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rows of other nodes, of this cluster and of remote ones (what a node claims: reference/cilium-clustermesh.md, 5.2).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use datapath::Kernel;
+use ipnet::IpNet;
+use model::{IpEntry, Node, NodeName, NumericIdentity, reserved};
+
+use super::{Core, Known};
+use crate::addresses::{Claim, Source};
+
+impl<K: Kernel> Core<K> {
+    /// A node is new or has changed. This node's own row is not news.
+    pub(crate) fn set_node(&mut self, source: Source, node: Arc<Node>) {
+        if node.name == self.node.name {
+            return;
+        }
+        let claims = self.node_claims(&node);
+        let before = self.nodes.remove(&node.name);
+        let kept: Vec<IpNet> = claims.iter().map(|(prefix, _)| *prefix).collect();
+        if let Some(before) = &before {
+            for prefix in before.claims.iter().filter(|prefix| !kept.contains(prefix)) {
+                self.withdraw(prefix, &before.source);
+            }
+        }
+        for (prefix, claim) in claims {
+            self.claim(prefix, source.clone(), claim);
+        }
+        let addresses_changed = before.as_ref().is_none_or(|before| {
+            before.node.addresses != node.addresses || before.node.cluster_id != node.cluster_id
+        });
+        self.nodes.insert(
+            node.name.clone(),
+            Known {
+                source,
+                node,
+                claims: kept,
+            },
+        );
+        if addresses_changed {
+            self.write_nodes();
+        }
+    }
+
+    /// A node is gone.
+    pub(crate) fn drop_node(&mut self, source: &Source, name: &NodeName) {
+        if self
+            .nodes
+            .get(name)
+            .is_none_or(|known| known.source != *source)
+        {
+            return;
+        }
+        let Some(known) = self.nodes.remove(name) else {
+            return;
+        };
+        for prefix in &known.claims {
+            self.withdraw(prefix, source);
+        }
+        self.write_nodes();
+    }
+
+    /// What `ip list` and policy see of a node besides its pods.
+    fn node_claims(&self, node: &Node) -> Vec<(IpNet, Claim)> {
+        let tunnel = node.tunnel_endpoint();
+        let foreign = node.name.cluster != self.config.cluster;
+        let claim = |identity: NumericIdentity, tunnel: Option<IpAddr>, remote_cluster| Claim {
+            identity,
+            tunnel,
+            remote_cluster,
+            pod: None,
+        };
+        let routers = node.routers().map(|ip| {
+            (
+                IpNet::from(ip),
+                claim(reserved::REMOTE_NODE, tunnel, foreign),
+            )
+        });
+        let underlay = node
+            .addresses
+            .iter()
+            .filter(|a| a.kind != model::AddressType::CiliumInternalIp);
+        let underlay = underlay.map(|a| {
+            (
+                IpNet::from(a.ip),
+                claim(reserved::REMOTE_NODE, None, foreign),
+            )
+        });
+        let health = node
+            .health
+            .iter()
+            .map(|ip| (IpNet::from(*ip), claim(reserved::HEALTH, tunnel, false)));
+        let ingress = node
+            .ingress
+            .iter()
+            .map(|ip| (IpNet::from(*ip), claim(reserved::INGRESS, tunnel, false)));
+        let pods = node.pod_cidrs().map(|net| {
+            let world = self.world(matches!(net, IpNet::V4(_)));
+            (net, claim(world, tunnel, false))
+        });
+        routers
+            .chain(underlay)
+            .chain(health)
+            .chain(ingress)
+            .chain(pods)
+            .collect()
+    }
+
+    /// An address of this cluster's etcd. What this node itself published is not news.
+    pub(crate) fn set_own_cluster_ip(&mut self, entry: &IpEntry) {
+        if entry
+            .host
+            .is_some_and(|host| host == IpAddr::from(self.node.ipv4))
+        {
+            return;
+        }
+        let pod = (!entry.pod.is_empty()).then(|| (entry.namespace.clone(), entry.pod.clone()));
+        let claim = Claim {
+            identity: remapped(entry.identity),
+            tunnel: entry.host,
+            remote_cluster: false,
+            pod,
+        };
+        self.claim(entry.prefix, Source::Kvstore, claim);
+    }
+
+    /// An address of a remote cluster.
+    pub(crate) fn set_remote_ip(
+        &mut self,
+        source: Source,
+        prefix: IpNet,
+        identity: NumericIdentity,
+        host: Option<IpAddr>,
+    ) {
+        let claim = Claim {
+            identity: remapped(identity),
+            tunnel: host,
+            remote_cluster: false,
+            pod: None,
+        };
+        self.claim(prefix, source, claim);
+    }
+}
+
+/// Another node's host is a remote node (reference, 1.4).
+fn remapped(identity: NumericIdentity) -> NumericIdentity {
+    if identity == reserved::HOST {
+        reserved::REMOTE_NODE
+    } else {
+        identity
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An endpoint as the agent keeps it, and its file: what a restart needs to go on with a pod as if nothing had
+//! happened. One file per endpoint, replaced atomically.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use api::models::EndpointState;
+use model::{EndpointId, Labels, NumericIdentity, PodKey};
+use netlink::Mac;
+use serde::{Deserialize, Serialize};
+
+/// Version of the file.
+const FORMAT: u32 = 1;
+/// Largest file that is read.
+const MAX_FILE: u64 = 256 * 1024;
+/// Entries of an endpoint's log.
+const MAX_LOG: usize = 64;
+
+/// What does not change while the endpoint lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Attachment {
+    pub(crate) id: EndpointId,
+    pub(crate) container_id: String,
+    pub(crate) container_interface: String,
+    pub(crate) netns: String,
+    /// Host side.
+    pub(crate) interface: String,
+    pub(crate) ifindex: u32,
+    pub(crate) mac: Mac,
+    pub(crate) host_mac: Mac,
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    pub(crate) pod: PodKey,
+    pub(crate) uid: String,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) attachment: Attachment,
+    pub(crate) labels: Labels,
+    pub(crate) identity: NumericIdentity,
+    pub(crate) state: EndpointState,
+    /// Policy revision that its programs enforce.
+    pub(crate) realized_revision: u64,
+    /// Newest first.
+    pub(crate) log: VecDeque<LogEntry>,
+}
+
+/// A line of an endpoint's log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogEntry {
+    pub(crate) at: SystemTime,
+    pub(crate) ok: bool,
+    pub(crate) state: EndpointState,
+    pub(crate) message: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    format: u32,
+    id: u16,
+    container_id: String,
+    container_interface: String,
+    netns: String,
+    interface: String,
+    ifindex: u32,
+    mac: [u8; 6],
+    host_mac: [u8; 6],
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+    namespace: String,
+    pod: String,
+    uid: String,
+    labels: String,
+    identity: u32,
+}
+
+impl Attachment {
+    /// The addresses.
+    pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4
+            .map(IpAddr::from)
+            .into_iter()
+            .chain(self.ipv6.map(IpAddr::from))
+    }
+
+    /// `<container id>:<interface>`.
+    pub(crate) fn cni_id(&self) -> String {
+        format!("{}:{}", self.container_id, self.container_interface)
+    }
+}
+
+impl Endpoint {
+    /// Notes a change of state.
+    pub(crate) fn enter(&mut self, state: EndpointState, ok: bool, message: impl Into<String>) {
+        self.state = state;
+        self.log.push_front(LogEntry {
+            at: SystemTime::now(),
+            ok,
+            state,
+            message: message.into(),
+        });
+        self.log.truncate(MAX_LOG);
+    }
+
+    /// Writes the endpoint's file below `dir`.
+    pub(crate) fn save(&self, dir: &Path) -> io::Result<()> {
+        let a = &self.attachment;
+        let file = File {
+            format: FORMAT,
+            id: a.id.0,
+            container_id: a.container_id.clone(),
+            container_interface: a.container_interface.clone(),
+            netns: a.netns.clone(),
+            interface: a.interface.clone(),
+            ifindex: a.ifindex,
+            mac: a.mac.0,
+            host_mac: a.host_mac.0,
+            ipv4: a.ipv4,
+            ipv6: a.ipv6,
+            namespace: a.pod.namespace.to_string(),
+            pod: a.pod.name.to_string(),
+            uid: a.uid.clone(),
+            labels: self.labels.canonical(),
+            identity: self.identity.0,
+        };
+        std::fs::create_dir_all(dir)?;
+        let path = path(dir, a.id);
+        let new = path.with_extension("new");
+        let mut out = std::fs::File::create(&new)?;
+        out.write_all(&serde_json::to_vec(&file)?)?;
+        drop(out);
+        std::fs::rename(new, path)
+    }
+}
+
+/// Removes the endpoint's file.
+pub(crate) fn forget(dir: &Path, id: EndpointId) -> io::Result<()> {
+    match std::fs::remove_file(path(dir, id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn path(dir: &Path, id: EndpointId) -> PathBuf {
+    dir.join(format!("{id}.json"))
+}
+
+/// Reads all endpoints below `dir`; the second part names files that are damaged and are left alone.
+pub(crate) fn restore(dir: &Path) -> (Vec<Endpoint>, Vec<String>) {
+    let (mut endpoints, mut damaged) = (Vec::new(), Vec::new());
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return (endpoints, damaged);
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        match read(&path) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(reason) => damaged.push(format!(
+                "{}: {reason}; the endpoint is not restored",
+                path.display()
+            )),
+        }
+    }
+    endpoints.sort_by_key(|endpoint| endpoint.attachment.id);
+    (endpoints, damaged)
+}
+
+fn read(path: &Path) -> Result<Endpoint, String> {
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size > MAX_FILE {
+        return Err(format!("{size} bytes, at most {MAX_FILE} are read"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let file: File = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+    if file.format != FORMAT {
+        return Err(format!(
+            "format {}, this version reads {FORMAT}",
+            file.format
+        ));
+    }
+    if file.id == 0 || u32::from(file.id) >= abi::MAX_ENDPOINTS {
+        return Err(format!("endpoint id {} is out of range", file.id));
+    }
+    let labels = Labels::parse(file.labels.as_bytes()).map_err(|e| e.to_string())?;
+    let attachment = Attachment {
+        id: EndpointId(file.id),
+        container_id: file.container_id,
+        container_interface: file.container_interface,
+        netns: file.netns,
+        interface: file.interface,
+        ifindex: file.ifindex,
+        mac: Mac(file.mac),
+        host_mac: Mac(file.host_mac),
+        ipv4: file.ipv4,
+        ipv6: file.ipv6,
+        pod: PodKey {
+            namespace: file.namespace.into(),
+            name: file.pod.into(),
+        },
+        uid: file.uid,
+    };
+    let mut endpoint = Endpoint {
+        attachment,
+        labels,
+        identity: NumericIdentity(file.identity),
+        state: EndpointState::Restoring,
+        realized_revision: 0,
+        log: VecDeque::new(),
+    };
+    endpoint.enter(EndpointState::Restoring, true, "Restored from disk");
+    Ok(endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_endpoint_comes_back_and_a_damaged_file_is_named() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let attachment = Attachment {
+            id: EndpointId(7),
+            container_id: "abc".into(),
+            container_interface: "eth0".into(),
+            netns: "/run/netns/x".into(),
+            interface: "lxc1".into(),
+            ifindex: 9,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            host_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ipv4: Some(Ipv4Addr::new(10, 0, 0, 2)),
+            ipv6: None,
+            pod: PodKey {
+                namespace: "demo".into(),
+                name: "web".into(),
+            },
+            uid: String::new(),
+        };
+        let endpoint = Endpoint {
+            attachment,
+            labels: Labels::parse(b"k8s:app=web;").expect("labels"),
+            identity: NumericIdentity(70000),
+            state: EndpointState::Ready,
+            realized_revision: 1,
+            log: VecDeque::new(),
+        };
+        endpoint.save(dir.path()).expect("saved");
+        std::fs::write(dir.path().join("9.json"), "{").expect("write");
+        let (restored, damaged) = restore(dir.path());
+        assert_eq!(restored[0].attachment, endpoint.attachment);
+        assert_eq!(restored[0].labels, endpoint.labels);
+        assert_eq!(damaged.len(), 1);
+        forget(dir.path(), EndpointId(7)).expect("removed");
+        forget(dir.path(), EndpointId(7)).expect("absent is fine");
+    }
+}

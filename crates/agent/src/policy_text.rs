@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Policies as text for people and clients: `policy get` prints rules in the user's field names.
+
+use model::{Operator, Selector};
+use policy::{Entry, Peers, PolicyObject, PortRule, Rule};
+use serde_json::{Map, Value, json};
+
+/// The rules of an object, with the labels that name it.
+pub(crate) fn to_json(policy: &PolicyObject) -> Value {
+    let mut labels = vec![
+        json!({"key": "io.cilium.k8s.policy.derived-from", "value": policy.key.kind.as_str(), "source": "k8s"}),
+        json!({"key": "io.cilium.k8s.policy.name", "value": policy.key.name, "source": "k8s"}),
+    ];
+    if !policy.key.namespace.is_empty() {
+        labels.push(json!({"key": "io.cilium.k8s.policy.namespace", "value": policy.key.namespace, "source": "k8s"}));
+    }
+    json!({"labels": labels, "rules": policy.rules.iter().map(rule).collect::<Vec<_>>()})
+}
+
+/// All selectors of an object.
+pub(crate) fn selectors(policy: &PolicyObject) -> Vec<Selector> {
+    let lists = policy.rules.iter().flat_map(|rule| {
+        [
+            &rule.ingress,
+            &rule.ingress_deny,
+            &rule.egress,
+            &rule.egress_deny,
+        ]
+    });
+    let peers = lists
+        .flatten()
+        .flatten()
+        .flat_map(|entry| entry.peers.endpoints.iter().flatten().cloned());
+    peers.collect()
+}
+
+fn rule(rule: &Rule) -> Value {
+    let mut object = Map::from_iter([("endpointSelector".to_owned(), selector(&rule.subject))]);
+    for (name, list, prefix) in [
+        ("ingress", &rule.ingress, "from"),
+        ("ingressDeny", &rule.ingress_deny, "from"),
+        ("egress", &rule.egress, "to"),
+        ("egressDeny", &rule.egress_deny, "to"),
+    ] {
+        if let Some(entries) = list {
+            object.insert(
+                name.into(),
+                entries.iter().map(|e| entry(e, prefix)).collect(),
+            );
+        }
+    }
+    Value::Object(object)
+}
+
+fn entry(entry: &Entry, prefix: &str) -> Value {
+    let mut object = Map::new();
+    let Peers {
+        endpoints,
+        entities,
+        cidrs,
+    } = &entry.peers;
+    if let Some(list) = endpoints {
+        object.insert(
+            format!("{prefix}Endpoints"),
+            list.iter().map(selector).collect(),
+        );
+    }
+    if let Some(list) = entities {
+        object.insert(
+            format!("{prefix}Entities"),
+            list.iter().map(|e| e.as_str()).collect(),
+        );
+    }
+    if let Some(list) = cidrs {
+        let of = |rule: &policy::CidrRule| {
+            let except: Vec<String> = rule.except.iter().map(ToString::to_string).collect();
+            json!({"cidr": rule.cidr.to_string(), "except": except})
+        };
+        object.insert(format!("{prefix}CIDRSet"), list.iter().map(of).collect());
+    }
+    if let Some(list) = &entry.ports {
+        object.insert(
+            "toPorts".into(),
+            json!([{"ports": list.iter().map(port).collect::<Vec<_>>()}]),
+        );
+    }
+    Value::Object(object)
+}
+
+fn port(port: &PortRule) -> Value {
+    let protocol = format!("{:?}", port.protocol).to_ascii_uppercase();
+    match port.end_port {
+        Some(end) => json!({"port": port.port.to_string(), "endPort": end, "protocol": protocol}),
+        None => json!({"port": port.port.to_string(), "protocol": protocol}),
+    }
+}
+
+fn selector(selector: &Selector) -> Value {
+    let expression = |requirement: &model::Requirement| {
+        let key = format!(
+            "{}:{}",
+            requirement.source.as_deref().unwrap_or("any"),
+            requirement.key
+        );
+        let values = |values: &std::collections::BTreeSet<String>| {
+            values.iter().cloned().collect::<Vec<_>>()
+        };
+        match &requirement.operator {
+            Operator::In(list) => json!({"key": key, "operator": "In", "values": values(list)}),
+            Operator::NotIn(list) => {
+                json!({"key": key, "operator": "NotIn", "values": values(list)})
+            }
+            Operator::Exists => json!({"key": key, "operator": "Exists"}),
+            Operator::DoesNotExist => json!({"key": key, "operator": "DoesNotExist"}),
+        }
+    };
+    if selector.is_wildcard() {
+        return json!({});
+    }
+    json!({"matchExpressions": selector.requirements().map(expression).collect::<Vec<_>>()})
+}

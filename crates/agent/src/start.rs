@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bringing the node up: programs and maps adopted, devices and routes ensured, endpoints of before taken back.
+//! Every step is idempotent; nothing that forwards packets is taken down on the way.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use datapath::devices::{self, Families, MasqueradeSpec, OverlaySpec, RoutePlan};
+use datapath::{Datapath, EventReader, Linux, Settings};
+use ipnet::IpNet;
+use netlink::{Socket, nft::Nft};
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::endpoint;
+use crate::node::{LocalNode, NodeError};
+
+/// The tunnel's device.
+const OVERLAY: &str = "cilium_vxlan";
+
+/// Why a node cannot be brought up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The node itself.
+    #[error("{0}")]
+    Node(#[from] NodeError),
+    /// Programs, maps, devices.
+    #[error("datapath: {0}")]
+    Datapath(#[from] datapath::Error),
+    /// Sockets of the kernel.
+    #[error("kernel: {0}")]
+    Netlink(#[from] netlink::Error),
+}
+
+/// A node that forwards.
+pub(crate) struct Started {
+    pub(crate) core: Core<Linux>,
+    pub(crate) events: EventReader,
+    pub(crate) overlay: u32,
+}
+
+/// Brings the node up.
+pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, StartError> {
+    let node = Arc::new(LocalNode::detect(&config, socket)?);
+    let linux = Linux::open(&Settings {
+        bpf_root: config.bpf_root.clone(),
+        flows_max: config.flows_max,
+        ipcache_max: config.ipcache_max,
+        ..Settings::default()
+    })?;
+    let events = linux.events()?;
+    let mut core = Core::new(config.clone(), node.clone(), Datapath::new(linux)?);
+    devices::ensure_node_switches(Families {
+        v4: config.ipv4,
+        v6: config.ipv6,
+    })?;
+    let overlay = devices::ensure_overlay(
+        socket,
+        &OverlaySpec {
+            device: OVERLAY,
+            port: config.tunnel_port,
+            mtu: node.pod_mtu(),
+            routers: node.routers().collect(),
+        },
+    )?;
+    core.dp.set_config(core.node_config(overlay.ifindex))?;
+    refresh_host_addresses(&mut core, socket)?;
+    core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
+    ensure_masquerade(&config, &node)?;
+    restore_endpoints(&mut core, socket)?;
+    ensure_routes(&mut core, socket, overlay.ifindex);
+    Ok(Started {
+        core,
+        events,
+        overlay: overlay.ifindex,
+    })
+}
+
+fn ensure_masquerade(config: &Config, node: &LocalNode) -> Result<(), StartError> {
+    let wanted = |net: &IpNet| {
+        if matches!(net, IpNet::V4(_)) {
+            config.masquerade.0
+        } else {
+            config.masquerade.1
+        }
+    };
+    let pods: BTreeSet<IpNet> = node.pod_cidrs().into_iter().filter(wanted).collect();
+    let nft = Nft::open()?;
+    if pods.is_empty() {
+        devices::remove_masquerade(&nft)?;
+    } else {
+        let native = pods.clone();
+        devices::ensure_masquerade(
+            &nft,
+            &MasqueradeSpec {
+                pods,
+                native,
+                overlay: OVERLAY.into(),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes back the endpoints whose devices are still there; the others are forgotten.
+fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), StartError> {
+    let (endpoints, damaged) = endpoint::restore(&core.endpoint_dir);
+    for text in damaged {
+        core.note(&text.clone(), Some("damaged"));
+    }
+    let links = socket.links()?;
+    for endpoint in endpoints {
+        let a = &endpoint.attachment;
+        let present = links
+            .iter()
+            .any(|link| link.index == a.ifindex && link.name == a.interface);
+        let id = a.id;
+        if !present {
+            tracing::info!(endpoint = %id, pod = %a.pod, "the pod is gone: its endpoint is not restored");
+            if let Err(error) = endpoint::forget(&core.endpoint_dir, id) {
+                tracing::warn!(endpoint = %id, %error, "cannot remove the file of an endpoint that is gone");
+            }
+            continue;
+        }
+        if let Err(error) = core.restore_endpoint(endpoint) {
+            core.note(&format!("endpoint {id}"), Some(error));
+        }
+    }
+    let known: BTreeSet<_> = core.endpoints.keys().copied().collect();
+    core.dp.prune_endpoints(&|id| known.contains(&id))?;
+    let names: BTreeSet<String> = core
+        .endpoints
+        .values()
+        .map(|e| e.attachment.interface.clone())
+        .collect();
+    core.dp
+        .prune_links(&|device| device == OVERLAY || names.contains(device))?;
+    Ok(())
+}
+
+/// The addresses that are this node's own change rarely and by other hands.
+pub(crate) fn refresh_host_addresses(
+    core: &mut Core<Linux>,
+    socket: &Socket,
+) -> Result<(), StartError> {
+    let all = socket
+        .addresses()?
+        .into_iter()
+        .map(|address| address.net.addr());
+    let own: BTreeSet<IpAddr> = all
+        .filter(|ip| !ip.is_loopback())
+        .chain(core.node.underlay())
+        .collect();
+    core.dp.set_host_addresses(&own)?;
+    Ok(())
+}
+
+/// Routes to pods of other nodes and of this one.
+pub(crate) fn ensure_routes(core: &mut Core<Linux>, socket: &Socket, overlay: u32) {
+    let node = core.node.clone();
+    let own: BTreeSet<IpNet> = node.pod_cidrs().into_iter().collect();
+    let inside = |net: &IpNet| {
+        if net.addr().is_ipv4() {
+            core.config.ipv4
+        } else {
+            core.config.ipv6
+        }
+    };
+    let remote = core
+        .nodes
+        .values()
+        .flat_map(|known| known.node.pod_cidrs())
+        .filter(inside);
+    let plan = RoutePlan {
+        overlay,
+        mtu: node.pod_mtu(),
+        router4: node.router4,
+        router6: node.router6,
+        remote: remote.filter(|net| !own.contains(net)).collect(),
+        own: own.clone(),
+        pods: core
+            .endpoints
+            .values()
+            .flat_map(|e| {
+                e.attachment
+                    .ips()
+                    .map(|ip| (ip, e.attachment.ifindex))
+                    .collect::<Vec<_>>()
+            })
+            .collect(),
+    };
+    match devices::ensure_routes(socket, &plan) {
+        Ok(foreign) if foreign.is_empty() => core.note("routes", None::<String>),
+        Ok(foreign) => {
+            let list = foreign
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            core.note("routes", Some(format!("other routes lead to pod networks: {list}; remove them, or give the pods other networks")));
+        }
+        Err(error) => core.note("routes", Some(error)),
+    }
+}
