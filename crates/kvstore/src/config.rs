@@ -278,7 +278,7 @@ fn endpoint(text: &str, insecure: bool) -> Result<Endpoint, ConfigError> {
         }
         Some(0) => return Err(refuse("port 0 is no port")),
         Some(port) => port,
-        None if authority.port().is_some() => {
+        None if authority.as_str() != authority.host() => {
             return Err(refuse("the port is not a number up to 65535"));
         }
         None if tls => 443,

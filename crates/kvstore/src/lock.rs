@@ -20,7 +20,6 @@ const RENEW: Duration = Duration::from_secs(8);
 
 /// A lock that is held. It lasts [`TTL`] at most: it is for a few operations, all of them guarded by it. Give it back with
 /// [`Guard::release`]; one that is dropped blocks others until its lease ends.
-#[derive(Debug)]
 #[must_use = "a lock that is not released blocks others until its lease ends"]
 pub struct Guard<S: Store> {
     store: S,
@@ -28,6 +27,15 @@ pub struct Guard<S: Store> {
     key: String,
     revision: i64,
     lease: LeaseId,
+}
+
+impl<S: Store> std::fmt::Debug for Guard<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard")
+            .field("key", &self.key)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Store> Guard<S> {

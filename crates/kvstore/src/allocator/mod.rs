@@ -98,6 +98,14 @@ pub struct Allocator<S: Store> {
     _tasks: Tasks,
 }
 
+impl<S: Store> std::fmt::Debug for Allocator<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Allocator")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<S: Store> Allocator<S> {
     /// Starts to follow the identities of the cluster. The kvstore may be away.
     pub fn start(store: S, options: AllocatorOptions) -> Self {
@@ -134,7 +142,9 @@ impl<S: Store> Allocator<S> {
             return Ok((id, IsNew::Known));
         }
         let known = self.shared.state().number_of(labels);
-        let failure = match (known, self.shared.state().failing.clone()) {
+        // A statement of its own: the lock must not live through the wait below.
+        let failing = self.shared.state().failing.clone();
+        let failure = match (known, failing) {
             // No use in asking.
             (Some(_), Some(failure)) => failure,
             (known, _) => {
@@ -159,7 +169,8 @@ impl<S: Store> Allocator<S> {
                 }
             }
         };
-        match self.shared.state().number_of(labels) {
+        let known = self.shared.state().number_of(labels);
+        match known {
             Some(id) => {
                 tracing::warn!(%id, %failure, "the kvstore is away, a known identity is used");
                 Ok((self.adopt(labels, id)?, IsNew::Known))

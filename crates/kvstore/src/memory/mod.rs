@@ -34,6 +34,12 @@ struct Link {
     cluster_id: Mutex<Option<u64>>,
 }
 
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self::new(0x15)

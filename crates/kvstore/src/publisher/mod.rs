@@ -106,6 +106,14 @@ pub struct Publisher<S: Store> {
     store: std::marker::PhantomData<fn() -> S>,
 }
 
+impl<S: Store> std::fmt::Debug for Publisher<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<S: Store> Publisher<S> {
     /// Starts the worker. The kvstore may be away.
     pub fn start(store: S, options: PublisherOptions) -> Self {

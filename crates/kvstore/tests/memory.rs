@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reflector, locks and publisher over the in-memory twin, in paused time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use kvstore::{Error, LeaseId, Memory, Publisher, PublisherOptions, Store, Update, reflect};
+use tables::Event;
+use tokio::time::{Instant, sleep, timeout};
+
+const WHILE: Duration = Duration::from_millis(200);
+
+async fn next(updates: &mut (impl Stream<Item = Update> + Unpin)) -> Update {
+    timeout(Duration::from_secs(120), updates.next())
+        .await
+        .expect("an update")
+        .unwrap()
+}
+
+async fn listed(updates: &mut (impl Stream<Item = Update> + Unpin)) -> Vec<String> {
+    let mut keys = Vec::new();
+    loop {
+        match next(updates).await {
+            Update::Event(Event::Init) => keys.clear(),
+            Update::Event(Event::InitApply(key, _)) => keys.push(key),
+            Update::Event(Event::InitDone) => return keys,
+            _ => {}
+        }
+    }
+}
+
+fn value(memory: &Memory, key: &str) -> Option<Bytes> {
+    let all = memory.dump();
+    all.into_iter().find(|kv| kv.key == key).map(|kv| kv.value)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reflection_survives_faults() {
+    let memory = Memory::default();
+    for i in 0..700 {
+        memory
+            .put(&format!("a/{i:03}"), "1".into(), None)
+            .await
+            .unwrap();
+    }
+    let client = memory.client();
+    let mut updates = pin!(reflect(client.clone(), "a/"));
+    assert_eq!(listed(&mut updates).await.len(), 700);
+    memory.put("b", "1".into(), None).await.unwrap();
+    memory.delete("a/000").await.unwrap();
+    assert_eq!(
+        next(&mut updates).await,
+        Update::Event(Event::Delete("a/000".into()))
+    );
+    client.connect(false);
+    assert!(matches!(next(&mut updates).await, Update::Failed(_)));
+    for i in 1..700 {
+        memory.delete(&format!("a/{i:03}")).await.unwrap();
+    }
+    memory.compact();
+    let cut = Instant::now();
+    client.connect(true);
+    assert!(listed(&mut updates).await.is_empty());
+    assert!(cut.elapsed() < Duration::from_secs(2));
+    memory.replace(7);
+    assert!(matches!(
+        next(&mut updates).await,
+        Update::Failed(Error::ClusterIdChanged { .. })
+    ));
+    memory.put("a/new", "1".into(), None).await.unwrap();
+    assert_eq!(listed(&mut updates).await, ["a/new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_come_ever_slower() {
+    let memory = Memory::default();
+    memory.connect(false);
+    let mut updates = pin!(reflect(memory.clone(), "a/"));
+    let begin = Instant::now();
+    let mut failures = 0;
+    while begin.elapsed() < Duration::from_secs(300) {
+        assert!(matches!(next(&mut updates).await, Update::Failed(_)));
+        failures += 1;
+    }
+    assert!((10..25).contains(&failures), "{failures}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_values_are_skipped() {
+    let memory = Memory::default();
+    let mut updates = pin!(reflect(memory.clone(), "a/"));
+    listed(&mut updates).await;
+    memory
+        .put("a/large", vec![0; 2_000_000].into(), None)
+        .await
+        .unwrap();
+    assert!(matches!(next(&mut updates).await, Update::Skipped { key, .. } if key == "a/large"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn locks_wait_for_each_other_and_for_the_dead() {
+    let memory = Memory::default();
+    let first = memory.lock("l").await.unwrap();
+    let second = memory.client();
+    let mut waiting = pin!(second.lock("l"));
+    assert!(timeout(WHILE, &mut waiting).await.is_err());
+    first.release().await.unwrap();
+    let dead = timeout(WHILE, waiting).await.unwrap().unwrap();
+    drop(dead);
+    let begin = Instant::now();
+    let third = memory.lock("l").await.unwrap();
+    let waited = begin.elapsed();
+    assert!(
+        waited > Duration::from_secs(20) && waited < Duration::from_secs(26),
+        "{waited:?}"
+    );
+    third.release().await.unwrap();
+    assert!(memory.dump().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_kept_is_given_up() {
+    let memory = Memory::default();
+    let lease = memory.grant(Duration::from_secs(3600)).await.unwrap();
+    memory.put("l/1", "".into(), Some(lease)).await.unwrap();
+    let refused = memory.lock("l").await.unwrap_err();
+    assert!(matches!(refused, Error::LockTimeout { .. }), "{refused}");
+    assert_eq!(memory.dump().len(), 1, "the waiter's key is gone");
+}
+
+fn options() -> PublisherOptions {
+    PublisherOptions {
+        lease_ttl: Duration::from_secs(30),
+        prefixes: vec!["a/".into()],
+        ..PublisherOptions::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn published_keys_stay() {
+    let memory = Memory::default();
+    let publisher = Publisher::start(memory.client(), options());
+    publisher.put("a/1", "x").unwrap();
+    publisher.put("a/2", "y").unwrap();
+    publisher.settled().await;
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(memory.dump().len(), 2, "renewed");
+    memory.delete("a/1").await.unwrap();
+    sleep(WHILE).await;
+    assert_eq!(
+        value(&memory, "a/1").unwrap(),
+        "x",
+        "deleted by somebody else"
+    );
+    memory.put("a/2", "other".into(), None).await.unwrap();
+    sleep(WHILE).await;
+    assert_eq!(
+        value(&memory, "a/2").unwrap(),
+        "y",
+        "changed by somebody else"
+    );
+    memory.expire_all();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(memory.dump().len(), 2, "expired");
+    publisher.delete("a/1");
+    publisher.delete("a/unknown");
+    publisher.settled().await;
+    assert_eq!(memory.dump().len(), 1);
+    let status = publisher.status();
+    assert_eq!((status.desired, status.pending, status.failures), (1, 0, 0));
+    drop(publisher);
+    sleep(Duration::from_secs(31)).await;
+    assert!(memory.dump().is_empty(), "left to the lease");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_wrote_is_not_deleted() {
+    let memory = Memory::default();
+    let publisher = Publisher::start(memory.client(), PublisherOptions::default());
+    publisher.put("a/1", "x").unwrap();
+    publisher.settled().await;
+    memory
+        .put("a/1", "of another node".into(), None)
+        .await
+        .unwrap();
+    publisher.delete("a/1");
+    publisher.settled().await;
+    assert_eq!(value(&memory, "a/1").unwrap(), "of another node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_rewrites_cost_nothing() {
+    let memory = Memory::default();
+    let publisher = Publisher::start(memory.client(), options());
+    publisher.put("a/1", "x").unwrap();
+    publisher.settled().await;
+    let revision = memory.status().await.unwrap().revision;
+    for _ in 0..10 {
+        publisher.put("a/1", "x").unwrap();
+        publisher.put("a/1", "z").unwrap();
+        publisher.put("a/1", "x").unwrap();
+    }
+    publisher.settled().await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(memory.status().await.unwrap().revision, revision);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishing_outlives_the_kvstore() {
+    let memory = Memory::default();
+    memory.connect(false);
+    let publisher = Publisher::start(memory.clone(), options());
+    publisher.put("a/1", "x").unwrap();
+    sleep(Duration::from_secs(600)).await;
+    let status = publisher.status();
+    assert!(
+        status.failures > 10 && status.last_error.is_some(),
+        "{status:?}"
+    );
+    assert_eq!((status.pending, status.last_success), (1, None));
+    memory.connect(true);
+    timeout(Duration::from_secs(11), publisher.settled())
+        .await
+        .unwrap();
+    assert_eq!(publisher.status().last_error, None);
+    memory.connect(false);
+    sleep(Duration::from_secs(60)).await;
+    assert!(memory.dump().is_empty(), "its lease ended");
+    memory.connect(true);
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(value(&memory, "a/1").unwrap(), "x");
+    memory.replace(9);
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(value(&memory, "a/1").unwrap(), "x", "in the new cluster");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_share_leases_and_writes_are_limited() {
+    let memory = Memory::default();
+    let options = PublisherOptions {
+        keys_per_lease: 10,
+        burst: 5,
+        ..options()
+    };
+    let publisher = Publisher::start(memory.client(), options);
+    let begin = Instant::now();
+    for i in 0..105 {
+        publisher.put(format!("a/{i}"), "x").unwrap();
+    }
+    publisher.settled().await;
+    let took = begin.elapsed().as_secs_f64();
+    assert!((4.8..5.5).contains(&took), "{took}");
+    let mut leases: Vec<LeaseId> = memory.dump().iter().filter_map(|kv| kv.lease).collect();
+    leases.sort();
+    leases.dedup();
+    assert_eq!(leases.len(), 11);
+    assert!(publisher.put("a/large", vec![0; 2_000_000]).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_claim_one_key_do_not_write_for_ever() {
+    let memory = Memory::default();
+    let one = Publisher::start(memory.client(), options());
+    let two = Publisher::start(memory.client(), options());
+    one.put("a/1", "one").unwrap();
+    two.put("a/1", "two").unwrap();
+    let before = memory.status().await.unwrap().revision;
+    sleep(Duration::from_secs(300)).await;
+    let writes = memory.status().await.unwrap().revision - before;
+    assert!(writes < 60, "{writes} writes");
+    assert!([&one, &two].iter().any(|p| p.status().contested.is_some()));
+}
