@@ -53,9 +53,9 @@ pub enum Error {
         /// Path of the entry.
         field: String,
         /// One kind.
-        first: &'static str,
+        first: String,
         /// The other.
-        second: &'static str,
+        second: String,
     },
     /// A prefix in `except` that is not inside the CIDR.
     #[error(

@@ -98,12 +98,11 @@ impl Check<'_> {
         .filter_map(|(name, count)| Some((name, count?)))
         .collect();
         if let [(first, _), (second, _), ..] = kinds[..] {
-            let (key, field) = (self.key.clone(), format!("{path}.{side}{second}"));
             return Err(Error::MixedPeers {
-                key,
-                field,
-                first,
-                second,
+                key: self.key.clone(),
+                field: path.to_owned(),
+                first: format!("{side}{first}"),
+                second: format!("{side}{second}"),
             });
         }
         for (name, count) in kinds {
