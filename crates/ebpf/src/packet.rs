@@ -3,7 +3,10 @@
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes},
+    helpers::{
+        bpf_csum_diff, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
+    },
 };
 use fastpath::Packet;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -111,6 +114,24 @@ impl Packet for Skb {
             bpf_skb_change_tail(self.skb, N as u32, 0) == 0
                 && bpf_skb_store_bytes(self.skb, 0, frame.as_ptr().cast(), N as u32, 0) == 0
         }
+    }
+
+    #[inline(always)]
+    fn sum<const N: usize>(&self, bytes: &[u8; N]) -> u32 {
+        // SAFETY: the second buffer has `N` bytes, a multiple of 4, and the first none.
+        let sum = unsafe {
+            bpf_csum_diff(
+                core::ptr::null_mut(),
+                0,
+                bytes.as_ptr().cast_mut().cast(),
+                N as u32,
+                0,
+            )
+        } as u32;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        // The helper adds words as they lie in memory.
+        u32::from((sum as u16).swap_bytes())
     }
 
     #[inline(always)]

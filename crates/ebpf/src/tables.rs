@@ -41,6 +41,12 @@ impl FlowRef for Entry {
     }
 
     #[inline(always)]
+    fn copy_to(&self, out: &mut Flow) {
+        // SAFETY: as in `get`; `out` lies in another map, so the two cannot overlap.
+        unsafe { core::ptr::copy_nonoverlapping(self.0.cast_const(), out, 1) }
+    }
+
+    #[inline(always)]
     fn refresh(&self, expires: u32) {
         // SAFETY: as in `get`; one aligned word.
         unsafe { write_volatile((&raw mut (*self.0).expires), expires) }

@@ -17,17 +17,12 @@ const FRAME4: usize = ETH_LEN + 28 + EMBED4;
 const FRAME6_BIG: usize = ETH_LEN + 48 + EMBED6_BIG;
 const FRAME6_TIME: usize = ETH_LEN + 48 + EMBED6_TIME;
 
-/// Adds 16-bit words to a checksum and folds it; not inverted.
+/// The checksum field for a sum of 16-bit words.
 #[inline(always)]
-pub(crate) fn internet_checksum<const N: usize>(start: u32, bytes: &[u8; N]) -> u32 {
-    let mut sum = start;
-    for pair in bytes.chunks_exact(2) {
-        if let [high, low] = pair {
-            sum += u32::from(*high) << 8 | u32::from(*low);
-        }
-    }
-    sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16)
+pub(crate) fn checksum(sum: u32) -> [u8; 2] {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (!(sum as u16)).to_be_bytes()
 }
 
 /// Answers the sending pod that the tunnel takes less, with the size that fits.
@@ -101,14 +96,14 @@ fn needs_fragmentation<P: Packet>(
     frame[26..30].copy_from_slice(&from.octets4());
     frame[30..34].copy_from_slice(&own.ipv4.octets4());
     if let Some(header) = frame[14..].first_chunk::<20>() {
-        let sum = !(internet_checksum(0, header) as u16);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        let sum = checksum(pkt.sum(header));
+        frame[24..26].copy_from_slice(&sum);
     }
     let mtu = (config.tunnel_mtu as u16).to_be_bytes();
     frame[34..42].copy_from_slice(&[3, 4, 0, 0, 0, 0, mtu[0], mtu[1]]);
     if let Some(message) = frame[34..].first_chunk::<{ 8 + EMBED4 }>() {
-        let sum = !(internet_checksum(0, message) as u16);
-        frame[36..38].copy_from_slice(&sum.to_be_bytes());
+        let sum = checksum(pkt.sum(message));
+        frame[36..38].copy_from_slice(&sum);
     }
     frame
         .first_chunk::<FRAME4>()
@@ -131,7 +126,7 @@ fn error6<const FRAME: usize, const EMBED: usize, P: Packet>(
     if !pkt.copy(ETH_LEN, embed) {
         return false;
     }
-    let mut sum = internet_checksum(0, embed);
+    let mut sum = pkt.sum(embed);
     let from = if config.router6 == Addr::NONE {
         work.packet.dst
     } else {
@@ -148,9 +143,9 @@ fn error6<const FRAME: usize, const EMBED: usize, P: Packet>(
     frame[58..62].copy_from_slice(&word);
     sum += 8 + EMBED as u32 + u32::from(ICMPV6);
     if let Some(rest) = frame[22..].first_chunk::<40>() {
-        sum = internet_checksum(sum, rest);
+        sum += pkt.sum(rest);
     }
-    frame[56..58].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame[56..58].copy_from_slice(&checksum(sum));
     frame
         .first_chunk::<FRAME>()
         .is_some_and(|frame| pkt.replace(frame))

@@ -39,7 +39,7 @@ pub(crate) fn begin<T: Tables>(
     work.live = 0;
     work.remember = u8::from(opens(work.packet.kind));
     if let Some(entry) = tables.flow(&work.key) {
-        work.flow = entry.get();
+        entry.copy_to(&mut work.flow);
         work.present = 1 + work.flow.endpoint;
         let taken = alive(&work.flow, now)
             && u32::from(work.flow.endpoint) == endpoint

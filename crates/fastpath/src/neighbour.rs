@@ -4,7 +4,7 @@
 use abi::{Addr, DropReason, Endpoint, endpoint_flags};
 use zerocopy::IntoBytes;
 
-use crate::answer::internet_checksum;
+use crate::answer::checksum;
 use crate::headers::{
     Arp, ETH_LEN, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, V6_END,
 };
@@ -88,7 +88,7 @@ pub(crate) fn discovery<P: Packet, T: Tables>(
         _ => return work.report.drop_quietly(DropReason::InvalidSourceIp),
     }
     let router = target == config.router6;
-    write_advertisement(work, own, &target, router);
+    write_advertisement(pkt, work, own, &target, router);
     let sent = match work.frame.first_chunk::<ADVERTISEMENT_LEN>() {
         Some(frame) => pkt.replace(frame),
         None => false,
@@ -101,7 +101,14 @@ pub(crate) fn discovery<P: Packet, T: Tables>(
 }
 
 /// Solicited, override, and router for the router's own address.
-fn write_advertisement(work: &mut Work, own: &Endpoint, target: &Addr, router: bool) {
+#[inline(always)]
+fn write_advertisement<P: Packet>(
+    pkt: &P,
+    work: &mut Work,
+    own: &Endpoint,
+    target: &Addr,
+    router: bool,
+) {
     let to = work.packet.src;
     let frame = &mut work.frame;
     frame[0..6].copy_from_slice(&own.mac);
@@ -118,7 +125,7 @@ fn write_advertisement(work: &mut Work, own: &Endpoint, target: &Addr, router: b
     // Addresses and message are adjacent; the rest of the pseudo header is length and protocol.
     let mut sum = 32 + u32::from(ICMPV6);
     if let Some(bytes) = frame[22..].first_chunk::<64>() {
-        sum = internet_checksum(sum, bytes);
+        sum += pkt.sum(bytes);
     }
-    frame[56..58].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame[56..58].copy_from_slice(&checksum(sum));
 }

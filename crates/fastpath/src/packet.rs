@@ -40,6 +40,19 @@ pub trait Packet {
     /// Device by which the packet came to this node's stack; 0 if a socket of this node sent it.
     fn ingress_ifindex(&self) -> u32;
 
+    /// Sum of big-endian 16-bit words, as internet checksums want it (RFC 1071), folded and not inverted. `N` is
+    /// a multiple of 4.
+    fn sum<const N: usize>(&self, bytes: &[u8; N]) -> u32 {
+        let mut sum = 0;
+        for pair in bytes.chunks_exact(2) {
+            if let [high, low] = pair {
+                sum += u32::from(*high) << 8 | u32::from(*low);
+            }
+        }
+        sum = (sum & 0xffff) + (sum >> 16);
+        (sum & 0xffff) + (sum >> 16)
+    }
+
     /// Whether the packet is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -11,9 +11,21 @@ use crate::headers::{
 use crate::judge::{current, decide, refresh_remote};
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
 
+/// What an ICMP error is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum About {
+    /// No live flow of the endpoint. `work.key` and `work.flow` mean nothing.
+    Nothing,
+    /// A flow whose decision holds; `work.key` and `work.flow` are that flow's.
+    Allowed,
+    /// A live flow that has to be judged again; likewise.
+    Stale,
+}
+
 /// Whether the error in `work.packet`, sent by (`from_local`) or to `endpoint`, is about a live flow of that
 /// endpoint that is still allowed. Then `work.key` and `work.flow` are that flow's; else they mean nothing.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn related<P: Packet, T: Tables>(
     pkt: &P,
     tables: &T,
@@ -21,86 +33,116 @@ pub(crate) fn related<P: Packet, T: Tables>(
     endpoint: u32,
     from_local: bool,
 ) -> bool {
-    let Some(kind) = embedded(pkt, work, from_local) else {
-        return false;
-    };
-    let outer = if from_local {
-        work.packet.src
+    match about(pkt, tables, work, endpoint, from_local) {
+        About::Nothing => false,
+        About::Allowed => true,
+        About::Stale => {
+            let Some(config) = tables.config() else {
+                return false;
+            };
+            refresh_remote(tables, config, work)
+                && decide(tables, work, endpoint, from_local, false)
+        }
+    }
+}
+
+#[inline(never)]
+fn about<P: Packet, T: Tables>(
+    pkt: &P,
+    tables: &T,
+    work: &mut Work,
+    endpoint: u32,
+    from_local: bool,
+) -> About {
+    let kind = if work.packet.v4 == 1 {
+        embedded4(pkt, work, from_local)
     } else {
-        work.packet.dst
+        embedded6(pkt, work, from_local)
     };
-    let (Some(entry), Some(target), Some(config)) = (
-        tables.flow(&work.key),
-        tables.endpoint(endpoint),
-        tables.config(),
-    ) else {
-        return false;
+    if kind == Layer4::OTHER {
+        return About::Nothing;
+    }
+    let (Some(entry), Some(target)) = (tables.flow(&work.key), tables.endpoint(endpoint)) else {
+        return About::Nothing;
     };
-    work.flow = entry.get();
+    entry.copy_to(&mut work.flow);
     let now = tables.now();
     // The packet that the error is about went the other way.
-    if outer != work.key.local
+    let outer = if from_local {
+        &work.packet.src
+    } else {
+        &work.packet.dst
+    };
+    if *outer != work.key.local
         || !alive(&work.flow, now)
         || u32::from(work.flow.endpoint) != endpoint
         || !belongs(&work.flow, kind, !from_local)
     {
-        return false;
+        return About::Nothing;
     }
     if current(tables, &work.flow, target, now) {
-        return true;
+        return About::Allowed;
     }
     work.live = 1;
     work.remember = 1;
     work.present = work.flow.endpoint + 1;
     work.flow.addr_bucket = addr_bucket(&work.key.remote);
     work.flow.addr_epoch = tables.epoch(work.flow.addr_bucket);
-    refresh_remote(tables, config, work) && decide(tables, work, endpoint, from_local, false)
+    About::Stale
 }
 
-/// Puts the key of the embedded packet's flow into `work.key`, as the endpoint sees it.
-#[inline(always)]
-fn embedded<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Option<Layer4> {
+/// Puts the key of the embedded IPv4 packet's flow into `work.key`, as the endpoint sees it. `OTHER`: it cannot
+/// have one.
+#[inline(never)]
+fn embedded4<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
     let at = usize::from(work.packet.l4) + 8;
-    let (src, dst, proto, l4) = if work.packet.v4 == 1 {
-        let ip = pkt.load::<Ipv4>(at)?;
-        let header = usize::from(ip.version_ihl & 15) * 4;
-        if ip.version_ihl >> 4 != 4 || header < 20 || u16::from_be(ip.fragment) & 0x1fff != 0 {
-            return None;
-        }
-        (
-            Addr::v4(ip.src.to_ne_bytes()),
-            Addr::v4(ip.dst.to_ne_bytes()),
-            ip.proto,
-            at + header,
-        )
-    } else {
-        let ip = pkt.load::<Ipv6>(at)?;
-        (ip.src, ip.dst, ip.next, at + 40)
+    let Some(ip) = pkt.load::<Ipv4>(at) else {
+        return Layer4::OTHER;
     };
-    let first = pkt.load::<Icmp>(l4)?;
+    let header = usize::from(ip.version_ihl & 15) * 4;
+    if ip.version_ihl >> 4 != 4 || header < 20 || u16::from_be(ip.fragment) & 0x1fff != 0 {
+        return Layer4::OTHER;
+    }
+    let (local, remote) = if from_local {
+        (ip.dst, ip.src)
+    } else {
+        (ip.src, ip.dst)
+    };
+    work.key.local = Addr::v4(local.to_ne_bytes());
+    work.key.remote = Addr::v4(remote.to_ne_bytes());
+    ports(pkt, &mut work.key, at + header, ip.proto, from_local)
+}
+
+/// The same for IPv6. Embedded extension headers are not followed.
+#[inline(never)]
+fn embedded6<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
+    let at = usize::from(work.packet.l4) + 8;
+    let Some(ip) = pkt.load::<Ipv6>(at) else {
+        return Layer4::OTHER;
+    };
+    work.key.local = if from_local { ip.dst } else { ip.src };
+    work.key.remote = if from_local { ip.src } else { ip.dst };
+    ports(pkt, &mut work.key, at + 40, ip.next, from_local)
+}
+
+#[inline(always)]
+fn ports<P: Packet>(pkt: &P, key: &mut FlowKey, at: usize, proto: u8, from_local: bool) -> Layer4 {
+    let Some(first) = pkt.load::<Icmp>(at) else {
+        return Layer4::OTHER;
+    };
     let kind = match (proto, first.kind) {
         (TCP | UDP | SCTP, _) => Layer4::PORTS,
         (ICMP, ECHO_REQUEST) | (ICMPV6, ECHO_REQUEST6) => Layer4::ECHO_REQUEST,
         (ICMP, ECHO_REPLY) | (ICMPV6, ECHO_REPLY6) => Layer4::ECHO_REPLY,
-        _ => return None,
+        _ => return Layer4::OTHER,
     };
-    let [a, b] = u16::to_ne_bytes(first.id);
     let (sport, dport) = match kind {
         Layer4::PORTS => ([first.kind, first.code], first.checksum.to_ne_bytes()),
-        _ => ([a, b], [a, b]),
+        _ => (first.id.to_ne_bytes(), first.id.to_ne_bytes()),
     };
-    let (local, remote, local_port, remote_port) = if from_local {
-        (dst, src, dport, sport)
-    } else {
-        (src, dst, sport, dport)
-    };
-    work.key = FlowKey {
-        local,
-        remote,
-        local_port,
-        remote_port,
-        proto,
-        pad: [0; 3],
-    };
-    Some(kind)
+    key.local_port = if from_local { dport } else { sport };
+    key.remote_port = if from_local { sport } else { dport };
+    key.proto = proto;
+    key.pad = [0; 3];
+    kind
 }

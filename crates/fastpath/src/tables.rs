@@ -11,6 +11,10 @@ use abi::{
 pub trait FlowRef: Copy {
     /// The entry as it is now.
     fn get(&self) -> Flow;
+    /// Copies the entry; cheaper than [`FlowRef::get`] where all of it is wanted in place.
+    fn copy_to(&self, out: &mut Flow) {
+        *out = self.get();
+    }
     /// Sets [`Flow::expires`].
     fn refresh(&self, expires: u32);
     /// Sets [`Flow::flags`], [`Flow::tx_flags`] and [`Flow::rx_flags`].
