@@ -3,7 +3,7 @@
 //! section 7). Started by the container runtime, it reads the environment and standard input, answers with one JSON
 //! object on standard output, and ends. It starts no other program.
 //!
-//! ADD plans first ([`plan`], pure), then executes with undo ([`add`]): a failed ADD leaves nothing behind. DEL
+//! ADD plans first (module `plan`, pure), then executes with undo (module `add`): a failed ADD leaves nothing behind. DEL
 //! succeeds without the agent: what the agent must do is queued ([`queue`]).
 #![forbid(unsafe_code)]
 
