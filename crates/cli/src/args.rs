@@ -12,8 +12,7 @@ Processes of the same program:
   agent         Run the agent of this node (agent --help for its options)
   cni           Run as CNI plugin: environment and standard input as the CNI specification says
 
-The program behaves as the CNI plugin when it is called isthmus-cni or cilium-cni, and as these commands when it is
-called cilium or cilium-dbg.";
+Called isthmus-cni or cilium-cni it is the CNI plugin; called cilium or cilium-dbg, these commands.";
 
 /// A mesh of Kubernetes clusters: look at the agent of this node.
 #[derive(Parser, Debug)]
