@@ -299,6 +299,7 @@ async fn bad_values_keep_what_was_known() {
     memory.compact();
     memory.replace(4);
     memory
+        .client()
         .put(&keys::identity(id), "\u{1}".into(), None)
         .await
         .unwrap();

@@ -67,7 +67,7 @@ fn refused() {
         ("endpoints: ['http://consul:8500']", "names a Consul"),
         ("endpoints: ['ftp://a']", "neither https nor http"),
         ("endpoints: ['https://']", "is not https://host:port"),
-        ("endpoints: ['https://a:b']", "is not https://host:port"),
+        ("endpoints: ['https://a:b']", "the port is not a number"),
         ("endpoints: ['https://a:99999']", "port"),
         ("endpoints: ['https://a:0']", "port 0"),
         ("endpoints: ['https://a:1']", "trusted-ca-file"),

@@ -70,7 +70,11 @@ async fn a_reflection_survives_faults() {
         next(&mut updates).await,
         Update::Failed(Error::ClusterIdChanged { .. })
     ));
-    memory.put("a/new", "1".into(), None).await.unwrap();
+    memory
+        .client()
+        .put("a/new", "1".into(), None)
+        .await
+        .unwrap();
     assert_eq!(listed(&mut updates).await, ["a/new"]);
 }
 

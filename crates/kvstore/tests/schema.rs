@@ -205,10 +205,6 @@ fn keys_of_the_reference() {
         &uses,
         &format!("{uses}/more=x;/172.18.0.2")
     ));
-    assert!(!keys::is_use_of(
-        "cilium/state/identities/v1/value/k8s:app.kubernetes.io",
-        &uses
-    ));
     assert_eq!(keys::cached(keys::NODES), "cilium/cache/nodes/v1");
     assert_eq!(
         keys::synced("c1", keys::NODES),

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::AllocatorOptions;
 use super::table::Shared;
+use crate::error::Error;
 use crate::publisher::Publisher;
 use crate::reflect::{Update, reflect};
 use crate::schema::{decode_identity, encode_identity, keys};
@@ -76,6 +77,9 @@ impl<S: Store> Keeper<S> {
             }
             Update::Failed(error) => {
                 tracing::warn!(%error, "identities cannot be followed, trying again");
+                if matches!(error, Error::ClusterIdChanged { .. }) {
+                    self.slaves.start_over();
+                }
                 self.shared.state().failing = Some(error);
             }
         }

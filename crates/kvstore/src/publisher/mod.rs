@@ -69,6 +69,8 @@ struct State {
     queued: HashSet<String>,
     /// Keys that were found missing or changed: written again even if they were written before.
     stale: HashSet<String>,
+    /// Another etcd answers: nothing that was written is there.
+    start_over: bool,
     /// In the worker's hand.
     working: Option<String>,
     status: PublisherStatus,
@@ -163,6 +165,17 @@ impl<S: Store> Publisher<S> {
             state.stale.insert(key.to_owned());
             drop(state);
             self.shared.enqueue(key);
+        }
+    }
+
+    /// Another etcd answers at the address: everything is written again. Only needed without watched prefixes, which tell.
+    pub fn start_over(&self) {
+        let mut state = self.shared.state();
+        state.start_over = true;
+        let keys: Vec<String> = state.desired.keys().cloned().collect();
+        drop(state);
+        for key in keys {
+            self.shared.enqueue(&key);
         }
     }
 

@@ -100,6 +100,10 @@ impl<S: Store> Worker<S> {
             self.not_before = Instant::now() + wait;
             return;
         }
+        let another = std::mem::take(&mut self.shared.state().start_over);
+        if another {
+            self.start_over();
+        }
         let (key, desired) = {
             let mut state = self.shared.state();
             let Some(key) = state.queue.pop_front() else {

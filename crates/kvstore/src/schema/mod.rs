@@ -71,7 +71,11 @@ fn json<'a, T: serde::Deserialize<'a>>(
     value: &'a [u8],
     limit: usize,
 ) -> Result<T, DecodeError> {
-    serde_json::from_slice(bounded(key, value, limit)?)
+    let value = bounded(key, value, limit)?;
+    if value.trim_ascii_start().first() != Some(&b'{') {
+        return Err(DecodeError::new(key, "value", "is not a JSON object"));
+    }
+    serde_json::from_slice(value)
         .map_err(|error| DecodeError::new(key, "value", printable(&error.to_string(), 256)))
 }
 
