@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the files of a lab are, and the record from which another process can enter it or end it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, LabError, Result};
+use crate::namespace::Place;
+use crate::process::start_time;
+
+/// All labs of this machine.
+pub const ROOT: &str = "/run/isthmus-lab";
+
+/// Where an agent and its clients expect the socket; each node's own directory is laid over it.
+pub const AGENT_RUN: &str = "/var/run/cilium";
+
+/// The directory of one lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout(PathBuf);
+
+impl Layout {
+    /// The lab named `name`, which need not exist.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(Path::new(ROOT).join(name))
+    }
+
+    /// Every lab that has a directory.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let Ok(entries) = fs::read_dir(ROOT) else {
+            return Vec::new();
+        };
+        entries.flatten().map(|entry| Self(entry.path())).collect()
+    }
+
+    /// Makes the directories, on a mount whose new submounts reach every namespace made from it.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.0).doing("create", &self.0)?;
+        let none = None::<&str>;
+        mount(Some(&self.0), &self.0, none, MsFlags::MS_BIND, none)
+            .doing("mount on itself", &self.0)?;
+        mount(none, &self.0, none, MsFlags::MS_SHARED, none).doing("share", &self.0)?;
+        for dir in ["netns", "proc", "log", "bin"] {
+            self.dir(dir)?;
+        }
+        fs::create_dir_all(AGENT_RUN).doing("create mount point", AGENT_RUN)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Its last component.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.0
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// A directory inside, made if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn dir(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        fs::create_dir_all(&path).doing("create", &path)?;
+        Ok(path)
+    }
+
+    /// The file that keeps the network namespace `name` alive.
+    #[must_use]
+    pub fn netns(&self, name: &str) -> PathBuf {
+        self.0.join("netns").join(flat(name))
+    }
+
+    /// The log of the process `name`.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.0.join("log").join(flat(name)).with_extension("log")
+    }
+
+    /// The record of the process `name`.
+    #[must_use]
+    pub fn process(&self, name: &str) -> PathBuf {
+        self.0.join("proc").join(flat(name))
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// There is no such lab, or it is still being made.
+    pub fn record(&self) -> Result<Record> {
+        let path = self.0.join("lab.json");
+        let text = fs::read(&path).doing("read the lab's record", &path)?;
+        serde_json::from_slice(&text)
+            .map_err(std::io::Error::other)
+            .doing("parse", &path)
+    }
+
+    /// Replaces the record in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        let path = self.0.join("lab.json");
+        let new = self.0.join("lab.json.new");
+        let text = serde_json::to_vec_pretty(record)
+            .map_err(std::io::Error::other)
+            .doing("serialise", &path)?;
+        fs::write(&new, text).doing("write", &new)?;
+        fs::rename(&new, &path).doing("replace", &path)
+    }
+}
+
+/// `cluster5/node1` as one path component.
+fn flat(name: &str) -> String {
+    name.replace('/', "-")
+}
+
+/// What another process needs to know of a lab.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The process that made the lab: (pid, start time).
+    pub owner: (i32, u64),
+    /// True if it stays when its owner ends.
+    pub keep: bool,
+    /// Nodes, pods and other hosts by name.
+    pub places: BTreeMap<String, Place>,
+}
+
+impl Record {
+    /// A record owned by this process.
+    #[must_use]
+    pub fn new(keep: bool) -> Self {
+        let pid = std::process::id().cast_signed();
+        Self {
+            owner: (pid, start_time(pid).unwrap_or_default()),
+            keep,
+            places: BTreeMap::new(),
+        }
+    }
+
+    /// True if nobody will take this lab down any more and nobody wants it.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        !self.keep && start_time(self.owner.0) != Some(self.owner.1)
+    }
+
+    /// The place called `name`, in full or by an ending that only one has.
+    ///
+    /// # Errors
+    /// None or several fit.
+    pub fn place(&self, name: &str) -> Result<&Place> {
+        if let Some(place) = self.places.get(name) {
+            return Ok(place);
+        }
+        let ending = format!("/{name}");
+        let mut fitting = self
+            .places
+            .iter()
+            .filter(|(full, _)| full.ends_with(&ending));
+        match (fitting.next(), fitting.next()) {
+            (Some((_, place)), None) => Ok(place),
+            _ => Err(LabError::Unknown {
+                kind: "node or pod",
+                name: name.to_owned(),
+                known: self.places.keys().cloned().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+}
