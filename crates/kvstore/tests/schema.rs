@@ -35,7 +35,7 @@ fn check(key: &str, value: &str) {
         let uses = &key[..key.rfind('/').unwrap()];
         assert!(keys::is_use_of(uses, key));
         let labels =
-            Labels::parse(uses.strip_prefix(keys::IDENTITY_VALUES).unwrap()[1..].as_bytes())
+            Labels::parse(&uses.strip_prefix(keys::IDENTITY_VALUES).unwrap().as_bytes()[1..])
                 .unwrap();
         assert!(keys::identity_use(&labels, "172.30.0.1") == key || key.contains("reserved:init"));
     } else if key.starts_with(keys::CLUSTER_CONFIG) {

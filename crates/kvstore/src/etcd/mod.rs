@@ -2,6 +2,7 @@
 //! etcd over gRPC: one channel with our own connector, every call bounded in time, every answer's cluster id checked.
 
 mod connector;
+mod convert;
 mod stream;
 mod tls;
 mod watch;
@@ -11,10 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use etcd_client::{
-    Client, CompareOp, ConnectOptions, GetOptions, PutOptions, ResponseHeader, SortOrder,
-    SortTarget, Txn, TxnOp, TxnOpResponse,
+    Client, CompareOp, ConnectOptions, GetOptions, ResponseHeader, SortOrder, SortTarget, Txn,
+    TxnOpResponse,
 };
 use tokio::sync::OnceCell;
 use tonic::Code;
@@ -27,6 +27,7 @@ use crate::store::{
     TxnResult, WatchStream,
 };
 use connector::{Connector, LastFailure};
+use convert::{convert, convert_op, prefix_end};
 
 /// Largest answer that is read, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -200,31 +201,6 @@ impl Etcd {
     }
 }
 
-fn convert(kv: &mut etcd_client::proto::PbKeyValue) -> Option<KeyValue> {
-    let key = String::from_utf8(std::mem::take(&mut kv.key))
-        .inspect_err(|_| tracing::warn!("a key that is not UTF-8 is ignored"))
-        .ok()?;
-    Some(KeyValue {
-        key,
-        value: Bytes::from(std::mem::take(&mut kv.value)),
-        create_revision: kv.create_revision,
-        mod_revision: kv.mod_revision,
-        lease: (kv.lease != 0).then_some(LeaseId(kv.lease)),
-    })
-}
-
-/// The smallest key after all keys with this prefix; `[0]`, the end of all keys, if there is none.
-fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return end;
-        }
-    }
-    vec![0]
-}
-
 impl Store for Etcd {
     async fn get(&self, key: &str) -> Result<Option<KeyValue>> {
         let operation = format!("get {key}");
@@ -394,15 +370,5 @@ impl Store for Etcd {
             has_leader: answer.leader() != 0,
             revision,
         })
-    }
-}
-
-fn convert_op(op: Op) -> TxnOp {
-    match op {
-        Op::Put { key, value, lease } => {
-            let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
-            TxnOp::put(key, value, options)
-        }
-        Op::Delete { key } => TxnOp::delete(key, None),
     }
 }

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use etcd_client::{WatchOptions, WatchResponse, WatchStream as Answers};
 use futures::StreamExt;
 
-use super::{Etcd, MAX_MESSAGE, convert};
+use super::convert::convert;
+use super::{Etcd, MAX_MESSAGE};
 use crate::error::{Error, cut};
 use crate::store::{Result, WatchEvent, WatchStream};
 
