@@ -74,7 +74,13 @@ pub(crate) fn allow_all(policy: u32, endpoint: u16) -> Vec<Op> {
     ops
 }
 
-pub(crate) fn flow(endpoint: u16, local: &str, remote: &str, port: u16, expires: u32) -> (FlowKey, Flow) {
+pub(crate) fn flow(
+    endpoint: u16,
+    local: &str,
+    remote: &str,
+    port: u16,
+    expires: u32,
+) -> (FlowKey, Flow) {
     let key = FlowKey {
         local: map_addr(local),
         remote: map_addr(remote),

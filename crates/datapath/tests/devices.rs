@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Devices, routes, switches and source translation in a namespace of their own. Needs root.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use datapath::Error;
+use datapath::devices::{
+    self, Families, MasqueradeSpec, NFT_TABLE, OVERLAY_DEVICE, OverlaySpec, PodDevice,
+    ROUTE_PROTOCOL, RoutePlan,
+};
+use netlink::nft::Nft;
+use netlink::{NetNs, Route, RouteKind, Scope, Socket, VethEnd, VethSpec};
+use support::{ip, net};
+
+/// Runs `test` inside a new namespace, which is gone afterwards, also after a failure.
+fn inside(test: impl FnOnce(&Socket) + Send) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ns");
+    let node = NetNs::create(&path).expect("root makes namespaces");
+    let result = node.run(|| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            test(&Socket::open().expect("a socket"));
+        }))
+    });
+    NetNs::delete(&path).expect("deletable");
+    result
+        .expect("the namespace")
+        .expect("the test inside holds");
+}
+
+fn spec(port: u16, mtu: u32, routers: &[&str]) -> OverlaySpec<'static> {
+    let routers = routers.iter().map(|text| ip(text)).collect();
+    OverlaySpec {
+        device: OVERLAY_DEVICE,
+        port,
+        mtu,
+        routers,
+    }
+}
+
+fn addresses(socket: &Socket, ifindex: u32) -> BTreeSet<IpAddr> {
+    let found = socket.addresses_of(ifindex).expect("readable").into_iter();
+    found
+        .filter(|a| a.scope == Scope::Global)
+        .map(|a| a.net.addr())
+        .collect()
+}
+
+#[test]
+fn the_overlay_is_kept_while_it_fits() {
+    inside(|socket| {
+        let first = devices::ensure_overlay(socket, &spec(8472, 1450, &["10.5.1.1", "fd05::1"]));
+        let first = first.expect("made");
+        assert!(first.created);
+        let link = socket
+            .link(OVERLAY_DEVICE)
+            .expect("readable")
+            .expect("there");
+        assert!(
+            link.up && link.noarp && link.mtu == 1450 && link.kind == "vxlan",
+            "{link:?}"
+        );
+        let again = devices::ensure_overlay(socket, &spec(8472, 1430, &["10.5.1.2", "fd05::1"]));
+        let again = again.expect("kept");
+        assert_eq!((again.ifindex, again.created), (first.ifindex, false));
+        let link = socket
+            .link(OVERLAY_DEVICE)
+            .expect("readable")
+            .expect("there");
+        assert_eq!(link.mtu, 1430);
+        assert_eq!(
+            addresses(socket, link.index),
+            [ip("10.5.1.2"), ip("fd05::1")].into()
+        );
+        let other =
+            devices::ensure_overlay(socket, &spec(8473, 1430, &["10.5.1.2"])).expect("made");
+        assert!(other.created && other.ifindex != first.ifindex);
+        devices::remove_overlay(socket, OVERLAY_DEVICE).expect("deletable");
+        devices::remove_overlay(socket, OVERLAY_DEVICE).expect("absent is fine");
+    });
+}
+
+#[test]
+fn a_foreign_device_of_that_name_is_an_error() {
+    inside(|socket| {
+        socket.add_bridge(OVERLAY_DEVICE).expect("a bridge");
+        let error = devices::ensure_overlay(socket, &spec(8472, 1450, &[])).expect_err("foreign");
+        assert!(matches!(error, Error::ForeignDevice { .. }), "{error}");
+        assert!(devices::remove_overlay(socket, OVERLAY_DEVICE).is_err());
+        assert!(socket.link(OVERLAY_DEVICE).expect("readable").is_some());
+    });
+}
+
+fn own_routes(socket: &Socket) -> BTreeSet<String> {
+    let routes = socket.routes().expect("readable").into_iter();
+    let own = routes.filter(|route| route.protocol == ROUTE_PROTOCOL);
+    own.map(|route| {
+        let kind = if route.kind == RouteKind::Unreachable {
+            " unreachable"
+        } else {
+            ""
+        };
+        let mtu = route
+            .mtu
+            .map(|mtu| format!(" mtu {mtu}"))
+            .unwrap_or_default();
+        let source = route
+            .source
+            .map(|ip| format!(" src {ip}"))
+            .unwrap_or_default();
+        format!("{}{kind}{mtu}{source}", route.destination)
+    })
+    .collect()
+}
+
+fn texts(lines: &[&str]) -> BTreeSet<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[test]
+fn routes_follow_the_plan_and_spare_foreign_ones() {
+    inside(|socket| {
+        let routers = ["10.5.1.1", "fd05:1::1"];
+        let overlay = devices::ensure_overlay(socket, &spec(8472, 1450, &routers)).expect("made");
+        let pair = VethSpec {
+            near: VethEnd::new("lxc9"),
+            far: VethEnd::new("far"),
+            mtu: None,
+        };
+        socket.add_veth(&pair).expect("a pair");
+        let lxc = socket.index_of("lxc9").expect("made");
+        socket.set_up(lxc).expect("up");
+        let mut foreign = Route::new(net("10.9.0.0/16"));
+        foreign.link = Some(lxc);
+        foreign.scope = Scope::Link;
+        socket.ensure_route(&foreign).expect("a route");
+        let mut plan = RoutePlan {
+            overlay: overlay.ifindex,
+            mtu: 1450,
+            router4: Some(Ipv4Addr::new(10, 5, 1, 1)),
+            router6: Some(Ipv6Addr::new(0xfd05, 1, 0, 0, 0, 0, 0, 1)),
+            remote: ["10.5.2.0/24", "10.9.0.0/16", "fd05:2::/64"]
+                .map(net)
+                .into(),
+            own: ["10.5.1.0/24", "fd05:1::/64"].map(net).into(),
+            pods: [(ip("10.5.1.9"), lxc), (ip("fd05:1::9"), lxc)].into(),
+        };
+        assert_eq!(
+            devices::ensure_routes(socket, &plan).expect("set"),
+            [net("10.9.0.0/16")]
+        );
+        let mut lines = vec![
+            "10.5.1.0/24 unreachable",
+            "10.5.1.9/32 src 10.5.1.1",
+            "10.5.2.0/24 mtu 1450 src 10.5.1.1",
+            "fd05:1::/64 unreachable",
+            "fd05:1::9/128 src fd05:1::1",
+            "fd05:2::/64 mtu 1450 src fd05:1::1",
+        ];
+        assert_eq!(own_routes(socket), texts(&lines));
+        devices::ensure_routes(socket, &plan).expect("nothing to do");
+        plan.remote.remove(&net("fd05:2::/64"));
+        plan.mtu = 1400;
+        devices::ensure_routes(socket, &plan).expect("set");
+        lines.truncate(5);
+        lines[2] = "10.5.2.0/24 mtu 1400 src 10.5.1.1";
+        assert_eq!(own_routes(socket), texts(&lines));
+        devices::remove_routes(socket).expect("deletable");
+        assert!(own_routes(socket).is_empty());
+        let routes = socket.routes().expect("readable");
+        assert!(
+            routes
+                .iter()
+                .any(|route| route.destination == net("10.9.0.0/16"))
+        );
+    });
+}
+
+#[test]
+fn a_pods_device_is_made_ready_and_its_routes_go() {
+    inside(|socket| {
+        let pair = VethSpec {
+            near: VethEnd::new("lxc9"),
+            far: VethEnd::new("far"),
+            mtu: None,
+        };
+        socket.add_veth(&pair).expect("a pair");
+        let ifindex = socket.index_of("lxc9").expect("made");
+        let addresses = vec![(ip("10.5.1.9"), None), (ip("fd05::9"), None)];
+        let pod = PodDevice {
+            device: "lxc9",
+            ifindex,
+            mac: [2, 0, 0, 0, 0, 9],
+            addresses,
+        };
+        devices::ensure_node_switches(Families { v4: true, v6: true }).expect("settable");
+        for _ in 0..2 {
+            devices::ensure_pod_device(socket, &pod).expect("set");
+            assert_eq!(own_routes(socket), texts(&["10.5.1.9/32", "fd05::9/128"]));
+        }
+        let read = |key: &str| netlink::sysctl::read(key).expect("readable");
+        assert_eq!(read("net/ipv4/conf/lxc9/rp_filter"), "0");
+        assert_eq!(read("net/ipv6/conf/lxc9/accept_ra"), "0");
+        assert_eq!(read("net/ipv4/ip_forward"), "1");
+        let ips = [ip("10.5.1.9"), ip("fd05::9")];
+        for _ in 0..2 {
+            devices::remove_pod_routes(socket, &ips, ifindex).expect("absent is fine");
+        }
+        assert!(own_routes(socket).is_empty());
+    });
+}
+
+#[test]
+fn masquerade_is_one_table_of_ours() {
+    inside(|_| {
+        let nft = Nft::open().expect("a socket");
+        let spec = MasqueradeSpec {
+            pods: ["10.5.1.0/24", "fd05:1::/64"].map(net).into(),
+            native: ["10.5.0.0/16"].map(net).into(),
+            overlay: OVERLAY_DEVICE.into(),
+        };
+        for _ in 0..2 {
+            devices::ensure_masquerade(&nft, &spec).expect("made");
+            let table = nft.read_table(NFT_TABLE).expect("readable").expect("there");
+            assert_eq!(table.chains.len(), 1);
+            assert!(table.chains[0].rules > 0);
+        }
+        devices::remove_masquerade(&nft).expect("deletable");
+        devices::remove_masquerade(&nft).expect("absent is fine");
+        assert!(nft.read_table(NFT_TABLE).expect("readable").is_none());
+    });
+}
