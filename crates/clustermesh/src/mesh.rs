@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// All clusters known at the start are served, and the agent has been sent their rows.
     served: watch::Sender<bool>,
     start: tokio::time::Instant,
+    /// The handle changed something.
+    wake: tokio::sync::Notify,
 }
 
 impl Shared {
@@ -76,6 +78,7 @@ impl Mesh {
             core: Mutex::new(core),
             served,
             start: tokio::time::Instant::now(),
+            wake: tokio::sync::Notify::new(),
         });
         let (stop, stopped) = watch::channel(false);
         let sync_timeout = settings.sync_timeout;
@@ -112,6 +115,7 @@ impl Mesh {
     pub fn protect(&self, own: &[IpNet]) {
         let now = self.shared.now();
         self.shared.core().protect(now, own);
+        self.shared.wake.notify_one();
     }
 
     /// Everything known about an address, with the names of its pod, and whose it is.

@@ -426,10 +426,10 @@ impl Remote {
     fn removed(&mut self, ids: &mut Ids, out: &mut Vec<Output>) {
         self.close(out);
         self.phase = Phase::Removed;
-        out.push(Output::Remove);
         if let Some(config) = self.accepted.take() {
             ids.release(&self.name, config.id);
             out.push(Output::IdReleased);
         }
+        out.push(Output::Remove);
     }
 }

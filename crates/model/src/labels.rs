@@ -161,6 +161,16 @@ impl Labels {
         text
     }
 
+    /// The same labels with every text replaced by what `text` answers for it, an equal one that is shared with others.
+    pub fn share(&self, mut text: impl FnMut(&Arc<str>) -> Arc<str>) -> Self {
+        let shared = self.0.iter().map(|label| Label {
+            source: text(&label.source),
+            key: text(&label.key),
+            value: text(&label.value),
+        });
+        Self(shared.collect())
+    }
+
     /// The label with this source and key.
     pub fn get(&self, source: &str, key: &str) -> Option<&Label> {
         self.0

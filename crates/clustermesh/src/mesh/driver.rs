@@ -110,6 +110,7 @@ where
                     }
                     self.send_ready();
                 }
+                () = self.shared.wake.notified() => {}
                 Some(()) = changed.recv() => {
                     tokio::time::sleep(BURST).await;
                     let _ = changed.try_recv();

@@ -243,7 +243,7 @@ impl Rows {
         suffix: &str,
         entry: Box<IpEntry>,
     ) -> Result<(), Refusal> {
-        let (name, entry) = (&by.name, validate::ip(by, suffix, entry)?);
+        let (name, mut entry) = (&by.name, validate::ip(by, suffix, entry)?);
         let net = entry.prefix;
         self.claims.check_ip(name, net)?;
         if let Some(host) = entry.host {
@@ -259,6 +259,8 @@ impl Rows {
             cluster.ips.text_bytes(),
             self.limits.bytes,
         )?;
+        entry.namespace = cluster.text(&entry.namespace);
+        entry.service_account = cluster.text(&entry.service_account);
         let before = cluster.ips.put(&entry);
         let row = cluster.ips.get(&net).expect("just put");
         let known = row.identity.is_reserved()

@@ -22,7 +22,9 @@ pub(crate) struct Claims {
     /// Of nodes: pod networks and addresses.
     nodes: Nets<Claim>,
     /// Addresses outside their cluster's networks.
-    loose: Nets<ClusterName>,
+    loose: Nets<u16>,
+    /// Clusters by their number in `loose`.
+    names: Vec<ClusterName>,
 }
 
 fn ours(net: IpNet, claimed: IpNet) -> Refusal {
@@ -38,6 +40,26 @@ fn other(net: IpNet, claimed: IpNet, holder: &ClusterName) -> Refusal {
 }
 
 impl Claims {
+    fn number(&mut self, name: &ClusterName) -> u16 {
+        let known = self.names.iter().position(|known| known == name);
+        let number = known.unwrap_or_else(|| {
+            self.names.push(name.clone());
+            self.names.len() - 1
+        });
+        u16::try_from(number).expect("a directory has far less files")
+    }
+
+    fn loose_holder(&self, net: &IpNet) -> Option<&ClusterName> {
+        self.loose
+            .get(net)
+            .map(|number| &self.names[usize::from(*number)])
+    }
+
+    fn loose_in(&self, net: &IpNet) -> impl Iterator<Item = (ClusterName, IpNet)> {
+        let named = |(net, number): (IpNet, &u16)| (self.names[usize::from(*number)].clone(), net);
+        self.loose.overlapping(net).map(named)
+    }
+
     /// Replaces what is ours; answers what is new.
     pub(crate) fn set_own(&mut self, own: &[IpNet]) -> Vec<IpNet> {
         let own: Vec<IpNet> = own.iter().map(IpNet::trunc).collect();
@@ -68,7 +90,7 @@ impl Claims {
     /// Whether `name` may publish the address `net`.
     pub(crate) fn check_ip(&self, name: &ClusterName, net: IpNet) -> Result<(), Refusal> {
         self.check_node(name, net)?;
-        match self.loose.get(&net) {
+        match self.loose_holder(&net) {
             Some(holder) if holder != name => Err(other(net, net, holder)),
             _ => Ok(()),
         }
@@ -101,11 +123,9 @@ impl Claims {
                 },
             ),
         }
-        let loose = self
-            .loose
-            .overlapping(&net)
-            .filter(|(_, holder)| *holder != name);
-        loose.map(|(net, holder)| (holder.clone(), net)).collect()
+        self.loose_in(&net)
+            .filter(|(holder, _)| holder != name)
+            .collect()
     }
 
     /// One node less has `net`; whether it was the last.
@@ -128,12 +148,13 @@ impl Claims {
             .covering(&net)
             .any(|(_, claim)| claim.holder == *name);
         if !inside {
-            self.loose.insert(net, name.clone());
+            let number = self.number(name);
+            self.loose.insert(net, number);
         }
     }
 
     pub(crate) fn remove_ip(&mut self, name: &ClusterName, net: &IpNet) {
-        if self.loose.get(net) == Some(name) {
+        if self.loose_holder(net) == Some(name) {
             self.loose.remove(net);
         }
     }
@@ -147,10 +168,6 @@ impl Claims {
             .collect();
         holders.sort();
         holders.dedup();
-        let loose = self
-            .loose
-            .overlapping(net)
-            .map(|(net, holder)| (holder.clone(), net));
-        (holders, loose.collect())
+        (holders, self.loose_in(net).collect())
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use model::{ClusterName, Label, Labels, Node, NumericIdentity};
+use model::{ClusterName, Labels, Node, NumericIdentity};
 use tables::Event;
 
 use super::Kind;
@@ -55,9 +55,10 @@ pub(crate) struct Cluster {
     /// Bytes of the texts of nodes and of identities.
     pub(crate) node_bytes: usize,
     pub(crate) label_bytes: usize,
-    labels: HashSet<Label>,
-    /// Size of `labels` at which unused ones are dropped.
-    labels_limit: usize,
+    /// Texts of labels and addresses.
+    texts: HashSet<Arc<str>>,
+    /// Size of `texts` at which unused ones are dropped.
+    texts_limit: usize,
 }
 
 impl Cluster {
@@ -72,8 +73,8 @@ impl Cluster {
             delivery: [Delivery::Nothing; 3],
             node_bytes: 0,
             label_bytes: 0,
-            labels: HashSet::new(),
-            labels_limit: 1024,
+            texts: HashSet::new(),
+            texts_limit: 1024,
         }
     }
 
@@ -131,24 +132,22 @@ impl Cluster {
         known.map(|(identity, _)| *identity).collect()
     }
 
-    /// The same labels, sharing memory with those of other identities.
-    pub(crate) fn share(&mut self, labels: &Labels) -> Labels {
-        if self.labels.len() >= self.labels_limit {
-            let used = self
-                .identities
-                .values()
-                .filter_map(|row| row.labels.as_ref());
-            self.labels = used.flat_map(|labels| labels.iter().cloned()).collect();
-            self.labels_limit = (2 * self.labels.len()).max(1024);
+    /// The same text, sharing memory with other rows.
+    pub(crate) fn text(&mut self, text: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
         }
-        let shared = labels.iter().map(|label| match self.labels.get(label) {
-            Some(known) => known.clone(),
-            None => {
-                self.labels.insert(label.clone());
-                label.clone()
-            }
-        });
-        shared.collect()
+        if self.texts.len() >= self.texts_limit {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.texts_limit = (2 * self.texts.len()).max(1024);
+        }
+        self.texts.insert(text.clone());
+        text.clone()
+    }
+
+    /// The same labels, sharing memory with other rows.
+    pub(crate) fn share(&mut self, labels: &Labels) -> Labels {
+        labels.share(|text| self.text(text))
     }
 }
 
