@@ -6,7 +6,7 @@
 //! that changes together with policies moves through a class of its own, so that it has its old verdict under the old
 //! policy and its new one under the new.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -26,6 +26,8 @@ pub(crate) struct Tx {
     /// Policies that are new, and those that no endpoint will have any more.
     pub(crate) fresh: BTreeSet<u32>,
     pub(crate) old: BTreeSet<u32>,
+    /// Endpoints that leave a policy.
+    left: BTreeMap<u32, Vec<EndpointId>>,
     pub(crate) new_selectors: BTreeSet<SelectorId>,
     pub(crate) dead_selectors: BTreeSet<SelectorId>,
     /// New prefixes; and the class that judged their addresses so far.
@@ -54,6 +56,7 @@ impl Engine {
         let mut tx = Tx::default();
         self.retarget(&mut tx);
         self.retire(&mut tx);
+        self.freeze(&mut tx);
         self.name_prefixes(&mut tx);
         self.regroup(&mut tx);
         self.complete(&mut tx);
@@ -74,8 +77,11 @@ impl Engine {
             if before == Some(policy) {
                 continue;
             }
-            if let Some(live) = before.and_then(|before| self.policies.get_mut(&before)) {
+            if let Some(before) = before
+                && let Some(live) = self.policies.get_mut(&before)
+            {
                 live.endpoints -= 1;
+                tx.left.entry(before).or_default().push(id);
             }
             self.policies.get_mut(&policy).expect("just made").endpoints += 1;
             tx.flips.push((id, policy));
@@ -133,6 +139,38 @@ impl Engine {
         }
         if !tx.dead_selectors.is_empty() || !tx.new_selectors.is_empty() {
             self.kinds = self.selectors.kinds(&self.home);
+        }
+    }
+
+    /// Endpoints that leave a policy which others keep must not see there how identities change with this commit: they
+    /// go through a copy of it that ends with the commit.
+    fn freeze(&mut self, tx: &mut Tx) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        for (from, endpoints) in std::mem::take(&mut tx.left) {
+            if tx.old.contains(&from) {
+                continue;
+            }
+            let live = &self.policies[&from];
+            let (kinds, classes) = (live.kinds, live.classes.clone());
+            let policy = self.policy_ids.take(|id| self.policies.contains_key(&id));
+            let of_kinds = kind::ALL.into_iter().zip(kinds);
+            for (class, row) in of_kinds.chain(classes.iter().map(|(&class, &row)| (class, row))) {
+                self.rows.hold(row);
+                tx.refine.push(Op::PutPolicy { policy, class, row });
+            }
+            let flip = |endpoint| Op::SetEndpointPolicy { endpoint, policy };
+            tx.refine.extend(endpoints.into_iter().map(flip));
+            self.policies.insert(
+                policy,
+                Live {
+                    kinds,
+                    classes,
+                    ..Live::default()
+                },
+            );
+            tx.old.insert(policy);
         }
     }
 

@@ -53,9 +53,9 @@ pub enum Error {
         /// Path of the entry.
         field: String,
         /// One kind.
-        first: String,
+        first: &'static str,
         /// The other.
-        second: String,
+        second: &'static str,
     },
     /// A prefix in `except` that is not inside the CIDR.
     #[error(

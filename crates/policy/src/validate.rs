@@ -101,8 +101,8 @@ impl Check<'_> {
             return Err(Error::MixedPeers {
                 key: self.key.clone(),
                 field: path.to_owned(),
-                first: format!("{side}{first}"),
-                second: format!("{side}{second}"),
+                first: peer_field(side, first),
+                second: peer_field(side, second),
             });
         }
         for (name, count) in kinds {
@@ -133,5 +133,17 @@ impl Check<'_> {
                 cidr,
             }),
         }
+    }
+}
+
+/// The name of a field of peers: what it holds and for which direction.
+fn peer_field(side: &str, peers: &str) -> &'static str {
+    match (side, peers) {
+        ("from", "Endpoints") => "fromEndpoints",
+        ("from", "Entities") => "fromEntities",
+        ("from", _) => "fromCIDR",
+        (_, "Endpoints") => "toEndpoints",
+        (_, "Entities") => "toEntities",
+        _ => "toCIDR",
     }
 }
