@@ -89,11 +89,17 @@ fn own(endpoint: &Endpoint, v4: bool) -> Addr {
     if v4 { endpoint.ipv4 } else { endpoint.ipv6 }
 }
 
+/// Identities that no node sends: host, what world is refined to, and those of services and policies only.
+#[inline(always)]
+fn may_not_travel(vni: u32) -> bool {
+    matches!(vni, 0 | 1 | 9..=14)
+}
+
 /// Whether a packet with this VNI may have the identity of the entry. World and remote-node are refined when
 /// the flow is judged, and no other VNI leads to what they are refined to.
 #[inline(always)]
 fn claims(vni: u32, identity: u32) -> bool {
-    vni == identity
+    (vni == identity && !may_not_travel(vni))
         || (vni == REMOTE_NODE && is_node(identity))
         || (vni == WORLD && is_world(identity))
 }
@@ -173,7 +179,8 @@ fn flow<T: Tables>(
         if !refresh_remote(tables, config, work) {
             return false;
         }
-        if claims(identity, work.flow.remote_identity) {
+        let talks_to = work.flow.remote_identity;
+        if identity == talks_to || (is_world(identity) && is_world(talks_to)) {
             return decide(tables, work, id, false, true);
         }
         work.live = 0;
@@ -192,7 +199,7 @@ fn flow<T: Tables>(
 /// Checks VNI, outer and inner source, and refines the identity into `work.flow.remote_identity`.
 #[inline(always)]
 fn sender_is_sound<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni: u32) -> bool {
-    if matches!(vni, 0 | 1 | 9..=14) {
+    if may_not_travel(vni) {
         let _ = work.report.drop(DropReason::InvalidIdentity);
         return false;
     }

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node in memory: the tables as hash maps, a packet as a vector, and two clusters' worth of rows.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub(crate) mod frames;
+mod world;
+
+use fastpath::{Packet, Step, Work};
+pub(crate) use world::*;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A frame with what the kernel knows about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Frame {
+    pub(crate) bytes: Vec<u8>,
+    /// Bytes that are not linear, at the end.
+    pub(crate) paged: usize,
+    pub(crate) gso: u32,
+    pub(crate) ifindex: u32,
+    pub(crate) ingress: u32,
+}
+
+impl Packet for Frame {
+    fn len(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+    fn linear(&self) -> u32 {
+        (self.bytes.len() - self.paged) as u32
+    }
+    fn read<T: FromBytes + Immutable + Copy>(&self, offset: usize) -> Option<T> {
+        let linear = &self.bytes[..self.linear() as usize];
+        T::read_from_bytes(linear.get(offset..offset + size_of::<T>())?).ok()
+    }
+    fn load<T: FromBytes + IntoBytes + Immutable + Copy>(&self, offset: usize) -> Option<T> {
+        T::read_from_bytes(self.bytes.get(offset..offset + size_of::<T>())?).ok()
+    }
+    fn write<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) -> bool {
+        match self.bytes.get_mut(offset..offset + size_of::<T>()) {
+            Some(place) => {
+                place.copy_from_slice(value.as_bytes());
+                true
+            }
+            None => false,
+        }
+    }
+    fn pull(&mut self, len: u32) -> bool {
+        let want = (len as usize).min(self.bytes.len());
+        self.paged = self.paged.min(self.bytes.len() - want);
+        true
+    }
+    fn copy<const N: usize>(&self, offset: usize, out: &mut [u8; N]) -> bool {
+        match self.bytes.get(offset..offset + N) {
+            Some(bytes) => {
+                out.copy_from_slice(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+    fn replace<const N: usize>(&mut self, frame: &[u8; N]) -> bool {
+        self.bytes = frame.to_vec();
+        true
+    }
+    fn gso_size(&self) -> u32 {
+        self.gso
+    }
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+    fn ingress_ifindex(&self) -> u32 {
+        self.ingress
+    }
+}
+
+/// What became of a packet.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) step: Step,
+    pub(crate) work: Work,
+    pub(crate) frame: Frame,
+}
+
+impl Outcome {
+    /// `Some(reason)` if it was dropped.
+    pub(crate) fn reason(&self) -> Option<u8> {
+        (self.step == Step::Drop).then_some(self.work.report.reason)
+    }
+}
+
+impl World {
+    pub(crate) fn send(&self, ifindex: u32, bytes: Vec<u8>) -> Outcome {
+        self.run_from_pod(Frame {
+            bytes,
+            ifindex,
+            ..Frame::default()
+        })
+    }
+
+    pub(crate) fn run_from_pod(&self, mut frame: Frame) -> Outcome {
+        let mut work = Work::default();
+        let step = fastpath::from_pod(&mut frame, self, &mut work);
+        Outcome { step, work, frame }
+    }
+
+    pub(crate) fn stack_to_pod(&self, ifindex: u32, ingress: u32, bytes: Vec<u8>) -> Outcome {
+        let mut frame = Frame {
+            bytes,
+            ifindex,
+            ingress,
+            ..Frame::default()
+        };
+        let mut work = Work::default();
+        let step = fastpath::to_pod(&mut frame, self, &mut work);
+        Outcome { step, work, frame }
+    }
+
+    pub(crate) fn overlay(&self, vni: u32, outer: [u8; 4], bytes: Vec<u8>) -> Outcome {
+        let mut frame = Frame {
+            bytes,
+            ifindex: VXLAN,
+            ..Frame::default()
+        };
+        let mut work = Work::default();
+        let key = Some((vni, abi::Addr::v4(outer)));
+        let step = fastpath::from_overlay(&mut frame, self, &mut work, key);
+        Outcome { step, work, frame }
+    }
+
+    pub(crate) fn stack_to_overlay(&self, ingress: u32, bytes: Vec<u8>) -> Outcome {
+        let mut frame = Frame {
+            bytes,
+            ifindex: VXLAN,
+            ingress,
+            ..Frame::default()
+        };
+        let mut work = Work::default();
+        let step = fastpath::to_overlay(&mut frame, self, &mut work);
+        Outcome { step, work, frame }
+    }
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Conntrack: lifetimes, closing, reopening, echo, errors about flows, fragments.
+
+mod common;
+
+use abi::{Addr, Direction, DropReason, RowVerdict, action, flow_flags};
+use common::frames::{self, Ip};
+use common::*;
+use fastpath::Step;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+const CLOSING: u16 = flow_flags::TX_CLOSING | flow_flags::RX_CLOSING;
+
+/// Sends a packet of the flow pod A:5 ↔ outside:80, `out` from the pod.
+fn step(world: &World, out: bool, flags: u8) -> Option<u8> {
+    let ip = Ip::v4(POD_A, OUTSIDE);
+    match out {
+        true => world.send(IF_A, ip.tcp(5, 80, flags)).reason(),
+        false => world
+            .stack_to_pod(IF_A, UPLINK, ip.reply().tcp(80, 5, flags))
+            .reason(),
+    }
+}
+
+fn entry(world: &World) -> abi::Flow {
+    world
+        .entry(POD_A, OUTSIDE, 5, 80)
+        .expect("the flow has an entry")
+}
+
+#[test]
+fn lifetimes_follow_what_was_seen() {
+    type Packet = (bool, u8);
+    let table: &[(&str, &[Packet], u32, u16)] = &[
+        ("SYN", &[(true, SYN)], 60, 0),
+        ("SYN, SYN-ACK", &[(true, SYN), (false, SYN | ACK)], 60, 0),
+        (
+            "handshake",
+            &[(true, SYN), (false, SYN | ACK), (true, ACK)],
+            8000,
+            0,
+        ),
+        ("mid-stream begins short", &[(true, ACK)], 60, 0),
+        (
+            "mid-stream, second packet",
+            &[(true, ACK), (true, ACK)],
+            8000,
+            0,
+        ),
+        (
+            "one side closed",
+            &[(true, SYN), (false, SYN | ACK), (true, FIN | ACK)],
+            8000,
+            flow_flags::TX_CLOSING,
+        ),
+        (
+            "both closed",
+            &[
+                (true, SYN),
+                (false, SYN | ACK),
+                (true, FIN | ACK),
+                (false, FIN | ACK),
+            ],
+            10,
+            CLOSING,
+        ),
+        (
+            "RST before SYN-ACK",
+            &[(true, SYN), (false, RST | ACK)],
+            10,
+            CLOSING,
+        ),
+        (
+            "RST later closes one side",
+            &[(true, SYN), (false, SYN | ACK), (true, ACK), (false, RST)],
+            8000,
+            flow_flags::RX_CLOSING,
+        ),
+    ];
+    for (what, packets, lifetime, closing) in table {
+        let world = World::default();
+        for (out, flags) in *packets {
+            assert_eq!(step(&world, *out, *flags), None, "{what}");
+        }
+        let flow = entry(&world);
+        assert_eq!(flow.expires - 1000, *lifetime, "{what}");
+        assert_eq!(flow.flags & CLOSING, *closing, "{what}");
+    }
+}
+
+#[test]
+fn a_closed_entry_is_not_extended_and_a_syn_begins_anew() {
+    let world = World::default();
+    for (out, flags) in [
+        (true, SYN),
+        (false, SYN | ACK),
+        (true, FIN | ACK),
+        (false, FIN | ACK),
+    ] {
+        assert_eq!(step(&world, out, flags), None);
+    }
+    world.now.set(1005);
+    assert_eq!(step(&world, true, ACK), None);
+    assert_eq!(entry(&world).expires, 1010);
+    assert_eq!(step(&world, true, SYN), None);
+    let flow = entry(&world);
+    assert_eq!(
+        (flow.created, flow.expires, flow.flags & CLOSING),
+        (1005, 1065, 0)
+    );
+    assert_eq!(world.shares.borrow()[&1], 1, "the same entry");
+}
+
+#[test]
+fn a_dead_entry_is_judged_anew() {
+    let mut world = World::default();
+    assert_eq!(step(&world, true, SYN), None);
+    world.default_deny(1, Direction::Ingress);
+    assert_eq!(step(&world, false, SYN | ACK), None);
+    world.now.set(1061);
+    assert_eq!(
+        step(&world, false, ACK),
+        Some(DropReason::PolicyDenied as u8)
+    );
+    assert_eq!(step(&world, true, ACK), None, "the pod may open it again");
+}
+
+#[test]
+fn expiry_is_written_once_per_second() {
+    let world = World::default();
+    let udp = || world.send(IF_A, Ip::v4(POD_A, OUTSIDE).udp(5, 53, 4)).step;
+    assert_eq!(udp(), Step::Pass);
+    world.now.set(1030);
+    assert_eq!(udp(), Step::Pass);
+    let flows = world.flows.borrow();
+    let flow = flows
+        .values()
+        .next()
+        .map(|e| fastpath::FlowRef::get(e))
+        .expect("entry");
+    assert_eq!(flow.expires, 1090);
+}
+
+#[test]
+fn echo_replies_need_their_request() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    for ip in [Ip::v4(POD_A, OUTSIDE), Ip::v6(six(POD_A), six(OUTSIDE))] {
+        let back = |request, id| {
+            world
+                .stack_to_pod(IF_A, UPLINK, ip.reply().echo(request, id))
+                .reason()
+        };
+        assert_eq!(
+            back(false, 3),
+            Some(DropReason::PolicyDenied as u8),
+            "unsolicited"
+        );
+        assert_eq!(world.send(IF_A, ip.echo(true, 3)).step, Step::Pass);
+        assert_eq!(back(false, 3), None);
+        assert_eq!(back(false, 4), Some(DropReason::PolicyDenied as u8));
+        assert_eq!(
+            back(true, 3),
+            Some(DropReason::PolicyDenied as u8),
+            "no request in disguise"
+        );
+        let other =
+            world.stack_to_pod(IF_A, UPLINK, ip.reply().icmp(13, 0, [0, 3, 0, 0], &[0; 12]));
+        assert_eq!(
+            other.reason(),
+            Some(DropReason::PolicyDenied as u8),
+            "timestamp"
+        );
+    }
+    assert_eq!(world.flows.borrow().len(), 2, "other ICMP makes no entries");
+}
+
+#[test]
+fn policy_sees_the_type_of_icmp_as_port() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    world.classes.insert(9, 50);
+    let allow = RowVerdict {
+        action: action::ALLOW,
+        rule: 3,
+    };
+    world.rule(1, 9, (Direction::Ingress, 1, 8), allow);
+    let ping = Ip::v4(OUTSIDE, POD_A);
+    assert_eq!(
+        world.stack_to_pod(IF_A, UPLINK, ping.echo(true, 1)).step,
+        Step::Pass
+    );
+    assert_eq!(
+        world.send(IF_A, ping.reply().echo(false, 1)).step,
+        Step::Pass
+    );
+    world.bump(1);
+    assert_eq!(
+        world.send(IF_A, ping.reply().echo(false, 1)).step,
+        Step::Pass,
+        "judged as the request"
+    );
+}
+
+#[test]
+fn errors_about_a_flow_pass_whoever_sends_them() {
+    let router = [198, 51, 100, 1];
+    for v4 in [true, false] {
+        let ip = |s, d| {
+            if v4 {
+                Ip::v4(s, d)
+            } else {
+                Ip::v6(six(s), six(d))
+            }
+        };
+        let mut world = World::default();
+        world.default_deny(1, Direction::Ingress);
+        assert_eq!(
+            world.send(IF_A, ip(POD_A, OUTSIDE).tcp(5, 80, SYN)).step,
+            Step::Pass
+        );
+        let error = |world: &World, dport: u16| {
+            let embedded = ip(POD_A, OUTSIDE).packet(6, &frames::tcp(5, dport, ACK, 0));
+            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
+            let frame = ip(router, POD_A).icmp(kind, code, [0, 0, 5, 0xaa], &embedded);
+            world.stack_to_pod(IF_A, UPLINK, frame).reason()
+        };
+        assert_eq!(error(&world, 80), None);
+        assert_eq!(
+            error(&world, 81),
+            Some(DropReason::PolicyDenied as u8),
+            "no such flow"
+        );
+        world.bump(1);
+        assert_eq!(error(&world, 80), None, "judged again as the flow");
+        world.default_deny(1, Direction::Egress);
+        world.bump(1);
+        assert_eq!(
+            error(&world, 80),
+            Some(DropReason::PolicyDenied as u8),
+            "the flow was revoked"
+        );
+    }
+}
+
+#[test]
+fn a_pod_may_report_errors_about_what_it_got() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Egress);
+    let probe = Ip::v4(OUTSIDE, POD_A);
+    assert_eq!(
+        world.stack_to_pod(IF_A, UPLINK, probe.udp(7, 53, 8)).step,
+        Step::Pass
+    );
+    let unreachable = |to: [u8; 4]| {
+        let embedded = probe.packet(17, &frames::udp(7, 53, 8));
+        world
+            .send(IF_A, Ip::v4(POD_A, to).icmp(3, 3, [0; 4], &embedded))
+            .reason()
+    };
+    assert_eq!(unreachable(OUTSIDE), None);
+    assert_eq!(
+        unreachable(POD_REMOTE),
+        Some(DropReason::PolicyDenied as u8),
+        "to nobody else"
+    );
+}
+
+#[test]
+fn later_fragments_have_the_ports_of_the_first() {
+    let world = World::default();
+    let ip = |fragment| Ip::v4(POD_A, OUTSIDE).fragment(fragment);
+    let later = ip(185).frame(17, &[0; 40]);
+    let missing = Some(DropReason::FirstFragmentNotFound as u8);
+    assert_eq!(world.send(IF_A, later.clone()).reason(), missing);
+    assert_eq!(
+        world.send(IF_A, ip(0x2000).udp(5, 53, 1472)).step,
+        Step::Pass
+    );
+    assert_eq!(world.send(IF_A, later).step, Step::Pass);
+    assert_eq!(world.flows.borrow().len(), 1);
+    assert_eq!(
+        world.send(IF_A, ip(0x2000).echo(true, 9)).step,
+        Step::Pass,
+        "echo too"
+    );
+    assert_eq!(
+        world.send(IF_A, ip(185).frame(1, &[0; 40])).step,
+        Step::Pass
+    );
+    let odd = ip(0x2000).icmp(13, 0, [0; 4], &[0; 12]);
+    assert_eq!(
+        world.send(IF_A, odd).reason(),
+        Some(DropReason::InvalidPacket as u8)
+    );
+
+    let ip6 = Ip::v6(six(POD_A), six(OUTSIDE));
+    let first = [&[17, 0, 0, 1, 0, 0, 0, 9][..], &frames::udp(5, 53, 8)].concat();
+    let later = [&[17, 0, 1, 0, 0, 0, 0, 9][..], &[0; 32]].concat();
+    assert_eq!(world.send(IF_A, ip6.frame(44, &later)).reason(), missing);
+    assert_eq!(world.send(IF_A, ip6.frame(44, &first)).step, Step::Pass);
+    assert_eq!(world.send(IF_A, ip6.frame(44, &later)).step, Step::Pass);
+}
+
+#[test]
+fn an_address_that_changes_hands_starts_over() {
+    let mut world = World::default();
+    assert_eq!(step(&world, true, SYN), None);
+    // Pod 1 goes, its address comes back with pod 3 on another device.
+    let mut third = world.endpoints[&1];
+    third.id = 3;
+    third.ifindex = 103;
+    third.policy = 3;
+    world.endpoints.insert(3, third);
+    world.endpoints.get_mut(&1).expect("pod").flags = 0;
+    world.devices.insert(103, 3);
+    world.locals.insert(Addr::v4(POD_A), 3);
+    world.allow_all(3);
+    let out = world.send(103, Ip::v4(POD_A, OUTSIDE).tcp(5, 80, ACK));
+    assert_eq!(out.step, Step::Pass);
+    assert_eq!(entry(&world).endpoint, 3);
+    assert_eq!(
+        (world.shares.borrow()[&1], world.shares.borrow()[&3]),
+        (0, 1)
+    );
+}
