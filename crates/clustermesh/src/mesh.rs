@@ -101,8 +101,8 @@ impl Mesh {
         self.shared.core().status(now)
     }
 
-    /// Waits until every cluster known at the start is synced, served from the last good state, or found unusable; at
-    /// most `sync_timeout`. Answers whether all are served.
+    /// Waits until every cluster known at the start is synced, served from the last good state, or refused, and the agent
+    /// has been sent their rows; at most `sync_timeout`. `false` if it was that.
     pub async fn synced(&self) -> bool {
         let mut served = self.shared.served.subscribe();
         let left =

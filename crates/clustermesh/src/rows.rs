@@ -79,7 +79,7 @@ impl Default for Limits {
 /// Longest time that an address waits for its identity.
 const HOLD: Duration = Duration::from_secs(1);
 /// Most addresses that wait.
-const MOST_HELD: usize = 65_536;
+const MOST_HELD: usize = 4096;
 /// Pause before refused rows are tried again after somebody gave way.
 const RETRY: Duration = Duration::from_millis(200);
 

@@ -209,7 +209,9 @@ impl Core {
 
     /// Whether nobody needs to wait for `name`.
     pub(crate) fn is_settled(&self, name: &ClusterName) -> bool {
-        self.remotes.get(name).is_none_or(Remote::is_served)
+        self.remotes
+            .get(name)
+            .is_none_or(|remote| remote.is_served() || remote.is_hopeless())
     }
 
     /// The rows of `name`, if they are complete enough to be kept.

@@ -118,14 +118,15 @@ where
                 }
                 _ = poll.tick() => self.scan(&mut dir).await,
                 Some((name, session, seen)) = self.seen.recv() => self.seen(name, session, seen),
+                saved = self.keeper.saved() => self.keeper.finish(&mut self.shared.core(), saved),
+                () = tokio::time::sleep_until(deadline) => self.tick(),
+                // Last: a flood of rows delays nothing else.
                 Some((name, session, kind, rows)) = self.rows.recv(), if !waiting => {
                     let now = self.shared.now();
                     let todo = self.shared.core().batch(now, &name, session, kind, rows);
                     self.execute(todo);
                     self.send_ready();
                 }
-                saved = self.keeper.saved() => self.keeper.finish(&mut self.shared.core(), saved),
-                () = tokio::time::sleep_until(deadline) => self.tick(),
             }
         }
         self.links.clear();

@@ -29,6 +29,11 @@ impl Remote {
         self.has_rows
     }
 
+    /// Whether waiting does not help: somebody has to change something first.
+    pub fn is_hopeless(&self) -> bool {
+        matches!(self.state, State::Refused | State::Misconfigured)
+    }
+
     pub(super) fn synced(&self) -> Synced {
         let [nodes, identities, endpoints] = self.synced;
         Synced {

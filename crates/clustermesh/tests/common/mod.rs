@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A lab of clusters over in-memory kvstores, and an agent that checks what it is told.
-#![allow(unreachable_pub, dead_code, reason = "every test file uses another part of the lab")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "every test file uses another part of the lab"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
