@@ -11,7 +11,7 @@ use model::{ClusterName, NumericIdentity};
 
 /// Where a claim comes from. Greater wins.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// A prefix in a policy.
     Policy,
     /// A remote cluster.
@@ -24,7 +24,7 @@ pub enum Source {
 
 impl Source {
     /// The word that `ip list` shows (reference/agent-api.md, 1.3).
-    pub fn as_str(&self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Source::Policy => "generated",
             Source::ClusterMesh(_) => "clustermesh",
@@ -35,27 +35,27 @@ impl Source {
 }
 
 /// Namespace and name of the pod behind an address.
-pub type PodName = (Arc<str>, Arc<str>);
+pub(crate) type PodName = (Arc<str>, Arc<str>);
 
 /// What one source says about an address.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Security identity.
-    pub identity: NumericIdentity,
+    pub(crate) identity: NumericIdentity,
     /// Node behind whose tunnel it is.
-    pub tunnel: Option<IpAddr>,
+    pub(crate) tunnel: Option<IpAddr>,
     /// It is a node of another cluster.
-    pub remote_cluster: bool,
+    pub(crate) remote_cluster: bool,
     /// The pod, if it is one.
-    pub pod: Option<PodName>,
+    pub(crate) pod: Option<PodName>,
 }
 
 /// The claim in force, and by whom.
-pub type Winner<'a> = (&'a Source, &'a Claim);
+pub(crate) type Winner<'a> = (&'a Source, &'a Claim);
 
 /// All claims. One claim per address is the rule; the vector holds them by falling precedence.
 #[derive(Debug, Default)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     claims: HashMap<IpNet, Claims>,
 }
 
@@ -94,7 +94,7 @@ impl Claims {
 
 impl Addresses {
     /// `source` claims `prefix`. Returns the claim in force.
-    pub fn claim(&mut self, prefix: IpNet, source: Source, claim: Claim) -> Winner<'_> {
+    pub(crate) fn claim(&mut self, prefix: IpNet, source: Source, claim: Claim) -> Winner<'_> {
         let claims = match self.claims.remove(&prefix) {
             None => Claims::One(source, claim),
             Some(Claims::One(other, _)) if other == source => Claims::One(source, claim),
@@ -113,7 +113,7 @@ impl Addresses {
     }
 
     /// `source` no longer claims `prefix`. Returns the claim in force now, if there is one.
-    pub fn withdraw(&mut self, prefix: &IpNet, source: &Source) -> Option<Winner<'_>> {
+    pub(crate) fn withdraw(&mut self, prefix: &IpNet, source: &Source) -> Option<Winner<'_>> {
         let claims = self.claims.remove(prefix)?;
         let mut claims = claims.into_vec();
         claims.retain(|(other, _)| other != source);
@@ -128,29 +128,15 @@ impl Addresses {
     }
 
     /// The claim in force.
-    pub fn get(&self, prefix: &IpNet) -> Option<Winner<'_>> {
+    pub(crate) fn get(&self, prefix: &IpNet) -> Option<Winner<'_>> {
         self.claims.get(prefix).map(Claims::winner)
     }
 
-    /// The claim in force for an address: its own, else that of the longest prefix around it.
-    pub fn lookup(&self, ip: IpAddr) -> Option<Winner<'_>> {
-        let full = IpNet::from(ip);
-        (0..=full.max_prefix_len()).rev().find_map(|len| {
-            let prefix = IpNet::new(ip, len).expect("a valid length").trunc();
-            self.get(&prefix)
-        })
-    }
-
     /// All claims in force.
-    pub fn iter(&self) -> impl Iterator<Item = (&IpNet, Winner<'_>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&IpNet, Winner<'_>)> {
         self.claims
             .iter()
             .map(|(prefix, claims)| (prefix, claims.winner()))
-    }
-
-    /// How many addresses are claimed.
-    pub fn len(&self) -> usize {
-        self.claims.len()
     }
 }
 
@@ -196,32 +182,6 @@ mod tests {
             Some(3)
         );
         assert!(addresses.withdraw(&ip, &mesh).is_none());
-        assert_eq!(addresses.len(), 0);
-    }
-
-    #[test]
-    fn the_longest_prefix_is_found() {
-        let mut addresses = Addresses::default();
-        for (prefix, identity) in [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.1.1/32", 3)] {
-            addresses.claim(
-                prefix.parse().expect("a prefix"),
-                Source::Policy,
-                claim(identity),
-            );
-        }
-        let lookup = |ip: &str| {
-            addresses
-                .lookup(ip.parse().expect("ip"))
-                .map(|w| w.1.identity.0)
-        };
-        assert_eq!(
-            (
-                lookup("10.1.1.1"),
-                lookup("10.1.2.2"),
-                lookup("10.2.0.1"),
-                lookup("11.0.0.1")
-            ),
-            (Some(3), Some(2), Some(1), None)
-        );
+        assert!(addresses.iter().next().is_none());
     }
 }

@@ -17,7 +17,7 @@ use crate::options::Values;
 
 /// How packets of the tunnel whose outer source is no node of the claimed cluster are treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OuterSourceCheck {
+pub(crate) enum OuterSourceCheck {
     /// Dropped.
     Strict,
     /// Counted and reported.
@@ -28,7 +28,7 @@ pub enum OuterSourceCheck {
 
 /// Where this cluster's etcd is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum KvstoreSource {
+pub(crate) enum KvstoreSource {
     /// An etcd client configuration file.
     File(PathBuf),
     /// A URL without TLS.
@@ -37,100 +37,100 @@ pub enum KvstoreSource {
 
 /// This cluster's etcd.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KvstoreConfig {
+pub(crate) struct KvstoreConfig {
     /// Where it is.
-    pub source: KvstoreSource,
+    pub(crate) source: KvstoreSource,
     /// Life of this node's keys.
-    pub lease_ttl: Duration,
+    pub(crate) lease_ttl: Duration,
     /// Writes per second.
-    pub qps: u32,
+    pub(crate) qps: u32,
 }
 
 /// Timeouts of conntrack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// TCP.
-    pub tcp: Duration,
+    pub(crate) tcp: Duration,
     /// TCP, only a SYN seen.
-    pub syn: Duration,
+    pub(crate) syn: Duration,
     /// TCP, both sides closed.
-    pub fin: Duration,
+    pub(crate) fin: Duration,
     /// Others.
-    pub any: Duration,
+    pub(crate) any: Duration,
 }
 
 /// The agent's configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Name of the cluster.
-    pub cluster: ClusterName,
+    pub(crate) cluster: ClusterName,
     /// Number of the cluster.
-    pub cluster_id: ClusterId,
+    pub(crate) cluster_id: ClusterId,
     /// Layout of identities.
-    pub scheme: IdentityScheme,
+    pub(crate) scheme: IdentityScheme,
     /// Name of this node.
-    pub node: Arc<str>,
+    pub(crate) node: Arc<str>,
     /// Directory of remote clusters.
-    pub mesh_dir: Option<PathBuf>,
+    pub(crate) mesh_dir: Option<PathBuf>,
     /// Longest wait for them at start.
-    pub sync_timeout: Duration,
+    pub(crate) sync_timeout: Duration,
     /// This cluster's etcd.
-    pub kvstore: Option<KvstoreConfig>,
+    pub(crate) kvstore: Option<KvstoreConfig>,
     /// IPv4 pods.
-    pub ipv4: bool,
+    pub(crate) ipv4: bool,
     /// IPv6 pods.
-    pub ipv6: bool,
+    pub(crate) ipv6: bool,
     /// Pods' IPv4 network; `None`: derived from the node's address.
-    pub ipv4_range: Option<Ipv4Net>,
+    pub(crate) ipv4_range: Option<Ipv4Net>,
     /// Pods' IPv6 network; `None`: derived from the node's address.
-    pub ipv6_range: Option<Ipv6Net>,
+    pub(crate) ipv6_range: Option<Ipv6Net>,
     /// Underlay address; `None`: of the first device.
-    pub ipv4_node: Option<Ipv4Addr>,
+    pub(crate) ipv4_node: Option<Ipv4Addr>,
     /// Underlay address; `None`: of the first device, if any.
-    pub ipv6_node: Option<Ipv6Addr>,
+    pub(crate) ipv6_node: Option<Ipv6Addr>,
     /// Underlay devices; empty: of the default route.
-    pub devices: Vec<String>,
+    pub(crate) devices: Vec<String>,
     /// Which labels make up an identity.
-    pub labels: LabelFilter,
+    pub(crate) labels: LabelFilter,
     /// When policy is enforced.
-    pub policy_mode: EnforcementMode,
+    pub(crate) policy_mode: EnforcementMode,
     /// This node may reach its pods.
-    pub allow_localhost: bool,
+    pub(crate) allow_localhost: bool,
     /// Peers are pods of this cluster.
-    pub default_local_cluster: bool,
+    pub(crate) default_local_cluster: bool,
     /// UDP port of the tunnel.
-    pub tunnel_port: u16,
+    pub(crate) tunnel_port: u16,
     /// MTU of the underlay; `None`: of the first device.
-    pub mtu: Option<u32>,
+    pub(crate) mtu: Option<u32>,
     /// Masquerade IPv4, IPv6.
-    pub masquerade: (bool, bool),
+    pub(crate) masquerade: (bool, bool),
     /// Check of the outer source.
-    pub outer_source_check: OuterSourceCheck,
+    pub(crate) outer_source_check: OuterSourceCheck,
     /// Conntrack entries.
-    pub flows_max: u32,
+    pub(crate) flows_max: u32,
     /// Per cent of them that an endpoint may hold.
-    pub flow_share: u32,
+    pub(crate) flow_share: u32,
     /// Addresses.
-    pub ipcache_max: u32,
+    pub(crate) ipcache_max: u32,
     /// Conntrack timeouts.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// Drop events per second and CPU.
-    pub event_rate: u32,
+    pub(crate) event_rate: u32,
     /// Manifest directory.
-    pub manifests: Option<PathBuf>,
+    pub(crate) manifests: Option<PathBuf>,
     /// What survives a restart.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// API socket.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// bpffs.
-    pub bpf_root: PathBuf,
+    pub(crate) bpf_root: PathBuf,
     /// Log directives.
-    pub log_level: String,
+    pub(crate) log_level: String,
 }
 
 /// Everything that is wrong with the options.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigErrors(pub Vec<String>);
+pub(crate) struct ConfigErrors(pub Vec<String>);
 
 impl std::error::Error for ConfigErrors {}
 
@@ -262,7 +262,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Config {
     /// Checks `values` as a whole. `host` is the node's name if no option or environment gives one.
-    pub fn new(values: &Values, host: &str) -> Result<Config, ConfigErrors> {
+    pub(crate) fn new(values: &Values, host: &str) -> Result<Config, ConfigErrors> {
         let mut r = Reader {
             values,
             errors: Vec::new(),
@@ -362,12 +362,12 @@ impl Config {
     }
 
     /// Both families.
-    pub fn dual_stack(&self) -> bool {
+    pub(crate) fn dual_stack(&self) -> bool {
         self.ipv4 && self.ipv6
     }
 
     /// The IPv4 pod network on a node with this address.
-    pub fn pods4(&self, node: Ipv4Addr) -> Option<Ipv4Net> {
+    pub(crate) fn pods4(&self, node: Ipv4Addr) -> Option<Ipv4Net> {
         let derived = || {
             Ipv4Net::new(Ipv4Addr::new(10, node.octets()[3], 0, 0), 16)
                 .expect("16 is a prefix length")
@@ -377,7 +377,7 @@ impl Config {
     }
 
     /// The IPv6 pod network on a node with this address (reference/datapath.md, section 8).
-    pub fn pods6(&self, node: Ipv4Addr) -> Option<Ipv6Net> {
+    pub(crate) fn pods6(&self, node: Ipv4Addr) -> Option<Ipv6Net> {
         let derived = || {
             let [a, b, c, d] = node.octets();
             let address = Ipv6Addr::new(

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+/// The file of freed addresses, below the state directory.
+pub(crate) const FREED_FILE: &str = "state/freed-addresses.json";
 /// Freed addresses are remembered up to this many; older ones count as never used.
 const MAX_FREED: usize = 65_536;
 
 /// Addresses of one family.
 #[derive(Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     range: IpNet,
     /// In use, with the owner.
     used: BTreeMap<u128, String>,
@@ -24,7 +26,7 @@ pub struct Pool {
 
 /// Why there is no address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum IpamError {
+pub(crate) enum IpamError {
     /// All are in use.
     #[error(
         "no free address in {range}: all {used} are in use; delete pods of this node or give it a larger range (--ipv4-range, --ipv6-range)"
@@ -58,7 +60,7 @@ pub enum IpamError {
 
 impl Pool {
     /// All addresses of `range` but the first (network) and, for IPv4, the last (broadcast).
-    pub fn new(range: IpNet) -> Self {
+    pub(crate) fn new(range: IpNet) -> Self {
         Self {
             range: range.trunc(),
             used: BTreeMap::new(),
@@ -68,31 +70,31 @@ impl Pool {
     }
 
     /// The range.
-    pub fn range(&self) -> IpNet {
+    pub(crate) fn range(&self) -> IpNet {
         self.range
     }
 
     /// How many addresses there are.
-    pub fn capacity(&self) -> u128 {
+    pub(crate) fn capacity(&self) -> u128 {
         let bits = u32::from(self.range.max_prefix_len() - self.range.prefix_len());
         let all = 1u128.checked_shl(bits).unwrap_or(u128::MAX);
         all - 1 - u128::from(matches!(self.range, IpNet::V4(_)))
     }
 
     /// How many are in use.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used.len()
     }
 
     /// Addresses in use and their owners.
-    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpAddr, &str)> {
         self.used
             .iter()
             .map(|(offset, owner)| (self.at(*offset), owner.as_str()))
     }
 
     /// Gives `owner` an address: a never used one first, then the one that is free for the longest time.
-    pub fn allocate(&mut self, owner: &str) -> Result<IpAddr, IpamError> {
+    pub(crate) fn allocate(&mut self, owner: &str) -> Result<IpAddr, IpamError> {
         let last = self.capacity();
         while self.next <= last
             && (self.used.contains_key(&self.next) || self.freed.contains(&self.next))
@@ -113,7 +115,7 @@ impl Pool {
     }
 
     /// Gives `owner` this address.
-    pub fn reserve(&mut self, ip: IpAddr, owner: &str) -> Result<(), IpamError> {
+    pub(crate) fn reserve(&mut self, ip: IpAddr, owner: &str) -> Result<(), IpamError> {
         let offset = self.offset(ip)?;
         if let Some(holder) = self.used.get(&offset) {
             return if holder == owner {
@@ -131,7 +133,7 @@ impl Pool {
     }
 
     /// Takes an address back.
-    pub fn release(&mut self, ip: IpAddr) -> Result<(), IpamError> {
+    pub(crate) fn release(&mut self, ip: IpAddr) -> Result<(), IpamError> {
         let offset = self.offset(ip)?;
         self.used.remove(&offset).ok_or(IpamError::NotInUse(ip))?;
         self.remember_freed(offset);
@@ -139,7 +141,7 @@ impl Pool {
     }
 
     /// Marks an address as used before this start, so that it is given out last.
-    pub fn restore_freed(&mut self, ip: IpAddr) {
+    pub(crate) fn restore_freed(&mut self, ip: IpAddr) {
         if let Ok(offset) = self.offset(ip)
             && !self.used.contains_key(&offset)
             && !self.freed.contains(&offset)
@@ -149,7 +151,7 @@ impl Pool {
     }
 
     /// Free addresses that were in use, oldest first.
-    pub fn freed(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(crate) fn freed(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.freed.iter().map(|offset| self.at(*offset))
     }
 

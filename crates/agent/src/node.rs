@@ -21,8 +21,6 @@ pub(crate) struct LocalNode {
     /// Published underlay address, outer source of the tunnel.
     pub(crate) ipv4: Ipv4Addr,
     pub(crate) ipv6: Option<Ipv6Addr>,
-    /// The first underlay device.
-    pub(crate) device: String,
     /// MTU of the underlay.
     pub(crate) underlay_mtu: u32,
     pub(crate) pods4: Option<Ipv4Net>,
@@ -97,7 +95,6 @@ impl LocalNode {
             },
             ipv4,
             ipv6: config.ipv6_node.or(first6),
-            device: device.name,
             underlay_mtu: mtu,
             router4: pods4.map(|net| Ipv4Addr::from(u32::from(net.network()) + 1)),
             router6: pods6.map(|net| Ipv6Addr::from(u128::from(net.network()) + 1)),

@@ -14,6 +14,7 @@ use netlink::{Socket, nft::Nft};
 use crate::config::Config;
 use crate::core::Core;
 use crate::endpoint;
+use crate::ipam::FREED_FILE;
 use crate::node::{LocalNode, NodeError};
 
 /// The tunnel's device.
@@ -127,6 +128,7 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
             core.note(&format!("endpoint {id}"), Some(error));
         }
     }
+    restore_freed(core);
     let known: BTreeSet<_> = core.endpoints.keys().copied().collect();
     core.dp.prune_endpoints(&|id| known.contains(&id))?;
     let names: BTreeSet<String> = core
@@ -137,6 +139,29 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
     core.dp
         .prune_links(&|device| device == OVERLAY || names.contains(device))?;
     Ok(())
+}
+
+/// Addresses that were in use are given out last, also after a restart. A damaged file costs only that.
+fn restore_freed(core: &mut Core<Linux>) {
+    let path = core.config.state_dir.join(FREED_FILE);
+    let Ok(text) = std::fs::read(&path) else {
+        return;
+    };
+    match serde_json::from_slice::<Vec<IpAddr>>(&text) {
+        Ok(freed) => core.restore_freed(&freed),
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "freed addresses are not known; they may be given out again at once")
+        }
+    }
+}
+
+/// Writes the addresses that were in use.
+pub(crate) fn save_freed(core: &mut Core<Linux>) {
+    let path = core.config.state_dir.join(FREED_FILE);
+    let text = serde_json::to_vec(&core.freed()).expect("a list of addresses");
+    let new = path.with_extension("new");
+    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
+    core.note("freed addresses on disk", written.err());
 }
 
 /// The addresses that are this node's own change rarely and by other hands.

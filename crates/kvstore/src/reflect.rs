@@ -30,7 +30,7 @@ pub enum Update {
 
 /// Shortest and longest pause between attempts.
 const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(5);
 /// A watch that lived this long ends a series of failures.
 const STABLE: Duration = Duration::from_secs(10);
 

@@ -258,6 +258,24 @@ impl<K: Kernel> Core<K> {
         Some(old)
     }
 
+    /// Addresses that were in use, oldest first, for the disk.
+    pub(crate) fn freed(&self) -> Vec<IpAddr> {
+        [&self.pool4, &self.pool6]
+            .into_iter()
+            .flatten()
+            .flat_map(|pool| pool.freed())
+            .collect()
+    }
+
+    /// Addresses that were in use before this start, oldest first.
+    pub(crate) fn restore_freed(&mut self, freed: &[IpAddr]) {
+        for ip in freed {
+            for pool in [&mut self.pool4, &mut self.pool6].into_iter().flatten() {
+                pool.restore_freed(*ip);
+            }
+        }
+    }
+
     /// Frees an address.
     pub(crate) fn release(&mut self, ip: IpAddr) {
         self.pending.remove(&ip);

@@ -28,7 +28,7 @@ use crate::endpoint::Endpoint;
 use crate::ipam::Pool;
 use crate::node::LocalNode;
 
-pub(crate) use endpoints::{CreateError, NewEndpoint, Relabel};
+pub(crate) use endpoints::{CreateError, Gone, NewEndpoint, Relabel};
 
 /// A thing that an operator should know, with the time when it began.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,7 +3,7 @@
 
 use datapath::Kernel;
 use kubernetes::{ObjectEvent, Update};
-use model::{EndpointId, Labels, PodKey};
+use model::{Labels, PodKey};
 
 use super::{Core, Relabel};
 
@@ -50,13 +50,5 @@ impl<K: Kernel> Core<K> {
             (labels != endpoint.labels).then_some(Relabel { id: *id, labels })
         });
         stale.collect()
-    }
-
-    /// The endpoint of a pod.
-    pub(crate) fn endpoint_of(&self, key: &PodKey) -> Option<EndpointId> {
-        self.endpoints
-            .values()
-            .find(|e| e.attachment.pod == *key)
-            .map(|e| e.attachment.id)
     }
 }

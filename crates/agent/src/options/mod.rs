@@ -30,17 +30,17 @@ const MAX_VALUE: u64 = 1 << 20;
 
 /// Values by option name, complete with defaults, and what to tell the operator.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Values {
+pub(crate) struct Values {
     values: BTreeMap<&'static str, String>,
     /// Options that somebody set.
     given: BTreeMap<&'static str, String>,
     /// Keys of the directory that have no effect.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Why options are refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum OptionError {
+pub(crate) enum OptionError {
     /// Clap's text: unknown flag, missing value, or `--help`.
     #[error("{text}")]
     Flags {
@@ -93,7 +93,7 @@ fn env_name(option: &str) -> String {
 
 impl Values {
     /// Reads flags, environment and directory.
-    pub fn read(
+    pub(crate) fn read(
         args: impl IntoIterator<Item = OsString>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Values, OptionError> {
@@ -121,7 +121,7 @@ impl Values {
     }
 
     /// The value of an option of the table.
-    pub fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.values
             .get(name)
             .map(String::as_str)
@@ -129,7 +129,7 @@ impl Values {
     }
 
     /// All options and values, for status.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values
             .iter()
             .map(|(name, value)| (*name, value.as_str()))

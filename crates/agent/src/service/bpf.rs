@@ -253,15 +253,6 @@ impl Service {
             maps: maps.collect(),
         }
     }
-
-    /// Labels of an identity, for lists.
-    pub(crate) fn labels_text(&self, identity: u32) -> Vec<String> {
-        let core = self.core();
-        core.identities
-            .get(&NumericIdentity(identity))
-            .map(|labels| labels.iter().map(ToString::to_string).collect())
-            .unwrap_or_default()
-    }
 }
 
 /// The peers of a line: a kind in words, or the members of a class.

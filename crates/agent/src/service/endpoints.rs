@@ -162,15 +162,20 @@ impl Service {
 
     /// Removes endpoints. One that is not there is 404.
     pub(super) async fn delete(&self, which: &EndpointRef) -> Answer<Deleted> {
-        let gone: Vec<_> = {
+        let gone = {
             let mut core = self.core();
             if !core.ready {
                 return Err(not_ready());
             }
             let ids = find(&core.endpoints, which);
-            ids.into_iter()
+            let gone: Vec<crate::core::Gone> = ids
+                .into_iter()
                 .filter_map(|id| core.remove_endpoint(id, &self.socket))
-                .collect()
+                .collect();
+            if !gone.is_empty() {
+                crate::start::save_freed(&mut core);
+            }
+            gone
         };
         if gone.is_empty() {
             return Err(ApiError::not_found(""));
