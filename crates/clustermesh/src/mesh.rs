@@ -133,10 +133,10 @@ impl Mesh {
         if let Some(stop) = self.stop.take() {
             stop.send_replace(true);
         }
-        if let Some(task) = self.task.take() {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "the mesh did not end in order");
-            }
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the mesh did not end in order");
         }
     }
 }

@@ -221,10 +221,10 @@ pub fn forget_others(state_dir: &Path, keep: impl Fn(&str) -> bool) {
         let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".rows")) else {
             continue;
         };
-        if !keep(name) {
-            if let Err(error) = forget(state_dir, name) {
-                tracing::warn!(%error, "stale rows stay on the disk");
-            }
+        if !keep(name)
+            && let Err(error) = forget(state_dir, name)
+        {
+            tracing::warn!(%error, "stale rows stay on the disk");
         }
     }
 }

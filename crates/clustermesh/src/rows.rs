@@ -204,9 +204,9 @@ impl Rows {
         if !self.clusters.contains_key(name) {
             return;
         }
-        let done = value.and_then(|value| {
+        let done = value.map(|value| {
             let attempt = self.attempt(name, kind, suffix, value.clone());
-            Ok(attempt.map_err(|refusal| (refusal, value)))
+            attempt.map_err(|refusal| (refusal, value))
         });
         let cluster = self.clusters.get_mut(name).expect("looked up above");
         let (refusal, value) = match done {

@@ -108,11 +108,7 @@ fn entry(n: u32) -> Box<IpEntry> {
 fn a_remote_endpoint_costs_less_than_200_bytes() {
     let name = ClusterName::new("cluster7").unwrap();
     // Just after a table has doubled is the worst moment.
-    for (count, nodes) in [
-        (100_000u32, 1000),
-        (114_700, 1147),
-        (114_700, 0),
-    ] {
+    for (count, nodes) in [(100_000u32, 1000), (114_700, 1147), (114_700, 0)] {
         let before = IN_USE.load(Ordering::Relaxed);
         let mut rows = Rows::new(IdentityScheme::default(), &[]);
         rows.open(&name, ClusterId(7));

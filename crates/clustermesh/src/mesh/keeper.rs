@@ -155,10 +155,10 @@ impl Keeper {
             .running
             .as_ref()
             .is_some_and(|(running, _)| running == name);
-        if let Some(state_dir) = self.state_dir.as_ref().filter(|_| !saving) {
-            if let Err(error) = persist::forget(state_dir, name.as_str()) {
-                tracing::warn!(%error, "rows stay on the disk");
-            }
+        if let Some(state_dir) = self.state_dir.as_ref().filter(|_| !saving)
+            && let Err(error) = persist::forget(state_dir, name.as_str())
+        {
+            tracing::warn!(%error, "rows stay on the disk");
         }
     }
 
