@@ -19,7 +19,7 @@ use crate::maps::table;
 use crate::{Datapath, Map, Result};
 
 /// Entries per step.
-const STEP: u32 = 8192;
+const STEP: u32 = 2048;
 /// Seconds that an expired entry is left alone.
 const GRACE: u32 = 2;
 

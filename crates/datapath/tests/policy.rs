@@ -154,7 +154,7 @@ fn a_restart_takes_another_generation_and_removes_the_old_when_nobody_uses_it() 
         .apply(&[Op::PutIdentity { identity, class: 4 }])
         .expect("room");
     datapath.apply(&allow_all(3, 9)).expect("room");
-    datapath.apply(&[flip8.clone()]).expect("room");
+    datapath.apply(std::slice::from_ref(&flip8)).expect("room");
     let old = datapath.generation();
 
     let mut datapath = Datapath::new(datapath.into_kernel()).expect("adopts");
