@@ -161,7 +161,10 @@ fn ports(entry: &Field<'_>) -> Result<Option<Vec<PortRule>>, FieldError> {
         }
         Ok(ports)
     })?;
-    Ok(lists.map(|lists| lists.into_iter().flatten().collect()))
+    // An empty list is no list: every port.
+    Ok(lists
+        .filter(|lists| !lists.is_empty())
+        .map(|lists| lists.into_iter().flatten().collect()))
 }
 
 fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
