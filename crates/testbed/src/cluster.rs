@@ -92,22 +92,6 @@ impl Cluster {
         })
     }
 
-    /// Starts all agents and waits until they are ready; returns the longest time.
-    ///
-    /// # Errors
-    /// One does not get ready.
-    pub fn start_agents(&mut self) -> Result<Duration> {
-        for node in &mut self.nodes {
-            node.start_agent(&self.settings)?;
-        }
-        let times = self
-            .nodes
-            .iter_mut()
-            .map(Node::wait_ready)
-            .collect::<Result<Vec<_>>>()?;
-        Ok(times.into_iter().max().unwrap_or_default())
-    }
-
     /// Starts the agent of node `number` (1 is the first) and waits until it is ready.
     ///
     /// # Errors

@@ -97,17 +97,14 @@ fn agents(lab: &mut Lab, report: &mut Report) -> Result<()> {
             ))
         },
     )?;
-    for cluster in &mut lab.clusters {
-        must(report, 2, format!("{}: agents ready", cluster.name), || {
-            let time = cluster.start_agents()?;
-            Ok(format!(
-                "the slower of {} after {} ms",
-                cluster.nodes.len(),
-                time.as_millis()
-            ))
-        })?;
-    }
-    Ok(())
+    must(report, 2, "the agents of both clusters are ready", || {
+        let time = lab.start_agents()?;
+        let count = lab.nodes().count();
+        Ok(format!(
+            "the slowest of {count} after {} ms",
+            time.as_millis()
+        ))
+    })
 }
 
 fn pods(lab: &mut Lab, report: &mut Report, manifests: &Path) -> Result<()> {

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, ClusterSpec};
 use crate::error::{Doing, LabError, Result};
@@ -142,6 +143,31 @@ impl Lab {
             cluster.settings.mesh_dir = Some(self.mesh.path().to_path_buf());
         }
         Ok(())
+    }
+
+    /// Starts all agents of all clusters, then waits until they are ready; returns the longest time. An
+    /// agent waits for its remote clusters, so no cluster can be started after another.
+    ///
+    /// # Errors
+    /// One does not get ready.
+    pub fn start_agents(&mut self) -> Result<Duration> {
+        for Cluster {
+            nodes, settings, ..
+        } in &mut self.clusters
+        {
+            for node in nodes {
+                node.start_agent(settings)?;
+            }
+        }
+        let started = Instant::now();
+        for node in self
+            .clusters
+            .iter_mut()
+            .flat_map(|cluster| &mut cluster.nodes)
+        {
+            node.wait_ready()?;
+        }
+        Ok(started.elapsed())
     }
 
     /// Where the lab's files are.

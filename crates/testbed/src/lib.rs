@@ -10,9 +10,7 @@
 //!     lab.add_cluster(&ClusterSpec::numbered(id, 2))?;
 //! }
 //! lab.connect_all()?;
-//! for cluster in &mut lab.clusters {
-//!     cluster.start_agents()?;
-//! }
+//! lab.start_agents()?;
 //! # Ok::<(), testbed::LabError>(())
 //! ```
 
@@ -26,6 +24,7 @@ pub mod interrupt;
 mod lab;
 mod layout;
 pub mod manifest;
+mod monitor;
 mod namespace;
 mod node;
 pub mod pki;
@@ -42,8 +41,9 @@ pub use error::{LabError, Result};
 pub use etcd::Etcd;
 pub use lab::{Keep, Lab, Programs};
 pub use layout::{AGENT_RUN, Layout, ROOT, Record};
+pub use monitor::Monitor;
 pub use namespace::Place;
-pub use node::{AgentSettings, Monitor, Node};
+pub use node::{AgentSettings, Node};
 pub use pod::{Family, Pod};
 pub use underlay::{Underlay, Wire};
 pub use volume::Volume;

@@ -189,22 +189,18 @@ fn up(
         }
     }
     lab.connect_all()?;
-    for cluster in &mut lab.clusters {
-        if no_agents {
+    if no_agents {
+        for cluster in &lab.clusters {
             for node in &cluster.nodes {
                 let arguments = node.agent_arguments(&cluster.settings).join(" ");
                 let (name, node) = (node.full_name(), &node.name);
                 println!("lab enter {name} env K8S_NODE_NAME={node} isthmus {arguments}");
             }
-        } else {
-            let time = cluster.start_agents()?;
-            println!(
-                "{}: agents ready after {} ms",
-                cluster.name,
-                time.as_millis()
-            );
-            cluster.run_pods()?;
         }
+    } else {
+        let time = lab.start_agents()?;
+        println!("agents ready after {} ms", time.as_millis());
+        lab.run_pods()?;
     }
     lab.remember()?;
     println!("{}", demo::how_to_enter(&lab));

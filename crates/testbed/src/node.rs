@@ -2,11 +2,8 @@
 //! A node: network namespace, bpffs, run and state directories, and the agent under test.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +13,7 @@ use serde_json::Value;
 use crate::client::get_unix;
 use crate::error::{Doing, LabError, Result};
 use crate::layout::{AGENT_RUN, Layout};
+use crate::monitor::Monitor;
 use crate::namespace::Place;
 use crate::process::{Daemon, finish, output};
 use crate::underlay::{Underlay, address_v4, address_v6};
@@ -229,7 +227,11 @@ impl Node {
         let health: Value = serde_json::from_str(&body).unwrap_or_default();
         match health["cilium"]["state"].as_str() {
             Some("Ok") => Ok(()),
-            _ => Err(LabError::Unmet(format!(
+            Some(state) => Err(LabError::Unmet(format!(
+                "{state}: {}",
+                health["cilium"]["msg"]
+            ))),
+            None => Err(LabError::Unmet(format!(
                 "healthz {status}: {}",
                 body.trim()
             ))),
@@ -315,79 +317,8 @@ impl Node {
     /// # Errors
     /// The monitor cannot be started.
     pub fn monitor(&self) -> Result<Monitor> {
-        let name = format!("{}/monitor", self.full_name());
         let mut command = self.place.command(self.program("cilium"))?;
-        command
-            .args(["monitor", "-j", "--type", "drop"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        command.stderr(Stdio::piped());
-        let mut child = command.spawn().doing("start", &name)?;
-        let stdout = child.stdout.take().expect("piped above");
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&events);
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(stdout)
-                .lines()
-                .map_while(std::io::Result::ok)
-            {
-                let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                sink.lock()
-                    .expect("nobody panics while holding it")
-                    .push(event);
-            }
-        });
-        Ok(Monitor {
-            child,
-            reader: Some(reader),
-            events,
-        })
-    }
-}
-
-/// A running `cilium monitor`.
-pub struct Monitor {
-    child: std::process::Child,
-    reader: Option<thread::JoinHandle<()>>,
-    events: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Monitor {
-    /// All events so far.
-    #[must_use]
-    pub fn events(&self) -> Vec<Value> {
-        self.events
-            .lock()
-            .expect("nobody panics while holding it")
-            .clone()
-    }
-
-    /// Waits for an event that `wanted` accepts.
-    ///
-    /// # Errors
-    /// None within 3 s; says which came instead.
-    pub fn find(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        eventually(what, Duration::from_secs(3), || {
-            let events = self.events();
-            match events.iter().rev().find(|event| wanted(event)) {
-                Some(event) => Ok(event.clone()),
-                None => Err(format!(
-                    "{} events, the last: {:?}",
-                    events.len(),
-                    events.last()
-                )),
-            }
-        })
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        // Both fail only if it ended already.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-        if let Some(reader) = self.reader.take() {
-            let _ended = reader.join();
-        }
+        command.args(["monitor", "-j", "--type", "drop"]);
+        Monitor::start(command, &self.full_name())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
-use crate::node::Monitor;
+use crate::monitor::Monitor;
 use crate::pod::{Family, Pod};
 use crate::underlay::url;
 use crate::wait::eventually;
