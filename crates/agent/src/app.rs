@@ -33,8 +33,12 @@ use crate::start::{self, StartError};
 const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// The same, if the last good rows are known.
 const OWN_PATIENCE_RESTORED: Duration = Duration::from_millis(1500);
-/// Expired flows are collected so often.
-const COLLECT: Duration = Duration::from_secs(5);
+/// Wait for remote clusters of which nothing was known.
+const MESH_GRACE: Duration = Duration::from_millis(300);
+/// A part of conntrack is looked through for expired flows so often.
+const COLLECT: Duration = Duration::from_millis(200);
+/// Expired addresses are looked for so often.
+const EXPIRE: Duration = Duration::from_secs(5);
 /// Changes of nodes that come together make one change of routes.
 const ROUTE_SETTLE: Duration = Duration::from_millis(20);
 /// Changes of the mesh taken in one go.
@@ -392,25 +396,27 @@ async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32, changed: Arc<Notify
     }
 }
 
-/// What time asks for: expired flows, expired addresses, prefixes whose flows are to be judged again.
+/// What time asks for: expired flows, expired addresses, prefixes whose flows are to be judged again, operations that
+/// found a full map.
 async fn upkeep(service: Arc<Service>) {
-    let mut tick = tokio::time::interval(Duration::from_millis(250));
-    let mut since_collect = Duration::ZERO;
+    let mut tick = tokio::time::interval(COLLECT);
+    let mut expired = tokio::time::Instant::now();
     loop {
         tick.tick().await;
-        since_collect += tick.period();
         let mut core = service.core();
+        // Walks the flows only if prefixes changed.
         let result = core.dp.settle();
         core.note("prefixes", result.err());
-        if since_collect >= COLLECT {
-            since_collect = Duration::ZERO;
-            let now = crate::service::now_seconds();
-            let result = core.dp.collect_flows(now);
-            core.note("conntrack", result.err());
-            // Operations that found a full map are tried again.
+        let result = core.dp.collect_flows(crate::service::now_seconds());
+        core.note("conntrack", result.err());
+        if core.dp.waiting_ops() > 0 {
             let result = core.dp.apply(&[]);
             core.note("policy", result.err());
-            drop(core);
+        }
+        core.prune_generations();
+        drop(core);
+        if expired.elapsed() >= EXPIRE {
+            expired = tokio::time::Instant::now();
             service.expire_addresses();
         }
     }
@@ -423,12 +429,17 @@ async fn become_ready(
     queue: DeleteQueue,
     announcer: Option<Announcer>,
 ) {
+    publish_node(&service);
+    let restored: Vec<_> = service.core().endpoints.values().cloned().collect();
+    for endpoint in &restored {
+        service.publish(endpoint);
+    }
     // The sender lives as long as its task; its end is seen elsewhere.
     let _ = objects.wait_for(|listed| *listed).await;
     if let Some(own) = &service.own {
         let mut synced = own.synced.subscribe();
-        let restored = !service.core().nodes.is_empty() || !service.core().endpoints.is_empty();
-        let patience = if restored {
+        let known = !service.core().nodes.is_empty() || !restored.is_empty();
+        let patience = if known {
             OWN_PATIENCE_RESTORED
         } else {
             OWN_PATIENCE
@@ -442,37 +453,57 @@ async fn become_ready(
             );
         }
     }
-    if let Some(mesh) = &service.mesh
-        && !mesh.synced().await
-    {
-        tracing::warn!(
-            "not every remote cluster has answered in time: the agent goes on with what it knows"
-        );
+    if !restored.is_empty() {
+        wait_for_mesh(&service).await;
     }
-    let endpoints: Vec<_> = {
-        let mut core = service.core();
-        core.become_ready();
-        core.endpoints.values().cloned().collect()
-    };
+    service.core().become_ready();
     tracing::info!("ready");
     for which in queue.take() {
         // An endpoint that is gone already is what was asked for.
         let _ = service.delete_endpoint(which).await;
     }
     drop(queue);
-    publish_node(&service);
-    for endpoint in &endpoints {
-        service.publish(endpoint);
-    }
     let worker = RelabelWorker {
         service: service.clone(),
     };
-    worker.confirm(endpoints).await;
+    worker.confirm(restored).await;
     if let (Some(publisher), Some(announcer)) = (&service.publisher, &announcer) {
         publisher.settled().await;
         announcer.published();
     }
     std::future::pending::<()>().await;
+}
+
+/// Pods of before this start talk to remote clusters under policies that name their labels. Those labels come from
+/// the disk at once; only a cluster whose rows on disk are damaged is worth a wait, as long as the option allows.
+/// A cluster that this node never knew has no flows to lose.
+async fn wait_for_mesh(service: &Service) {
+    let Some(mesh) = &service.mesh else { return };
+    let begun = tokio::time::Instant::now();
+    let limit = service.core().config.sync_timeout;
+    loop {
+        let (mut pending, mut damaged) = (false, false);
+        for remote in mesh.status() {
+            let served = remote.ready || remote.served_from_disk;
+            pending |= !served;
+            damaged |= !served && !remote.disk_error.is_empty();
+        }
+        let patience = if damaged {
+            limit
+        } else {
+            limit.min(MESH_GRACE)
+        };
+        if !pending {
+            return;
+        }
+        if begun.elapsed() >= patience {
+            tracing::warn!(
+                "not every remote cluster has answered: the agent goes on with what it knows"
+            );
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn publish_node(service: &Service) {

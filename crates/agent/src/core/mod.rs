@@ -69,6 +69,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) ready: bool,
     /// The engine knows more than the kernel.
     dirty: bool,
+    /// Nothing of earlier runs is left in the policy maps.
+    pruned: bool,
     pub(crate) endpoint_dir: PathBuf,
 }
 
@@ -119,9 +121,27 @@ impl<K: Kernel> Core<K> {
             notes: BTreeMap::new(),
             ready: false,
             dirty: false,
+            pruned: true,
         };
         core.claim_own_addresses();
+        core.adopt_prefixes();
         core
+    }
+
+    /// Prefixes of policies keep the identities that the kernel knows them by.
+    fn adopt_prefixes(&mut self) {
+        match self.dp.ips() {
+            Ok(rows) => {
+                let local = rows.into_iter().filter(|(_, row)| {
+                    row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL
+                });
+                self.engine.adopt(local.map(|(prefix, row)| Op::PutCidr {
+                    prefix,
+                    identity: row.identity,
+                }));
+            }
+            Err(error) => self.note("address maps", Some(error)),
+        }
     }
 
     fn claim_own_addresses(&mut self) {
@@ -220,8 +240,8 @@ impl<K: Kernel> Core<K> {
         self.ready = true;
         self.dirty = true;
         self.settle();
-        let result = self.dp.prune_policy();
-        self.note("policy maps", result.err());
+        self.pruned = false;
+        self.prune_generations();
         let addresses = &self.addresses;
         let result = self.dp.prune_ips(&|prefix| {
             addresses
@@ -231,6 +251,20 @@ impl<K: Kernel> Core<K> {
         self.note("address maps", result.err());
         for endpoint in self.endpoints.values_mut() {
             endpoint.enter(api::models::EndpointState::Ready, true, "Policy in force");
+        }
+    }
+
+    /// Removes what earlier runs left in the policy maps, once no endpoint uses it.
+    pub(crate) fn prune_generations(&mut self) {
+        if !self.ready || self.pruned {
+            return;
+        }
+        match self.dp.prune_policy() {
+            Ok(done) => {
+                self.pruned = done;
+                self.note("policy maps", None::<String>);
+            }
+            Err(error) => self.note("policy maps", Some(error)),
         }
     }
 
