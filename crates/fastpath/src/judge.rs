@@ -103,7 +103,6 @@ pub(crate) fn came_by_stack(flow: &mut Flow) {
         flow.flags &= !flow_flags::HOST;
     }
     flow.next_hop = next_hop::STACK;
-    flow.peer_endpoint = 0;
 }
 
 /// Checks that `work.flow.node` may send for `work.flow.remote_identity`. False: drop, as the report says.

@@ -2,7 +2,8 @@
 //! Packets that this node's stack sends to a pod: of host sockets, of the world, of whatever translated them.
 
 use abi::{
-    Direction, DropReason, Endpoint, ExtError, NodeConfig, endpoint_flags, flow_flags, ip_flags,
+    Direction, DropReason, Endpoint, ExtError, Flow, NodeConfig, endpoint_flags, flow_flags,
+    ip_flags,
 };
 
 use crate::flow::{belongs, reopens, touch, write_key};
@@ -58,6 +59,7 @@ fn established<P: Packet, T: Tables>(
         || !belongs(&flow, work.packet.kind, false)
         || reopens(&flow, work.packet.tcp_flags)
         || borrows_host(&flow, pkt.ingress_ifindex())
+        || borrows_pod(tables, &flow, pkt.ingress_ifindex())
     {
         return false;
     }
@@ -67,8 +69,16 @@ fn established<P: Packet, T: Tables>(
 
 /// Whether a forwarded packet would continue a flow that a socket of this node opened.
 #[inline(always)]
-fn borrows_host(flow: &abi::Flow, ingress_ifindex: u32) -> bool {
+fn borrows_host(flow: &Flow, ingress_ifindex: u32) -> bool {
     ingress_ifindex != 0 && flow.flags & flow_flags::HOST != 0 && !opened_by_local(flow)
+}
+
+/// Whether a forwarded packet with the address of a pod of this node came by another device than that pod's.
+#[inline(always)]
+fn borrows_pod<T: Tables>(tables: &T, flow: &Flow, ingress_ifindex: u32) -> bool {
+    ingress_ifindex != 0
+        && flow.peer_endpoint != 0
+        && tables.endpoint(flow.peer_endpoint).map_or(0, |e| e.ifindex) != ingress_ifindex
 }
 
 #[inline(never)]
@@ -102,7 +112,11 @@ fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work) -> Step {
     }
     let reply = begin(tables, work, id, false) && opened_by_local(&work.flow);
     let known = if reply {
-        refresh_remote(tables, config, work)
+        let known = refresh_remote(tables, config, work);
+        if known && borrows_pod(tables, &work.flow, ingress) {
+            return work.report.drop(DropReason::InvalidSourceIp);
+        }
+        known
     } else {
         source(tables, config, work, ingress)
     };
@@ -126,6 +140,7 @@ fn source<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, ingress: 
     let flow = &mut work.flow;
     flow.flags &= !flow_flags::FROM_TUNNEL;
     flow.node = abi::Addr::NONE;
+    flow.peer_endpoint = 0;
     came_by_stack(flow);
     if ingress == 0 {
         flow.flags |= flow_flags::HOST;
@@ -140,6 +155,7 @@ fn source<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, ingress: 
                 return false;
             };
             flow.remote_identity = sender.identity;
+            flow.peer_endpoint = id;
         }
         None => match outside(tables, addr) {
             Some(info) if info.flags & ip_flags::TUNNEL != 0 && is_pod(info.identity) => {
