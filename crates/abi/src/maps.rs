@@ -231,8 +231,9 @@ pub const fn generation(id: u32) -> u32 {
 }
 
 /// Value of [`MAP_IDENTITIES`]: the class of an identity, per generation of the policy that asks; 0 = none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Classes {
     /// Indexed by [`generation`] of the policy id.
