@@ -147,16 +147,12 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
         objects: Notify::new(),
         clients: Mutex::default(),
     });
-    let nodes_changed = Arc::new(Notify::new());
-    tasks.spawn(
-        "mesh rows",
-        mesh_rows(core.clone(), mesh_rx, nodes_changed.clone()),
-    );
+    tasks.spawn("mesh rows", mesh_rows(core.clone(), mesh_rx));
     let (listed, first_list) = tokio::sync::watch::channel(manifests.is_none());
     if let Some(follow) = manifests {
         tasks.spawn("manifests", objects(service.clone(), follow, listed));
     }
-    tasks.spawn("routes", routes(core.clone(), overlay, nodes_changed));
+    tasks.spawn("routes", routes(core.clone(), overlay));
     tasks.spawn("upkeep", upkeep(service.clone()));
     let server = service.clone();
     tasks.spawn("api", async move {
@@ -307,11 +303,7 @@ fn start_mesh(
 }
 
 /// Rows of remote clusters, for ever.
-async fn mesh_rows(
-    core: Arc<Mutex<Core<Linux>>>,
-    mut events: mpsc::Receiver<MeshEvent>,
-    nodes_changed: Arc<Notify>,
-) {
+async fn mesh_rows(core: Arc<Mutex<Core<Linux>>>, mut events: mpsc::Receiver<MeshEvent>) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         if events.recv_many(&mut batch, BATCH).await == 0 {
@@ -319,15 +311,12 @@ async fn mesh_rows(
             std::future::pending::<()>().await;
         }
         let mut core = lock(&core);
-        let mut nodes = false;
         for event in batch.drain(..) {
             match event {
                 MeshEvent::Node(cluster, Event::InitApply(_, node) | Event::Apply(_, node)) => {
-                    nodes = true;
                     core.set_node(Source::ClusterMesh(cluster), node);
                 }
                 MeshEvent::Node(cluster, Event::Delete(name)) => {
-                    nodes = true;
                     core.drop_node(&Source::ClusterMesh(cluster), &name);
                 }
                 MeshEvent::Identity(_, Event::InitApply(id, labels) | Event::Apply(id, labels)) => {
@@ -347,9 +336,6 @@ async fn mesh_rows(
             }
         }
         core.settle();
-        if nodes {
-            nodes_changed.notify_one();
-        }
     }
 }
 
@@ -375,7 +361,8 @@ async fn objects(
 }
 
 /// Routes follow the nodes, for ever.
-async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32, changed: Arc<Notify>) {
+async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32) {
+    let changed = lock(&core).routes_changed.clone();
     let socket = loop {
         match Socket::open() {
             Ok(socket) => break socket,
@@ -389,7 +376,9 @@ async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32, changed: Arc<Notify
         let _ = tokio::time::timeout(ADDRESS_CHECK, changed.notified()).await;
         tokio::time::sleep(ROUTE_SETTLE).await;
         let mut core = lock(&core);
-        start::ensure_routes(&mut core, &socket, overlay);
+        if core.ready {
+            start::ensure_routes(&mut core, &socket, overlay);
+        }
         if let Err(error) = start::refresh_host_addresses(&mut core, &socket) {
             core.note("node addresses", Some(error));
         }

@@ -70,7 +70,6 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
     core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
     ensure_masquerade(&config, &node)?;
     restore_endpoints(&mut core, socket)?;
-    ensure_routes(&mut core, socket, overlay.ifindex);
     Ok(Started {
         core,
         events,

@@ -166,6 +166,18 @@ impl<K: Kernel> Datapath<K> {
         Ok(())
     }
 
+    /// Node addresses that are known, by cluster; what adopted maps held included.
+    pub fn nodes(&self) -> BTreeSet<(ClusterId, IpAddr)> {
+        let own = self
+            .nodes
+            .iter()
+            .filter(|(cluster, _)| *cluster != ANY_CLUSTER);
+        own.filter_map(|(cluster, addr)| {
+            Some((ClusterId(u16::try_from(*cluster).ok()?), ip_addr(addr)?))
+        })
+        .collect()
+    }
+
     /// Which cluster's nodes publish which underlay addresses. Flows by way of a node that is gone are judged again.
     pub fn set_nodes(&mut self, rows: &BTreeSet<(ClusterId, IpAddr)>) -> Result<()> {
         let own = rows

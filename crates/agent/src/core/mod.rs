@@ -21,6 +21,7 @@ use model::{
     reserved,
 };
 use policy::{Engine, Families, Op};
+use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Claim, Source};
 use crate::config::{Config, OuterSourceCheck};
@@ -71,6 +72,8 @@ pub(crate) struct Core<K: Kernel> {
     dirty: bool,
     /// Nothing of earlier runs is left in the policy maps.
     pruned: bool,
+    /// Pod networks of nodes changed.
+    pub(crate) routes_changed: Arc<Notify>,
     pub(crate) endpoint_dir: PathBuf,
 }
 
@@ -122,6 +125,7 @@ impl<K: Kernel> Core<K> {
             ready: false,
             dirty: false,
             pruned: true,
+            routes_changed: Arc::default(),
         };
         core.claim_own_addresses();
         core.adopt_prefixes();
@@ -240,6 +244,8 @@ impl<K: Kernel> Core<K> {
         self.ready = true;
         self.dirty = true;
         self.settle();
+        self.write_nodes();
+        self.routes_changed.notify_one();
         self.pruned = false;
         self.prune_generations();
         let addresses = &self.addresses;
@@ -380,7 +386,11 @@ impl<K: Kernel> Core<K> {
                 .filter(|a| a.kind != model::AddressType::CiliumInternalIp);
             underlay.map(move |address| (node.cluster_id, address.ip))
         });
-        let rows: BTreeSet<(ClusterId, IpAddr)> = addresses.collect();
+        let mut rows: BTreeSet<(ClusterId, IpAddr)> = addresses.collect();
+        if !self.ready {
+            // Nodes of before the restart send on; which of them are gone is not known yet.
+            rows.extend(self.dp.nodes());
+        }
         let result = self.dp.set_nodes(&rows);
         self.note("node addresses", result.err());
     }

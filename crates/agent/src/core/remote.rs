@@ -42,6 +42,7 @@ impl<K: Kernel> Core<K> {
         if addresses_changed {
             self.write_nodes();
         }
+        self.routes_changed.notify_one();
     }
 
     /// A node is gone.
@@ -60,6 +61,7 @@ impl<K: Kernel> Core<K> {
             self.withdraw(prefix, source);
         }
         self.write_nodes();
+        self.routes_changed.notify_one();
     }
 
     /// What `ip list` and policy see of a node besides its pods.
