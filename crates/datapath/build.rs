@@ -87,6 +87,8 @@ fn compile(ebpf: &Path, workspace: &Path, linker: &Path, target_dir: &Path) -> R
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // The linker's default turns every small copy into a call of a byte loop.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         format!("--remap-path-prefix={}=.", workspace.display()),
     ];
     let mut command = Command::new(cargo);

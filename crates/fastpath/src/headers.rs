@@ -3,7 +3,7 @@
 //! they are plain integers because naturally aligned loads are what the BPF target does best.
 
 use abi::Addr;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 /// Length of an Ethernet header; where the network header begins.
 pub(crate) const ETH_LEN: usize = 14;
@@ -40,6 +40,13 @@ pub(crate) const ECHO_REQUEST6: u8 = 128;
 pub(crate) const ECHO_REPLY6: u8 = 129;
 pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// The IPv4-mapped form of an address as an IPv4 header holds it; whole words, because the target is slow with
+/// single bytes.
+#[inline(always)]
+pub(crate) fn mapped(raw: u32) -> Addr {
+    transmute!([0u32, 0, 0xffffu32.to_be(), raw])
+}
 
 /// An IPv4 header without its options.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

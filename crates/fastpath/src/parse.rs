@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::headers::{
     AUTHENTICATION, DESTINATION_OPTIONS, ETH_LEN, ETHERTYPE_IPV4, Extension, FRAGMENT, HOP_BY_HOP,
-    Ipv4, Ipv6, NO_NEXT_HEADER, ROUTING, V4_END, V6_END,
+    Ipv4, Ipv6, NO_NEXT_HEADER, ROUTING, V4_END, V6_END, mapped,
 };
 use crate::transport::{later_fragment, transport};
 use crate::{Packet, Tables};
@@ -183,8 +183,8 @@ fn ipv4<const DIRECT: bool, P: Packet, T: Tables>(
         return Some(DropReason::InvalidPacket);
     }
     let fragment = u16::from_be(ip.fragment);
-    out.src = Addr::v4(ip.src.to_ne_bytes());
-    out.dst = Addr::v4(ip.dst.to_ne_bytes());
+    out.src = mapped(ip.src);
+    out.dst = mapped(ip.dst);
     out.proto = ip.proto;
     out.checksum = ip.checksum.to_ne_bytes();
     out.ttl = ip.ttl;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ICMP errors: an error about a live, allowed flow passes, whoever on the path sent it.
 
-use abi::{Addr, FlowKey, addr_bucket};
+use abi::{FlowKey, addr_bucket};
 
 use crate::flow::{alive, belongs};
 use crate::headers::{
     ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, SCTP,
-    TCP, UDP,
+    TCP, UDP, mapped,
 };
 use crate::judge::{current, decide, refresh_remote};
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
@@ -108,8 +108,8 @@ fn embedded4<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
     } else {
         (ip.src, ip.dst)
     };
-    work.key.local = Addr::v4(local.to_ne_bytes());
-    work.key.remote = Addr::v4(remote.to_ne_bytes());
+    work.key.local = mapped(local);
+    work.key.remote = mapped(remote);
     ports(pkt, &mut work.key, at + header, ip.proto, from_local)
 }
 

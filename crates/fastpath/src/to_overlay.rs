@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Packets that this node's stack sends to pods and routers of other nodes: they get their tunnel key here.
 
-use abi::{Addr, Direction, DropReason, ExtError, IpInfo, ip_flags};
+use abi::{Direction, DropReason, ExtError, IpInfo, ip_flags};
 
-use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6};
+use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, mapped};
 use crate::policy::{REMOTE_NODE, WORLD, is_node, is_pod};
 use crate::resolve::outside;
 use crate::{Packet, Step, Tables, Tunnel, Work};
@@ -17,10 +17,7 @@ pub fn to_overlay<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work
     };
     let (src, dst) = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
         Some(ETHERTYPE_IPV4) => match pkt.load::<Ipv4>(ETH_LEN) {
-            Some(ip) => (
-                Addr::v4(ip.src.to_ne_bytes()),
-                Addr::v4(ip.dst.to_ne_bytes()),
-            ),
+            Some(ip) => (mapped(ip.src), mapped(ip.dst)),
             None => return work.report.drop(DropReason::InvalidPacket),
         },
         Some(ETHERTYPE_IPV6) => match pkt.load::<Ipv6>(ETH_LEN) {
