@@ -1,4 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-//! xtask
+//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|test`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cargo;
+mod dist;
+mod levels;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+  tidy            check layers, file heads and sizes, and where unsafe code is
+  dist            build the static binary and its links into target/dist
+  test [LEVEL…]   run the levels of the test ladder (1 2 3 4; all if none is named)
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["tidy"] => tidy::check(&root()),
+        ["dist"] => dist::build(&root()),
+        ["test", levels @ ..] => levels::run(&root(), levels),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's directory.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors()
+        .nth(2)
+        .expect("crates/xtask is two levels below the root")
+        .to_path_buf()
+}

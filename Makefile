@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything starts here: `make help`.
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=KEEP,ISTHMUS_BIN)
+LAB  := $(or $(CARGO_TARGET_DIR),target)/x86_64-unknown-linux-musl/release/lab
+KEEP ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build test demo demo-down bench lint fmt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+tools: ## install what is missing: Debian packages, Rust components, the eBPF linker
+	@tools/install.sh
+
+build: tools ## build the static binary and its links into target/dist
+	@cargo xtask dist
+
+test: tools ## run levels 1 to 4 of the test ladder; the last line is `N passed, N failed`
+	@cargo xtask test
+
+demo: build ## two clusters, real etcds, pods, policy and faults; KEEP=1 leaves it running
+	@$(SUDO) env KEEP=$(KEEP) $(LAB) demo --manifests demo
+
+demo-down: ## remove what the demo left, also after a crash
+	@if [ -x $(LAB) ]; then $(SUDO) $(LAB) down; else echo 'nothing was built, so nothing runs'; fi
+
+bench: build ## measure against kernel baselines of the same run; JSON in target/bench/latest.json
+	@$(SUDO) $(LAB) bench --json target/bench/latest.json
+
+lint: tools ## formatting, clippy, tidy, licences and advisories of dependencies
+	@cargo fmt --all --check
+	@cargo fmt --manifest-path crates/ebpf/Cargo.toml --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo xtask tidy
+	@tools/install.sh deny
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" cargo deny --log-level error check
+
+fmt: ## format all Rust files
+	@cargo fmt --all
+	@cargo fmt --manifest-path crates/ebpf/Cargo.toml
+
+clean: demo-down ## remove everything that was built
+	@cargo clean
+	@rm -rf crates/ebpf/target

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which test program belongs to which level of the ladder.
+
+/// A level of the ladder.
+pub(super) struct Level {
+    pub(super) number: u8,
+    pub(super) name: &'static str,
+    pub(super) needs_root: bool,
+    /// For libtest.
+    pub(super) arguments: &'static [&'static str],
+}
+
+/// From the least to the most powerful.
+pub(super) const LEVELS: [Level; 4] = [
+    Level {
+        number: 1,
+        name: "pure",
+        needs_root: false,
+        arguments: &[],
+    },
+    Level {
+        number: 2,
+        name: "simulation",
+        needs_root: false,
+        arguments: &[],
+    },
+    Level {
+        number: 3,
+        name: "kernel",
+        needs_root: true,
+        arguments: &[],
+    },
+    // One lab at a time: labs measure time and loss, and each takes all there is.
+    Level {
+        number: 4,
+        name: "mesh",
+        needs_root: true,
+        arguments: &["--test-threads=1"],
+    },
+];
+
+/// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
+const PLACES: [(&str, &str, u8); 10] = [
+    ("clustermesh", "*", 2),
+    ("kvstore", "etcd", 4),
+    ("kvstore", "silence", 4),
+    ("kvstore", "tls", 4),
+    ("kvstore", "*", 2),
+    ("agent", "*", 3),
+    ("cni", "*", 3),
+    ("datapath", "*", 3),
+    ("netlink", "*", 3),
+    ("testbed", "*", 4),
+];
+
+/// The level of a test program.
+pub(super) fn level_of(package: &str, target: &str) -> u8 {
+    if matches!(target, "lib" | "bin") {
+        return 1;
+    }
+    let place = PLACES
+        .iter()
+        .find(|(own, name, _)| *own == package && (*name == target || *name == "*"));
+    place.map_or(1, |(_, _, level)| *level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_special_place_wins() {
+        assert_eq!(level_of("kvstore", "etcd"), 4);
+        assert_eq!(level_of("kvstore", "memory"), 2);
+        assert_eq!(level_of("kvstore", "lib"), 1);
+        assert_eq!(level_of("policy", "property"), 1);
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The edges between the crates, each with its reason. An edge that is not listed here is refused.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cargo;
+
+/// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
+const EDGES: [(&str, &str, &str); 32] = [
+    ("isthmus", "agent", "one binary: `isthmus agent`"),
+    ("isthmus", "cli", "one binary: every operator's command"),
+    ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
+    ("agent", "abi", "shows maps and drop reasons by name"),
+    ("agent", "api", "serves the socket"),
+    (
+        "agent",
+        "clustermesh",
+        "wires remote clusters to the tables",
+    ),
+    ("agent", "datapath", "wires the tables to the kernel"),
+    ("agent", "kubernetes", "wires manifests to the tables"),
+    (
+        "agent",
+        "kvstore",
+        "publishes and reads this cluster's rows",
+    ),
+    ("agent", "model", "the nouns of what it wires"),
+    ("agent", "netlink", "finds the node's devices and addresses"),
+    ("agent", "policy", "resolves rules into rows"),
+    ("agent", "tables", "owns the tables and their tasks"),
+    ("cni", "api", "asks the agent"),
+    ("cni", "netlink", "makes the pod's device"),
+    ("cli", "api", "asks the agent"),
+    (
+        "clustermesh",
+        "kvstore",
+        "reads remote rows through its trait and schema",
+    ),
+    (
+        "clustermesh",
+        "model",
+        "validated rows are nouns of the model",
+    ),
+    (
+        "clustermesh",
+        "tables",
+        "writes into tables, counts with revisions",
+    ),
+    (
+        "kvstore",
+        "model",
+        "keys and values of nodes, identities and addresses",
+    ),
+    ("kvstore", "tables", "events, backoff and tasks"),
+    (
+        "kubernetes",
+        "model",
+        "pods and namespaces become endpoints and labels",
+    ),
+    (
+        "kubernetes",
+        "policy",
+        "CiliumNetworkPolicy becomes the rule tree",
+    ),
+    ("kubernetes", "tables", "a source speaks the tables' events"),
+    ("datapath", "abi", "map keys and values"),
+    (
+        "datapath",
+        "model",
+        "converts nouns to keys, one file per map",
+    ),
+    ("datapath", "netlink", "devices, routes, nftables"),
+    ("datapath", "policy", "writes resolved rows"),
+    ("policy", "model", "labels, selectors, identities"),
+    ("fastpath", "abi", "reads and writes the maps' values"),
+    ("ebpf", "abi", "declares the maps"),
+    ("ebpf", "fastpath", "calls the decisions"),
+];
+
+pub(super) fn check(root: &Path) -> Result<Vec<String>, String> {
+    let mut problems = Vec::new();
+    let mut used = BTreeSet::new();
+    let manifests = [root.join("Cargo.toml"), root.join("crates/ebpf/Cargo.toml")];
+    for manifest in manifests {
+        let metadata = cargo::metadata(root, &manifest)?;
+        for package in list(&metadata["packages"]) {
+            let from = package["name"].as_str().unwrap_or_default();
+            for dependency in list(&package["dependencies"])
+                .iter()
+                .filter(|dependency| dependency["path"].is_string())
+            {
+                let to = dependency["name"].as_str().unwrap_or_default();
+                if !allowed(from, to) {
+                    problems.push(format!(
+                        "crates/{from} must not depend on {to}: if it has to, give the reason in \
+                         crates/xtask/src/tidy/layers.rs, and check that the edge goes down"
+                    ));
+                }
+                used.insert((from.to_owned(), to.to_owned()));
+            }
+        }
+    }
+    let unused = EDGES
+        .iter()
+        .filter(|(from, to, _)| !used.contains(&((*from).to_owned(), (*to).to_owned())));
+    problems.extend(unused.map(|(from, to, _)| {
+        format!("{from} → {to} is listed in layers.rs and not used: remove it")
+    }));
+    Ok(problems)
+}
+
+fn allowed(from: &str, to: &str) -> bool {
+    EDGES
+        .iter()
+        .any(|(own, other, _)| *own == from && *other == to)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
