@@ -14,3 +14,5 @@ mod node;
 mod special;
 #[path = "programs/verdicts.rs"]
 mod verdicts;
+#[path = "programs/verifier.rs"]
+mod verifier;

@@ -6,9 +6,12 @@ use crate::node::{
     ACK, Node, OUTSIDE, PASS, POD_A, POD_B, POD_REMOTE, PROGRAMS, REDIRECT, SYN, in_namespace,
     load, program_mut,
 };
+use crate::verifier;
 
 /// Instructions that the verifier may walk for one program; the kernel's limit is a million.
 const MOST_INSTRUCTIONS: u32 = 100_000;
+/// Stack bytes of an entry point. The kernel allows 512 for a chain of calls, so this leaves room for those.
+const MOST_STACK: u32 = 320;
 
 #[test]
 fn programs_stay_small() {
@@ -19,7 +22,13 @@ fn programs_stay_small() {
             .verified_instruction_count()
             .expect("this kernel tells");
         let translated = info.size_translated().expect("root may see it") / 8;
-        println!("{name}: {verified} instructions verified, {translated} translated");
+        let stacks = verifier::stacks(&bpf, name);
+        println!(
+            "{name}: {verified} instructions verified, {translated} translated; stack {} bytes, calls {:?}",
+            stacks[0],
+            &stacks[1..]
+        );
+        assert!(stacks[0] <= MOST_STACK, "{name}: {stacks:?}");
         assert!(verified <= MOST_INSTRUCTIONS, "{name}: {verified}");
     }
 }
