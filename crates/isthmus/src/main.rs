@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one program: the agent, the CNI plugin, or a command, told by its name or its first argument.
 
+mod allocator;
 mod dispatch;
 
 use std::backtrace::Backtrace;
@@ -8,14 +9,13 @@ use std::process::ExitCode;
 
 use dispatch::Role;
 
-/// musl's own allocator is slow.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     log_panics();
     match dispatch::role(std::env::args_os()) {
-        Role::Agent { args } => agent::main(args),
+        Role::Agent { args } => {
+            allocator::give_back_at_once();
+            agent::main(args)
+        }
         Role::Cni => cni::main(),
         Role::Cli { program, args } => cli::main(&program, args),
     }
