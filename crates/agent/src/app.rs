@@ -35,10 +35,10 @@ const OWN_PATIENCE: Duration = Duration::from_secs(5);
 const OWN_PATIENCE_RESTORED: Duration = Duration::from_millis(1500);
 /// Wait for remote clusters of which nothing was known.
 const MESH_GRACE: Duration = Duration::from_millis(300);
-/// A part of conntrack is looked through for expired flows so often.
-const COLLECT: Duration = Duration::from_millis(200);
-/// Expired addresses are looked for so often.
-const EXPIRE: Duration = Duration::from_secs(5);
+/// What time asks for is looked at so often.
+const UPKEEP: Duration = Duration::from_millis(100);
+/// Conntrack is looked through for expired flows so often, in steps of one per [`UPKEEP`].
+const COLLECT: Duration = Duration::from_secs(10);
 /// Changes of nodes that come together make one change of routes.
 const ROUTE_SETTLE: Duration = Duration::from_millis(20);
 /// Changes of the mesh taken in one go.
@@ -388,26 +388,40 @@ async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32) {
 /// What time asks for: expired flows, expired addresses, prefixes whose flows are to be judged again, operations that
 /// found a full map.
 async fn upkeep(service: Arc<Service>) {
-    let mut tick = tokio::time::interval(COLLECT);
-    let mut expired = tokio::time::Instant::now();
+    let mut tick = tokio::time::interval(UPKEEP);
+    let mut collect = tokio::time::Instant::now();
     loop {
-        tick.tick().await;
+        let now = tick.tick().await;
         let mut core = service.core();
         // Walks the flows only if prefixes changed.
         let result = core.dp.settle();
         core.note("prefixes", result.err());
-        let result = core.dp.collect_flows(crate::service::now_seconds());
-        core.note("conntrack", result.err());
         if core.dp.waiting_ops() > 0 {
             let result = core.dp.apply(&[]);
             core.note("policy", result.err());
         }
         core.prune_generations();
-        drop(core);
-        if expired.elapsed() >= EXPIRE {
-            expired = tokio::time::Instant::now();
-            service.expire_addresses();
+        if now < collect {
+            continue;
         }
+        let result = core.dp.collect_flows(crate::service::now_seconds());
+        match &result {
+            Ok(stats) if stats.finished => collect = now + pause(stats.pressure),
+            Ok(_) => {}
+            Err(_) => collect = now + COLLECT,
+        }
+        core.note("conntrack", result.err());
+        drop(core);
+        service.expire_addresses();
+    }
+}
+
+/// Time between two passes over conntrack: a table that fills up is looked through without a pause.
+fn pause(pressure: u8) -> Duration {
+    match pressure {
+        0..25 => COLLECT,
+        25..60 => COLLECT / 5,
+        _ => Duration::ZERO,
     }
 }
 

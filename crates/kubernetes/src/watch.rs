@@ -74,11 +74,16 @@ impl Follow {
             path: dir.to_owned(),
             source,
         };
-        let mut watcher = notify::recommended_watcher(move |_| {
-            // A full channel already holds a wake-up.
-            let _ = tx.try_send(());
-        })
-        .map_err(watch)?;
+        let mut watcher =
+            notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
+                // Reading the directory is a notice as well: our own scan must not wake the next.
+                if notice.is_ok_and(|notice| notice.kind.is_access()) {
+                    return;
+                }
+                // A full channel already holds a wake-up.
+                let _ = tx.try_send(());
+            })
+            .map_err(watch)?;
         watcher
             .watch(dir, RecursiveMode::NonRecursive)
             .map_err(watch)?;
@@ -184,4 +189,27 @@ fn read_file(path: &Path) -> std::io::Result<String> {
         )));
     }
     std::fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scan_does_not_wake_the_next() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("a.yaml"), "").expect("write");
+        let mut follow = Follow::new(dir.path()).expect("a directory");
+        follow.next().await;
+        while tokio::time::timeout(Duration::from_millis(50), follow.notices.recv())
+            .await
+            .is_ok()
+        {}
+        read_dir(dir.path(), &BTreeMap::new()).expect("readable");
+        let woken = tokio::time::timeout(Duration::from_millis(200), follow.notices.recv()).await;
+        assert!(woken.is_err(), "reading the directory woke a scan");
+        std::fs::write(dir.path().join("b.yaml"), "").expect("write");
+        let woken = tokio::time::timeout(Duration::from_secs(5), follow.notices.recv()).await;
+        assert_eq!(woken, Ok(Some(())));
+    }
 }
