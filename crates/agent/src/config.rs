@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Option values → one typed configuration, checked as a whole: a start names everything that is wrong at once.
 
-use std::collections::BTreeMap;
+mod parts;
+mod reader;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 use model::{ClusterId, ClusterName, IdentityScheme, LabelFilter};
 use policy::EnforcementMode;
 
 use crate::options::Values;
+use parts::{check_sizes, cluster, kvstore, node_name, timeouts};
+use reader::Reader;
 
 /// How packets of the tunnel whose outer source is no node of the claimed cluster are treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,120 +146,6 @@ impl fmt::Display for ConfigErrors {
         }
         Ok(())
     }
-}
-
-/// Reads values and gathers errors.
-struct Reader<'a> {
-    values: &'a Values,
-    errors: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn text(&self, name: &str) -> &str {
-        self.values.get(name)
-    }
-
-    fn fail(&mut self, name: &str, problem: impl fmt::Display) {
-        self.errors
-            .push(format!("--{name}={}: {problem}", self.values.get(name)));
-    }
-
-    fn bool(&mut self, name: &str) -> bool {
-        match self.text(name).trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "enabled" => true,
-            "false" | "0" | "disabled" | "" => false,
-            _ => {
-                self.fail(name, "expected true or false");
-                false
-            }
-        }
-    }
-
-    fn number(&mut self, name: &str, low: u32, high: u32) -> u32 {
-        match self.text(name).trim().parse::<u32>() {
-            Ok(number) if (low..=high).contains(&number) => number,
-            _ => {
-                self.fail(name, format!("expected a number of {low} to {high}"));
-                low
-            }
-        }
-    }
-
-    fn duration(&mut self, name: &str, low: Duration, high: Duration) -> Duration {
-        match parse_duration(self.text(name)) {
-            Some(duration) if (low..=high).contains(&duration) => duration,
-            Some(_) => {
-                self.fail(
-                    name,
-                    format!("expected {}s to {}s", low.as_secs(), high.as_secs()),
-                );
-                low
-            }
-            None => {
-                self.fail(name, "expected a duration such as 30s, 15m or 1h30m");
-                low
-            }
-        }
-    }
-
-    /// `None` if the value is empty or `auto`.
-    fn parsed<T: FromStr>(&mut self, name: &str, expected: &str) -> Option<T> {
-        let text = self.text(name).trim().to_owned();
-        if text.is_empty() || text == "auto" {
-            return None;
-        }
-        text.parse()
-            .map_err(|_| self.fail(name, format!("expected {expected}")))
-            .ok()
-    }
-
-    fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
-        let text = self.text(name).trim().to_ascii_lowercase();
-        match choices.iter().find(|(word, _)| *word == text) {
-            Some((_, choice)) => *choice,
-            None => {
-                let words = choices
-                    .iter()
-                    .map(|(word, _)| *word)
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                self.fail(name, format!("expected one of: {words}"));
-                choices[0].1
-            }
-        }
-    }
-
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        let text = self.text(name).trim();
-        (!text.is_empty()).then(|| PathBuf::from(text))
-    }
-}
-
-/// Go's duration notation, or a bare number of seconds.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let unit_len = rest[digits..]
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len() - digits);
-        let unit = match &rest[digits..digits + unit_len] {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
-        rest = &rest[digits + unit_len..];
-    }
-    (!text.is_empty()).then_some(total)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -394,211 +285,5 @@ impl Config {
         };
         self.ipv6
             .then(|| self.ipv6_range.unwrap_or_else(derived).trunc())
-    }
-}
-
-fn cluster(r: &mut Reader<'_>) -> (ClusterName, ClusterId, IdentityScheme) {
-    let max = r.number("max-connected-clusters", 255, 511);
-    let scheme = IdentityScheme::new(max).unwrap_or_else(|error| {
-        r.fail("max-connected-clusters", error);
-        IdentityScheme::default()
-    });
-    let id = r.number("cluster-id", 0, scheme.max_clusters().into());
-    let text = r.text("cluster-name").trim().to_owned();
-    let name = ClusterName::new(&text).unwrap_or_else(|error| {
-        r.errors.push(format!("--cluster-name: {error}"));
-        ClusterName::new(ClusterName::DEFAULT).expect("the default name is valid")
-    });
-    (name, ClusterId(id as u16), scheme)
-}
-
-fn node_name(r: &mut Reader<'_>, host: &str) -> Arc<str> {
-    let given = r.text("node-name").trim();
-    let name = if given.is_empty() { host } else { given }.to_owned();
-    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
-    if name.is_empty() || name.len() > 253 || !name.bytes().all(valid) {
-        r.errors.push(format!("node name {name:?} is not a name of 1 to 253 characters of a-z, 0-9, '-', '.': set K8S_NODE_NAME or --node-name"));
-    }
-    name.into()
-}
-
-fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {
-    let lease_ttl = r.duration("kvstore-lease-ttl", SECOND * 25, DAY);
-    let kind = r.text("kvstore").trim().to_owned();
-    if kind.is_empty() {
-        return None;
-    }
-    if let Err(error) = kvstore::check_kind(&kind) {
-        r.fail("kvstore", error);
-        return None;
-    }
-    let mut options: BTreeMap<String, String> = BTreeMap::new();
-    let text = r.text("kvstore-opt").trim().to_owned();
-    // The ConfigMap's form is a JSON object, the flag's is key=value.
-    if text.starts_with('{') {
-        match serde_json::from_str(&text) {
-            Ok(map) => options = map,
-            Err(error) => r.fail(
-                "kvstore-opt",
-                format!("not a JSON object of text to text: {error}"),
-            ),
-        }
-    } else {
-        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some((key, value)) => drop(options.insert(key.trim().into(), value.trim().into())),
-                None => r.fail("kvstore-opt", format!("{pair:?} is not key=value")),
-            }
-        }
-    }
-    for key in options.keys() {
-        if !["etcd.config", "etcd.address", "etcd.qps", "etcd.operator"].contains(&key.as_str()) {
-            r.fail(
-                "kvstore-opt",
-                format!("unknown key {key:?}; known: etcd.config, etcd.address, etcd.qps"),
-            );
-        }
-    }
-    let qps = options
-        .get("etcd.qps")
-        .map_or(Some(20), |text| text.parse().ok())
-        .filter(|qps| *qps > 0);
-    let source = match (options.get("etcd.config"), options.get("etcd.address")) {
-        (Some(file), None) => KvstoreSource::File(file.into()),
-        (None, Some(url)) => KvstoreSource::Address(url.clone()),
-        _ => {
-            r.fail(
-                "kvstore-opt",
-                "exactly one of etcd.config=FILE and etcd.address=URL is needed",
-            );
-            return None;
-        }
-    };
-    let qps = qps.unwrap_or_else(|| {
-        r.fail("kvstore-opt", "etcd.qps must be a number above 0");
-        20
-    });
-    Some(KvstoreConfig {
-        source,
-        lease_ttl,
-        qps,
-    })
-}
-
-fn timeouts(r: &mut Reader<'_>) -> Timeouts {
-    let mut of = |name: &str| r.duration(name, SECOND, DAY * 30);
-    Timeouts {
-        tcp: of("bpf-ct-timeout-regular-tcp"),
-        syn: of("bpf-ct-timeout-regular-tcp-syn"),
-        fin: of("bpf-ct-timeout-regular-tcp-fin"),
-        any: of("bpf-ct-timeout-regular-any"),
-    }
-}
-
-fn check_sizes(r: &mut Reader<'_>, config: &Config) {
-    let ranges = [
-        config.ipv4_range.map(IpNet::from),
-        config.ipv6_range.map(IpNet::from),
-    ];
-    for (name, range) in ["ipv4-range", "ipv6-range"].into_iter().zip(ranges) {
-        if range.is_some_and(|range| range.max_prefix_len() - range.prefix_len() < 2) {
-            r.fail(
-                name,
-                "too small: a node needs room for its router and one pod at least (/30, /126)",
-            );
-        }
-        if range.is_some_and(|range| matches!(range.addr(), IpAddr::V4(a) if a.is_loopback() || a.is_multicast() || a.is_unspecified())) {
-            r.fail(name, "not a network for pods");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(args: &[&str]) -> Result<Config, ConfigErrors> {
-        let values = Values::read(args.iter().map(Into::into), []).expect("known options");
-        Config::new(&values, "n1")
-    }
-
-    #[test]
-    fn defaults_are_a_cluster_in_no_mesh() {
-        let config = config(&[]).expect("valid");
-        assert_eq!(config.cluster.as_str(), "default");
-        assert_eq!(config.tunnel_port, 8472);
-        assert!(config.kvstore.is_none() && config.mesh_dir.is_none());
-        let node = Ipv4Addr::new(172, 30, 0, 1);
-        assert_eq!(
-            config.pods4(node).map(|n| n.to_string()).as_deref(),
-            Some("10.1.0.0/16")
-        );
-        assert_eq!(
-            config.pods6(node).map(|n| n.to_string()).as_deref(),
-            Some("f00d::ac1e:1:0:0/96")
-        );
-    }
-
-    #[test]
-    fn everything_wrong_is_named_at_once() {
-        let errors = config(&[
-            "--cluster-name=Über",
-            "--cluster-id=256",
-            "--kvstore=etcd",
-            "--mtu=x",
-            "--outer-source-check=maybe",
-            "--clustermesh-sync-timeout=soon",
-        ])
-        .expect_err("invalid")
-        .to_string();
-        for part in [
-            "cluster name",
-            "--cluster-id=256",
-            "--kvstore-opt",
-            "--mtu=x",
-            "strict, audit, off",
-            "30s, 15m",
-        ] {
-            assert!(errors.contains(part), "{part} in {errors}");
-        }
-    }
-
-    #[test]
-    fn a_mesh_needs_an_id_and_a_store() {
-        let errors = config(&["--clustermesh-config=/x"])
-            .expect_err("invalid")
-            .to_string();
-        assert!(
-            errors.contains("--cluster-id is 0") && errors.contains("--kvstore=etcd"),
-            "{errors}"
-        );
-        let errors = config(&["--kvstore=consul"])
-            .expect_err("invalid")
-            .to_string();
-        assert!(errors.contains("etcd"), "{errors}");
-    }
-
-    #[test]
-    fn store_options_in_both_forms() {
-        for text in [
-            "etcd.config=/etc/x.yaml",
-            r#"{"etcd.config": "/etc/x.yaml"}"#,
-        ] {
-            let config =
-                config(&["--kvstore=etcd", &format!("--kvstore-opt={text}")]).expect("valid");
-            assert_eq!(
-                config.kvstore.map(|k| k.source),
-                Some(KvstoreSource::File("/etc/x.yaml".into()))
-            );
-        }
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(parse_duration("15"), Some(Duration::from_secs(15)));
-        assert_eq!(parse_duration("1x"), None);
-        assert_eq!(parse_duration(""), None);
     }
 }

@@ -2,9 +2,13 @@
 //! The agent behind its API: requests in, the node's state out.
 
 mod bpf;
+mod endpoint_model;
 mod endpoints;
 mod identities;
 mod ipam;
+mod mesh;
+mod nodes;
+mod relabel;
 mod status;
 
 use std::net::IpAddr;
@@ -26,7 +30,7 @@ use crate::options::Values;
 use crate::own::OwnStatus;
 
 pub(crate) use bpf::now_seconds;
-pub(crate) use endpoints::RelabelWorker;
+pub(crate) use relabel::RelabelWorker;
 
 /// The agent's parts as its requests need them.
 pub(crate) struct Service {
@@ -41,7 +45,7 @@ pub(crate) struct Service {
     pub(crate) started: SystemTime,
     /// Wakes those who wait for a pod object.
     pub(crate) objects: Notify,
-    pub(crate) clients: Mutex<status::NodeClients>,
+    pub(crate) clients: Mutex<nodes::NodeClients>,
 }
 
 impl Service {

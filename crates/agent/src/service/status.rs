@@ -1,27 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/healthz`, `/cluster/nodes`, `/config` and what else tells how the agent is.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
-
 use api::models::*;
 use api::{API_VERSION, StatusQuery, Timestamp};
-use ipnet::IpNet;
-use model::Node;
 
 use super::Service;
-
-/// A client of `/cluster/nodes` that does not ask again for so long is forgotten.
-const CLIENT_LIFE: Duration = Duration::from_secs(900);
-/// Most clients that are remembered.
-const MAX_CLIENTS: usize = 1024;
-
-/// Clients of `/cluster/nodes` and the nodes that each was told.
-#[derive(Default)]
-pub(crate) struct NodeClients {
-    known: HashMap<i64, (Instant, BTreeMap<String, NodeElement>)>,
-    next: i64,
-}
+use super::mesh::{mesh_cluster, remote_cluster};
 
 /// The version, as everything prints it.
 pub(crate) fn version() -> String {
@@ -169,68 +153,6 @@ impl Service {
         status
     }
 
-    pub(super) fn node_status(&self, client: Option<i64>) -> ClusterNodeStatus {
-        let core = self.core();
-        let own = node_element(&core.node.published(&core.config), "local");
-        let others = core
-            .nodes
-            .values()
-            .map(|known| node_element(&known.node, known.source.as_str()));
-        let now: BTreeMap<String, NodeElement> = std::iter::once(own)
-            .chain(others)
-            .map(|e| (e.name.clone(), e))
-            .collect();
-        let own_name = core.node.name.to_string();
-        drop(core);
-        let Some(client) = client else {
-            return ClusterNodeStatus {
-                own_name,
-                nodes_added: now.into_values().collect(),
-                ..Default::default()
-            };
-        };
-        let mut clients = self
-            .clients
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let time = Instant::now();
-        clients
-            .known
-            .retain(|_, (asked, _)| asked.elapsed() < CLIENT_LIFE);
-        let (id, before) = match clients.known.remove(&client) {
-            Some((_, before)) => (client, before),
-            None => {
-                clients.next += 1;
-                (clients.next, BTreeMap::new())
-            }
-        };
-        if clients.known.len() >= MAX_CLIENTS {
-            let oldest = clients
-                .known
-                .iter()
-                .min_by_key(|(_, (asked, _))| *asked)
-                .map(|(id, _)| *id);
-            oldest.and_then(|id| clients.known.remove(&id));
-        }
-        let added = now
-            .iter()
-            .filter(|(name, node)| before.get(*name) != Some(node))
-            .map(|(_, node)| node.clone())
-            .collect();
-        let removed = before
-            .iter()
-            .filter(|(name, _)| !now.contains_key(*name))
-            .map(|(_, node)| node.clone())
-            .collect();
-        clients.known.insert(id, (time, now));
-        ClusterNodeStatus {
-            client_id: id,
-            own_name,
-            nodes_added: added,
-            nodes_removed: removed,
-        }
-    }
-
     pub(super) fn daemon_configuration(&self) -> DaemonConfiguration {
         let core = self.core();
         let mut map = serde_json::Map::new();
@@ -326,132 +248,6 @@ impl Service {
             text: format!("map {name} is full: rows are missing in the datapath; raise its limit"),
         });
         options.chain(problems).chain(notes).chain(full).collect()
-    }
-}
-
-fn remote_cluster(remote: &clustermesh::RemoteStatus) -> RemoteCluster {
-    let config = remote.config.as_ref();
-    RemoteCluster {
-        name: remote.name.clone(),
-        ready: remote.ready,
-        connected: remote.connected,
-        status: remote_text(remote),
-        config: Some(RemoteClusterConfig {
-            required: true,
-            retrieved: config.is_some(),
-            cluster_id: config.map_or(0, |config| config.id.0.into()),
-            kvstoremesh: config.is_some_and(|config| config.cached),
-            sync_canaries: config.is_some_and(|config| config.synced_canaries),
-            service_exports_enabled: config.and_then(|config| config.service_exports_enabled),
-            endpoint_slices_export_mode: match config
-                .map(|config| config.endpoint_slices_export_mode)
-            {
-                Some(model::ExportMode::ServicesAndEndpointSlices) => {
-                    "services-and-endpointslices".into()
-                }
-                Some(model::ExportMode::EndpointSlicesOnly) => "endpointslices-only".into(),
-                _ => String::new(),
-            },
-        }),
-        synced: Some(RemoteClusterSynced {
-            nodes: remote.synced.nodes,
-            endpoints: remote.synced.endpoints,
-            identities: remote.synced.identities,
-            services: remote.synced.all(),
-            ..Default::default()
-        }),
-        num_nodes: remote.nodes as i64,
-        num_endpoints: remote.endpoints as i64,
-        num_identities: remote.identities as i64,
-        num_failures: remote.failures as i64,
-        last_failure: remote
-            .last_failure
-            .map_or(Timestamp::NEVER, Timestamp::from),
-        ..Default::default()
-    }
-}
-
-fn remote_text(remote: &clustermesh::RemoteStatus) -> String {
-    let etcd = &remote.etcd;
-    let connected = usize::from(remote.connected);
-    let counts = format!(
-        "etcd: {connected}/{} connected",
-        etcd.endpoints.len().max(1)
-    );
-    let id = if etcd.cluster_id.is_empty() {
-        String::new()
-    } else {
-        format!(", ID: {}", etcd.cluster_id)
-    };
-    let reason = if remote.reason.is_empty() {
-        String::new()
-    } else {
-        format!("; {}: {}", remote.state, remote.reason)
-    };
-    format!("{counts}, has-quorum={}{id}{reason}", remote.connected)
-}
-
-fn mesh_cluster(remote: &clustermesh::RemoteStatus) -> MeshCluster {
-    let time = |at: Option<std::time::SystemTime>| at.map_or(Timestamp::NEVER, Timestamp::from);
-    MeshCluster {
-        name: remote.name.clone(),
-        cluster_id: remote
-            .config
-            .as_ref()
-            .map_or(0, |config| config.id.0.into()),
-        state: remote.state.to_string(),
-        reason: remote.reason.clone(),
-        from_disk: remote.served_from_disk,
-        refused: remote.refused_rows,
-        refused_rows: remote
-            .refused
-            .iter()
-            .map(|row| RefusedRow {
-                key: row.key.clone(),
-                reason: row.reason.clone(),
-                ..Default::default()
-            })
-            .collect(),
-        failures: remote.failures,
-        last_failure_msg: remote.disk_error.clone(),
-        since: remote.since.into(),
-        last_heard: time(remote.etcd.last_answer),
-        last_failure: time(remote.last_failure),
-        ..Default::default()
-    }
-}
-
-fn node_element(node: &Node, source: &str) -> NodeElement {
-    let element = |v4: bool, alloc: Option<IpNet>| {
-        let Some(ip) = node.underlay(v4) else {
-            return NodeAddressingElement {
-                alloc_range: alloc.map(|net| net.to_string()).unwrap_or_default(),
-                ..Default::default()
-            };
-        };
-        NodeAddressingElement {
-            enabled: true,
-            ip: ip.to_string(),
-            alloc_range: alloc.map(|net| net.to_string()).unwrap_or_default(),
-            address_type: "InternalIP".into(),
-        }
-    };
-    NodeElement {
-        name: node.name.to_string(),
-        source: source.to_owned(),
-        primary_address: Some(NodeAddressing {
-            ipv4: Some(element(true, node.ipv4_alloc)),
-            ipv6: Some(element(false, node.ipv6_alloc)),
-        }),
-        secondary_addresses: node
-            .routers()
-            .map(|ip| NodeAddressingElement {
-                enabled: true,
-                ip: ip.to_string(),
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
     }
 }
 

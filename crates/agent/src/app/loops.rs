@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What runs as long as the agent: rows and objects come in, routes follow, time passes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clustermesh::MeshEvent;
+use datapath::Linux;
+use netlink::Socket;
+use tables::Event;
+use tokio::sync::mpsc;
+
+use super::lock;
+use crate::addresses::Source;
+use crate::core::Core;
+use crate::service::{RelabelWorker, Service};
+use crate::start;
+
+/// What time asks for is looked at so often.
+const UPKEEP: Duration = Duration::from_millis(100);
+/// Conntrack is looked through for expired flows so often, in steps of one per [`UPKEEP`].
+const COLLECT: Duration = Duration::from_secs(10);
+/// Changes of nodes that come together make one change of routes.
+const ROUTE_SETTLE: Duration = Duration::from_millis(20);
+/// Changes of the mesh taken in one go.
+const BATCH: usize = 512;
+/// The node's own addresses are read again so often.
+const ADDRESS_CHECK: Duration = Duration::from_secs(5);
+
+/// Rows of remote clusters, for ever.
+pub(super) async fn mesh_rows(
+    core: Arc<Mutex<Core<Linux>>>,
+    mut events: mpsc::Receiver<MeshEvent>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        if events.recv_many(&mut batch, BATCH).await == 0 {
+            // No mesh: nothing ever comes.
+            std::future::pending::<()>().await;
+        }
+        let mut core = lock(&core);
+        for event in batch.drain(..) {
+            match event {
+                MeshEvent::Node(cluster, Event::InitApply(_, node) | Event::Apply(_, node)) => {
+                    core.set_node(Source::ClusterMesh(cluster), node);
+                }
+                MeshEvent::Node(cluster, Event::Delete(name)) => {
+                    core.drop_node(&Source::ClusterMesh(cluster), &name);
+                }
+                MeshEvent::Identity(_, Event::InitApply(id, labels) | Event::Apply(id, labels)) => {
+                    core.set_identity(id, labels)
+                }
+                MeshEvent::Identity(_, Event::Delete(id)) => core.drop_identity(id),
+                MeshEvent::Ip(cluster, Event::InitApply(net, row) | Event::Apply(net, row)) => {
+                    core.set_remote_ip(Source::ClusterMesh(cluster), net, row.identity, row.host);
+                }
+                MeshEvent::Ip(cluster, Event::Delete(net)) => {
+                    core.withdraw(&net, &Source::ClusterMesh(cluster))
+                }
+                MeshEvent::Removed(cluster) => {
+                    tracing::info!(%cluster, "remote cluster removed, its rows are gone")
+                }
+                _ => {}
+            }
+        }
+        core.settle();
+    }
+}
+
+/// The cluster's objects, for ever.
+pub(super) async fn objects(
+    service: Arc<Service>,
+    mut follow: kubernetes::Follow,
+    listed: tokio::sync::watch::Sender<bool>,
+) {
+    let worker = RelabelWorker {
+        service: service.clone(),
+    };
+    loop {
+        let update = follow.next().await;
+        for problem in &update.problems {
+            tracing::warn!(%problem, "manifest");
+        }
+        let changes = service.core().take_objects(update);
+        service.objects.notify_waiters();
+        listed.send_replace(true);
+        worker.work(changes).await;
+    }
+}
+
+/// Routes follow the nodes, for ever.
+pub(super) async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32) {
+    let changed = lock(&core).routes_changed.clone();
+    let socket = loop {
+        match Socket::open() {
+            Ok(socket) => break socket,
+            Err(error) => {
+                lock(&core).note("routes", Some(error));
+                tokio::time::sleep(ADDRESS_CHECK).await;
+            }
+        }
+    };
+    loop {
+        let _ = tokio::time::timeout(ADDRESS_CHECK, changed.notified()).await;
+        tokio::time::sleep(ROUTE_SETTLE).await;
+        let mut core = lock(&core);
+        if core.ready {
+            start::ensure_routes(&mut core, &socket, overlay);
+        }
+        if let Err(error) = start::refresh_host_addresses(&mut core, &socket) {
+            core.note("node addresses", Some(error));
+        }
+    }
+}
+
+/// What time asks for: expired flows, expired addresses, prefixes whose flows are to be judged again, operations that
+/// found a full map.
+pub(super) async fn upkeep(service: Arc<Service>) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    let mut collect = tokio::time::Instant::now();
+    loop {
+        let now = tick.tick().await;
+        let mut core = service.core();
+        // Walks the flows only if prefixes changed.
+        let result = core.dp.settle();
+        core.note("prefixes", result.err());
+        if core.dp.waiting_ops() > 0 {
+            let result = core.dp.apply(&[]);
+            core.note("policy", result.err());
+        }
+        core.prune_generations();
+        if now < collect {
+            continue;
+        }
+        let result = core.dp.collect_flows(crate::service::now_seconds());
+        match &result {
+            Ok(stats) if stats.finished => collect = now + pause(stats.pressure),
+            Ok(_) => {}
+            Err(_) => collect = now + COLLECT,
+        }
+        core.note("conntrack", result.err());
+        drop(core);
+        service.expire_addresses();
+    }
+}
+
+/// Time between two passes over conntrack: a table that fills up is looked through without a pause.
+fn pause(pressure: u8) -> Duration {
+    match pressure {
+        0..25 => COLLECT,
+        25..60 => COLLECT / 5,
+        _ => Duration::ZERO,
+    }
+}

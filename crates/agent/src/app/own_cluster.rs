@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! This cluster's etcd: the client, what this node writes there, and what it reads from there.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use clustermesh::publish::{Announcement, Announcer};
+use datapath::Linux;
+use kvstore::{
+    Allocator, AllocatorOptions, ClientOptions, Etcd, Publisher, PublisherOptions, schema,
+};
+use tables::Tasks;
+
+use super::{AppError, lock};
+use crate::config::{Config, KvstoreConfig, KvstoreSource};
+use crate::core::Core;
+use crate::own::{self, Follower, OwnStatus};
+use crate::own_file;
+
+/// This cluster's etcd and what lives on it.
+pub(super) struct Own {
+    pub(super) allocator: Allocator<Etcd>,
+    pub(super) publisher: Publisher<Etcd>,
+    pub(super) status: Arc<OwnStatus>,
+    pub(super) follower: Follower,
+    pub(super) announcer: Option<Announcer>,
+}
+
+impl Own {
+    pub(super) fn start(
+        kvstore: &KvstoreConfig,
+        config: &Arc<Config>,
+        core: &Arc<Mutex<Core<Linux>>>,
+        tasks: &mut Tasks,
+    ) -> Result<Own, AppError> {
+        let client = match &kvstore.source {
+            KvstoreSource::File(path) => kvstore::config::Config::load(path)?,
+            KvstoreSource::Address(url) => {
+                kvstore::config::Config::parse(&format!("endpoints: [{url:?}]\n"))?
+            }
+        };
+        let endpoints = client.endpoints.iter().map(url).collect();
+        let store = Etcd::lazy(client, ClientOptions::default());
+        let status = OwnStatus::new(endpoints);
+        let follower = Follower {
+            core: core.clone(),
+            status: status.clone(),
+            rows: Default::default(),
+        };
+        let path = own_path(config);
+        match own_file::load(&path) {
+            Ok(saved) => drop(follower.restore(saved)),
+            Err(problem) => lock(core).note("last good rows of this cluster", Some(problem)),
+        }
+        let node = lock(core).node.clone();
+        let options = AllocatorOptions {
+            scheme: config.scheme,
+            lease_ttl: kvstore.lease_ttl,
+            known: own::known_identities(&lock(core)),
+            ..AllocatorOptions::new(config.cluster_id, node.ipv4.to_string())
+        };
+        let allocator = Allocator::start(store.clone(), options);
+        let publisher = Publisher::start(
+            store.clone(),
+            PublisherOptions {
+                lease_ttl: kvstore.lease_ttl,
+                ops_per_second: f64::from(kvstore.qps),
+                prefixes: vec![
+                    format!("{}/{}/", schema::keys::NODES, config.cluster),
+                    format!("{}/", schema::keys::IPS),
+                ],
+                ..PublisherOptions::default()
+            },
+        );
+        tasks.spawn(
+            "own identities",
+            follower.clone().identities(allocator.subscribe()),
+        );
+        tasks.spawn("own nodes", follower.clone().nodes(store.clone()));
+        tasks.spawn("own addresses", follower.clone().ips(store.clone()));
+        tasks.spawn("own rows on disk", follower.clone().save(path));
+        tasks.spawn("own etcd", status.clone().probe(store.clone()));
+        let announcer = (config.cluster_id.0 != 0).then(|| {
+            Announcer::start(
+                store,
+                Announcement {
+                    cluster: config.cluster.clone(),
+                    id: config.cluster_id,
+                    scheme: config.scheme,
+                    lease_ttl: kvstore.lease_ttl,
+                },
+            )
+        });
+        Ok(Own {
+            allocator,
+            publisher,
+            status,
+            follower,
+            announcer,
+        })
+    }
+}
+
+fn url(endpoint: &kvstore::config::Endpoint) -> String {
+    let scheme = if endpoint.tls { "https" } else { "http" };
+    let host = if endpoint.host.contains(':') {
+        format!("[{}]", endpoint.host)
+    } else {
+        endpoint.host.clone()
+    };
+    format!("{scheme}://{host}:{}", endpoint.port)
+}
+
+pub(super) fn own_path(config: &Config) -> PathBuf {
+    config.state_dir.join("state/own.rows")
+}

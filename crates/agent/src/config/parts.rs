@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Parts of the configuration that are made of several options.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::{ClusterId, ClusterName, IdentityScheme};
+
+use super::reader::Reader;
+use super::{Config, DAY, KvstoreConfig, KvstoreSource, SECOND, Timeouts};
+
+pub(super) fn cluster(r: &mut Reader<'_>) -> (ClusterName, ClusterId, IdentityScheme) {
+    let max = r.number("max-connected-clusters", 255, 511);
+    let scheme = IdentityScheme::new(max).unwrap_or_else(|error| {
+        r.fail("max-connected-clusters", error);
+        IdentityScheme::default()
+    });
+    let id = r.number("cluster-id", 0, scheme.max_clusters().into());
+    let text = r.text("cluster-name").trim().to_owned();
+    let name = ClusterName::new(&text).unwrap_or_else(|error| {
+        r.errors.push(format!("--cluster-name: {error}"));
+        ClusterName::new(ClusterName::DEFAULT).expect("the default name is valid")
+    });
+    (name, ClusterId(id as u16), scheme)
+}
+
+pub(super) fn node_name(r: &mut Reader<'_>, host: &str) -> Arc<str> {
+    let given = r.text("node-name").trim();
+    let name = if given.is_empty() { host } else { given }.to_owned();
+    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+    if name.is_empty() || name.len() > 253 || !name.bytes().all(valid) {
+        r.errors.push(format!("node name {name:?} is not a name of 1 to 253 characters of a-z, 0-9, '-', '.': set K8S_NODE_NAME or --node-name"));
+    }
+    name.into()
+}
+
+pub(super) fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {
+    let lease_ttl = r.duration("kvstore-lease-ttl", SECOND * 25, DAY);
+    let kind = r.text("kvstore").trim().to_owned();
+    if kind.is_empty() {
+        return None;
+    }
+    if let Err(error) = kvstore::check_kind(&kind) {
+        r.fail("kvstore", error);
+        return None;
+    }
+    let mut options: BTreeMap<String, String> = BTreeMap::new();
+    let text = r.text("kvstore-opt").trim().to_owned();
+    // The ConfigMap's form is a JSON object, the flag's is key=value.
+    if text.starts_with('{') {
+        match serde_json::from_str(&text) {
+            Ok(map) => options = map,
+            Err(error) => r.fail(
+                "kvstore-opt",
+                format!("not a JSON object of text to text: {error}"),
+            ),
+        }
+    } else {
+        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some((key, value)) => drop(options.insert(key.trim().into(), value.trim().into())),
+                None => r.fail("kvstore-opt", format!("{pair:?} is not key=value")),
+            }
+        }
+    }
+    for key in options.keys() {
+        if !["etcd.config", "etcd.address", "etcd.qps", "etcd.operator"].contains(&key.as_str()) {
+            r.fail(
+                "kvstore-opt",
+                format!("unknown key {key:?}; known: etcd.config, etcd.address, etcd.qps"),
+            );
+        }
+    }
+    let qps = options
+        .get("etcd.qps")
+        .map_or(Some(20), |text| text.parse().ok())
+        .filter(|qps| *qps > 0);
+    let source = match (options.get("etcd.config"), options.get("etcd.address")) {
+        (Some(file), None) => KvstoreSource::File(file.into()),
+        (None, Some(url)) => KvstoreSource::Address(url.clone()),
+        _ => {
+            r.fail(
+                "kvstore-opt",
+                "exactly one of etcd.config=FILE and etcd.address=URL is needed",
+            );
+            return None;
+        }
+    };
+    let qps = qps.unwrap_or_else(|| {
+        r.fail("kvstore-opt", "etcd.qps must be a number above 0");
+        20
+    });
+    Some(KvstoreConfig {
+        source,
+        lease_ttl,
+        qps,
+    })
+}
+
+pub(super) fn timeouts(r: &mut Reader<'_>) -> Timeouts {
+    let mut of = |name: &str| r.duration(name, SECOND, DAY * 30);
+    Timeouts {
+        tcp: of("bpf-ct-timeout-regular-tcp"),
+        syn: of("bpf-ct-timeout-regular-tcp-syn"),
+        fin: of("bpf-ct-timeout-regular-tcp-fin"),
+        any: of("bpf-ct-timeout-regular-any"),
+    }
+}
+
+pub(super) fn check_sizes(r: &mut Reader<'_>, config: &Config) {
+    let ranges = [
+        config.ipv4_range.map(IpNet::from),
+        config.ipv6_range.map(IpNet::from),
+    ];
+    for (name, range) in ["ipv4-range", "ipv6-range"].into_iter().zip(ranges) {
+        if range.is_some_and(|range| range.max_prefix_len() - range.prefix_len() < 2) {
+            r.fail(
+                name,
+                "too small: a node needs room for its router and one pod at least (/30, /126)",
+            );
+        }
+        if range.is_some_and(|range| matches!(range.addr(), IpAddr::V4(a) if a.is_loopback() || a.is_multicast() || a.is_unspecified())) {
+            r.fail(name, "not a network for pods");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Remote clusters in the words of the API.
+
+use api::Timestamp;
+use api::models::*;
+
+pub(super) fn remote_cluster(remote: &clustermesh::RemoteStatus) -> RemoteCluster {
+    let config = remote.config.as_ref();
+    RemoteCluster {
+        name: remote.name.clone(),
+        ready: remote.ready,
+        connected: remote.connected,
+        status: remote_text(remote),
+        config: Some(RemoteClusterConfig {
+            required: true,
+            retrieved: config.is_some(),
+            cluster_id: config.map_or(0, |config| config.id.0.into()),
+            kvstoremesh: config.is_some_and(|config| config.cached),
+            sync_canaries: config.is_some_and(|config| config.synced_canaries),
+            service_exports_enabled: config.and_then(|config| config.service_exports_enabled),
+            endpoint_slices_export_mode: match config
+                .map(|config| config.endpoint_slices_export_mode)
+            {
+                Some(model::ExportMode::ServicesAndEndpointSlices) => {
+                    "services-and-endpointslices".into()
+                }
+                Some(model::ExportMode::EndpointSlicesOnly) => "endpointslices-only".into(),
+                _ => String::new(),
+            },
+        }),
+        synced: Some(RemoteClusterSynced {
+            nodes: remote.synced.nodes,
+            endpoints: remote.synced.endpoints,
+            identities: remote.synced.identities,
+            services: remote.synced.all(),
+            ..Default::default()
+        }),
+        num_nodes: remote.nodes as i64,
+        num_endpoints: remote.endpoints as i64,
+        num_identities: remote.identities as i64,
+        num_failures: remote.failures as i64,
+        last_failure: remote
+            .last_failure
+            .map_or(Timestamp::NEVER, Timestamp::from),
+        ..Default::default()
+    }
+}
+
+fn remote_text(remote: &clustermesh::RemoteStatus) -> String {
+    let etcd = &remote.etcd;
+    let connected = usize::from(remote.connected);
+    let counts = format!(
+        "etcd: {connected}/{} connected",
+        etcd.endpoints.len().max(1)
+    );
+    let id = if etcd.cluster_id.is_empty() {
+        String::new()
+    } else {
+        format!(", ID: {}", etcd.cluster_id)
+    };
+    let reason = if remote.reason.is_empty() {
+        String::new()
+    } else {
+        format!("; {}: {}", remote.state, remote.reason)
+    };
+    format!("{counts}, has-quorum={}{id}{reason}", remote.connected)
+}
+
+pub(super) fn mesh_cluster(remote: &clustermesh::RemoteStatus) -> MeshCluster {
+    let time = |at: Option<std::time::SystemTime>| at.map_or(Timestamp::NEVER, Timestamp::from);
+    MeshCluster {
+        name: remote.name.clone(),
+        cluster_id: remote
+            .config
+            .as_ref()
+            .map_or(0, |config| config.id.0.into()),
+        state: remote.state.to_string(),
+        reason: remote.reason.clone(),
+        from_disk: remote.served_from_disk,
+        refused: remote.refused_rows,
+        refused_rows: remote
+            .refused
+            .iter()
+            .map(|row| RefusedRow {
+                key: row.key.clone(),
+                reason: row.reason.clone(),
+                ..Default::default()
+            })
+            .collect(),
+        failures: remote.failures,
+        last_failure_msg: remote.disk_error.clone(),
+        since: remote.since.into(),
+        last_heard: time(remote.etcd.last_answer),
+        last_failure: time(remote.last_failure),
+        ..Default::default()
+    }
+}
