@@ -139,7 +139,7 @@ fn expiry_is_written_once_per_second() {
     let flow = flows
         .values()
         .next()
-        .map(|e| fastpath::FlowRef::get(e))
+        .map(fastpath::FlowRef::get)
         .expect("entry");
     assert_eq!(flow.expires, 1090);
 }

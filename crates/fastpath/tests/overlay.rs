@@ -77,7 +77,14 @@ fn replies_go_back_where_the_flow_came_from_whatever_the_address_says() {
 #[test]
 fn who_may_send_what() {
     let strict = World::default();
-    let table: &[(&str, u32, [u8; 4], [u8; 4], Option<(DropReason, i8)>)] = &[
+    type Row = (
+        &'static str,
+        u32,
+        [u8; 4],
+        [u8; 4],
+        Option<(DropReason, i8)>,
+    );
+    let table: &[Row] = &[
         ("own cluster's node", ID_NEAR, NODE_NEAR, POD_NEAR, None),
         (
             "other cluster's node",
