@@ -3,7 +3,7 @@
 
 mod common;
 
-use abi::{Addr, Direction, DropReason, ExtError, IpInfo, config_flags, flow_flags, ip_flags};
+use abi::{Addr, Direction, DropReason, ExtError, IpInfo, config_flags, flow_flags};
 use common::frames::{self, Ip};
 use common::*;
 use fastpath::Step;
@@ -365,19 +365,6 @@ fn the_stack_travels_as_what_it_is() {
         (multicast.reason(), multicast.work.report.quiet),
         (Some(151), 1)
     );
-}
-
-#[test]
-fn a_prefix_serves_addresses_without_a_row() {
-    let mut world = World::default();
-    let info = IpInfo {
-        identity: 2,
-        flags: ip_flags::TUNNEL,
-        node: Addr::v4(NODE_REMOTE),
-    };
-    world.prefixes.push((Addr::v4([10, 7, 0, 0]), 120, info));
-    let out = world.send(IF_A, Ip::v4(POD_A, [10, 7, 0, 77]).udp(1, 53, 4));
-    assert_eq!((out.step, out.work.report.dst_identity), (Step::Tunnel, 2));
 }
 
 #[test]

@@ -116,3 +116,18 @@ fn a_local_pods_address_comes_by_its_device_also_on_a_live_flow() {
     );
     assert_eq!(world.stack_to_pod(IF_A, IF_B, reply()).step, Step::Pass);
 }
+
+#[test]
+fn a_prefix_serves_addresses_without_a_row() {
+    let mut world = World::default();
+    let info = abi::IpInfo {
+        identity: 2,
+        flags: abi::ip_flags::TUNNEL,
+        node: abi::Addr::v4(NODE_REMOTE),
+    };
+    world
+        .prefixes
+        .push((abi::Addr::v4([10, 7, 0, 0]), 120, info));
+    let out = world.send(IF_A, Ip::v4(POD_A, [10, 7, 0, 77]).udp(1, 53, 4));
+    assert_eq!((out.step, out.work.report.dst_identity), (Step::Tunnel, 2));
+}
