@@ -14,6 +14,7 @@
 //! # Ok::<(), testbed::LabError>(())
 //! ```
 
+pub mod bench;
 pub mod client;
 mod cluster;
 pub mod demo;

@@ -2,7 +2,7 @@
 //! A pod: a network namespace, wired by the real CNI plugin, with a real server in it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ pub struct Pod {
     pub ipv4: Option<Ipv4Addr>,
     /// From the CNI result.
     pub ipv6: Option<Ipv6Addr>,
+    /// How long CNI ADD took.
+    pub added_in: Duration,
     container: String,
     result: Value,
     server: Option<Daemon>,
@@ -66,6 +68,7 @@ impl Pod {
             place,
             ipv4,
             ipv6,
+            added_in: Duration::ZERO,
             container,
             result,
             server: None,
@@ -108,7 +111,9 @@ impl Pod {
     /// # Errors
     /// The plugin's own words.
     pub fn add(&mut self, node: &Node) -> Result<()> {
+        let started = Instant::now();
         self.result = self.cni(node, "ADD")?;
+        self.added_in = started.elapsed();
         let wrong = |reason: String| LabError::Cni {
             verb: "ADD",
             pod: self.full_name.clone(),

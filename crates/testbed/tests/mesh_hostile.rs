@@ -51,8 +51,6 @@ fn hostile_rows_are_refused_and_named() {
             &value,
         );
     };
-    ip("10.7.1.2", 5 * 65536 + 300);
-    ip("10.5.1.77", 7 * 65536 + 300);
     let foreign = "k8s:app=backend;k8s:io.cilium.k8s.policy.cluster=cluster7;";
     mesh.put("cluster5", "cilium/state/identities/v1/id/330001", foreign);
     mesh.put(
@@ -65,8 +63,17 @@ fn hostile_rows_are_refused_and_named() {
         "cilium/state/nodes/v1/cluster5/broken",
         "{no json",
     );
+    ip("10.7.1.2", 5 * 65536 + 300);
+    ip("10.5.1.77", 7 * 65536 + 300);
     mesh.status_says("cluster7", 1, "refused rows: 5", SPREAD);
-    mesh.status_says("cluster7", 1, "10.7.1.2", SPREAD);
+    // The text names the newest three.
+    mesh.status_says("cluster7", 1, "10.5.1.77: identity", SPREAD);
+    mesh.status_says(
+        "cluster7",
+        1,
+        "10.7.1.2: 10.7.1.2/32 overlaps with 10.7.1.0/24 of this cluster",
+        SPREAD,
+    );
     assert_eq!(identity(TO), victim, "the row of our own pod stays");
     for family in Family::BOTH {
         mesh.reach(FROM, TO, family);

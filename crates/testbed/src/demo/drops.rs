@@ -73,7 +73,7 @@ fn named_drop(lab: &Lab, report: &mut Report, from: &Pod, to: &Pod) {
             let node = lab.cluster("cluster7").node(&to.manifest.node)?;
             let monitor = node.monitor()?;
             let event = provoke(&monitor, from, to)?;
-            shown = serde_json::to_string_pretty(&event).unwrap_or_default();
+            shown = words(&event);
             let text = shown.to_lowercase();
             for needed in [
                 "policy denied",
@@ -97,6 +97,43 @@ fn named_drop(lab: &Lab, report: &mut Report, from: &Pod, to: &Pod) {
         },
     );
     report.show(&shown);
+}
+
+/// A drop event as a person reads it; every word is from the event.
+fn words(event: &Value) -> String {
+    let own = &event["isthmus"];
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let labels = |side: &Value| {
+        let labels = side["labels"].as_array().map_or(&[][..], Vec::as_slice);
+        labels.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    let end = |name: &str| {
+        let side = &own[name];
+        format!(
+            "{name:<12} {} identity {}: {}",
+            text(&side["address"]),
+            side["identity"],
+            labels(side)
+        )
+    };
+    [
+        format!("{:<12} {}", "node", text(&own["node"])),
+        format!(
+            "{:<12} {} ({}), {}",
+            "reason",
+            text(&own["reason"]),
+            text(&own["direction"]),
+            text(&own["summary"])
+        ),
+        format!("{:<12} {}", "rule", text(&own["rule"]["text"])),
+        end("source"),
+        end("destination"),
+    ]
+    .join("\n")
 }
 
 /// Sends until the monitor, which takes a moment to listen, has seen a drop between the two.
