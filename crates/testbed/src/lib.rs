@@ -14,7 +14,6 @@
 //! # Ok::<(), testbed::LabError>(())
 //! ```
 
-pub mod bench;
 pub mod client;
 mod cluster;
 pub mod demo;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use testbed::{
-    ClusterSpec, Keep, Lab, LabError, Layout, Programs, bench, demo, interrupt, serve, teardown,
+    ClusterSpec, Keep, Lab, LabError, Layout, Programs, demo, interrupt, serve, teardown,
 };
 
 /// Labs: whole meshes of clusters on one machine.
@@ -52,15 +52,6 @@ enum Command {
         /// One more argument for every agent; may be repeated
         #[arg(long, allow_hyphen_values = true)]
         agent_arg: Vec<String>,
-    },
-    /// Measure against kernel baselines of the same run
-    Bench {
-        /// Where the figures go
-        #[arg(long, default_value = "target/bench/latest.json")]
-        json: PathBuf,
-        /// Directory of the manifests
-        #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo"))]
-        manifests: PathBuf,
     },
     /// Remove a lab and all that belongs to it, also after a crash
     Down {
@@ -131,15 +122,6 @@ fn run(command: Command) -> Result<ExitCode, LabError> {
             };
             let specs: Vec<_> = clusters.into_iter().map(spec).collect();
             up(&lab, &specs, &manifests, no_agents).map(|()| ExitCode::SUCCESS)
-        }
-        Command::Bench { json, manifests } => {
-            take_down_on_interrupt("bench")?;
-            let met = bench::run(&programs()?, &manifests, &json)?;
-            Ok(if met {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
         }
         Command::Down { lab } => {
             let problems = teardown::down(&Layout::named(&lab));
