@@ -147,7 +147,13 @@ impl Labels {
         if parts.clone().count() > Self::MAX_COUNT {
             return Err(LabelsError::TooMany);
         }
-        parts.map(Label::parse).collect()
+        let labels: Self = parts.map(Label::parse).collect::<Result<_, _>>()?;
+        // Left-out sources and signs make the canonical string longer than what was read.
+        let length = labels.canonical().len();
+        if length > Self::MAX_BYTES {
+            return Err(LabelsError::TooLong { length });
+        }
+        Ok(labels)
     }
 
     /// The canonical string: `source:key=value;` per label, sorted by key.
@@ -234,6 +240,15 @@ mod tests {
         let labels = Labels::parse(text.as_bytes()).expect("valid");
         assert_eq!(labels.canonical(), text);
         assert_eq!(labels.get("k8s", "app").map(Label::value), Some("baz"));
+    }
+
+    #[test]
+    fn canonical_is_not_longer_than_what_is_accepted() {
+        let short = format!("a;{}", "k".repeat(Labels::MAX_BYTES - 2));
+        assert!(matches!(
+            Labels::parse(short.as_bytes()),
+            Err(LabelsError::TooLong { .. })
+        ));
     }
 
     #[test]
