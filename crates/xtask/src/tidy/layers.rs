@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 32] = [
+const EDGES: [(&str, &str, &str); 35] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
@@ -31,6 +31,9 @@ const EDGES: [(&str, &str, &str); 32] = [
     ("agent", "netlink", "finds the node's devices and addresses"),
     ("agent", "policy", "resolves rules into rows"),
     ("agent", "tables", "owns the tables and their tasks"),
+    ("bench", "abi", "reads and writes maps of test runs"),
+    ("bench", "datapath", "measures the object that it embeds"),
+    ("bench", "testbed", "measures whole labs"),
     ("cni", "api", "asks the agent"),
     ("cni", "netlink", "makes the pod's device"),
     ("cli", "api", "asks the agent"),
