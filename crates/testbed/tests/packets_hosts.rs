@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets between pods, their own host, hosts of other nodes and the world, and who they count as.
+
+mod support;
+
+use std::net::IpAddr;
+use std::process::{Child, Stdio};
+
+use support::{
+    address, allow_all, allow_only, becomes_refused, echoes, node, node_address, pings, place,
+    reach, request, start,
+};
+use testbed::underlay::{WORLD_V4, WORLD_V6};
+use testbed::{Family, Lab, Node};
+
+/// A server on a node itself, ended with the value.
+struct OnNode(Child);
+
+impl OnNode {
+    fn serve(node: &Node) -> Self {
+        let mut command = node.place.command(node.program("lab")).expect("a command");
+        command
+            .args(["serve", "--name", &node.full_name(), "--port", "80"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().expect("started"))
+    }
+}
+
+impl Drop for OnNode {
+    fn drop(&mut self) {
+        // Both fail only if it ended already.
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn hosts_the_world_and_pods() {
+    let lab = start("hosts", 1, &[]);
+    let (near, far) = (node(&lab, "cluster5", 1), node(&lab, "cluster7", 1));
+    let _servers = [OnNode::serve(near), OnNode::serve(far)];
+    for family in Family::BOTH {
+        pods_reach_hosts(&lab, near, far, family);
+        the_world_sees_the_node(&lab, near, family);
+        hosts_count_as_what_they_are(&lab, near, far, family);
+        forwarded_by_other_software(&lab, near, family);
+    }
+}
+
+fn pods_reach_hosts(lab: &Lab, near: &Node, far: &Node, family: Family) {
+    let pod = place(lab, "cluster5/a");
+    let own = address(lab, "cluster5/a", family);
+    let answer = reach(&pod, node_address(near, family));
+    assert_eq!((answer.server, answer.client), (near.full_name(), own));
+    let answer = reach(&pod, node_address(far, family));
+    let masqueraded = node_address(near, family);
+    assert_eq!(
+        (answer.server, answer.client),
+        (far.full_name(), masqueraded)
+    );
+    // The address from which the far host talks to this pod is its router address: that answers through the tunnel.
+    let router = reach(&far.place, own);
+    assert_eq!(router.server, "cluster5/default/a");
+    let answer = reach(&pod, router.client);
+    assert_eq!((answer.server, answer.client), (far.full_name(), own));
+    pings(&pod, router.client, &[]).expect("the far router answers");
+    pings(&pod, router_of(near, lab, family), &[]).expect("the own router answers");
+}
+
+/// The router address of a node: what its host uses to talk to its own pods.
+fn router_of(node: &Node, lab: &Lab, family: Family) -> IpAddr {
+    reach(&node.place, address(lab, "cluster5/a", family)).client
+}
+
+fn the_world_sees_the_node(lab: &Lab, near: &Node, family: Family) {
+    let pod = place(lab, "cluster5/a");
+    let world: IpAddr = match family {
+        Family::V4 => WORLD_V4.into(),
+        Family::V6 => WORLD_V6.into(),
+    };
+    let answer = reach(&pod, world);
+    assert_eq!(answer.client, node_address(near, family), "masqueraded");
+    echoes(&pod, world, 100).expect("a datagram comes back");
+    pings(&pod, world, &[]).expect("an echo comes back");
+}
+
+fn hosts_count_as_what_they_are(lab: &Lab, near: &Node, far: &Node, family: Family) {
+    let (a, c) = (place(lab, "cluster5/a"), place(lab, "cluster7/c"));
+    let target = address(lab, "cluster5/a", family);
+    allow_only(lab, "cluster5", "a", "fromEntities: [none]");
+    becomes_refused(&c, target);
+    reach(&near.place, target);
+    pings(&near.place, target, &[]).expect("the own host always passes");
+    request(&far.place, target).expect_err("a remote host is not this one");
+    allow_only(lab, "cluster5", "a", "fromEntities: [remote-node]");
+    reach(&far.place, target);
+    request(&c, target).expect_err("a pod is no node");
+    let back = node_address(near, family);
+    reach(&a, back);
+    allow_all(lab, "cluster5");
+    reach(&c, target);
+}
+
+/// An nft rule like a hostPort's brings the world to a pod: it counts as world, translated or not.
+fn forwarded_by_other_software(lab: &Lab, near: &Node, family: Family) {
+    let target = address(lab, "cluster5/a", family);
+    let (word, to) = match family {
+        Family::V4 => ("ip", format!("{target}:80")),
+        Family::V6 => ("ip6", format!("[{target}]:80")),
+    };
+    let dnat = format!(
+        "table {word} hostport {{\n chain pre {{ type nat hook prerouting priority -100;\n \
+         iifname \"eth0\" tcp dport 8080 dnat to {to}\n }}\n}}\n"
+    );
+    near.place.nft(&dnat).expect("a rule");
+    let world = &lab.underlay.world;
+    let front = node_address(near, family);
+    let open = || {
+        let url = testbed::underlay::url(front, 8080);
+        testbed::client::curl(world, &url, support::SILENCE)
+    };
+    let answer = testbed::eventually("the world gets in", support::SPREAD, open).expect("open");
+    assert_eq!(answer.server, "cluster5/default/a");
+    for peers in ["[cluster]", "[none]", "[host]"] {
+        allow_only(lab, "cluster5", "a", &format!("fromEntities: {peers}"));
+        testbed::eventually("the world is refused", support::SPREAD, || match open() {
+            Ok(_) => Err("it got in"),
+            Err(_) => Ok(()),
+        })
+        .unwrap_or_else(|error| panic!("{peers}: {error}"));
+    }
+    allow_only(lab, "cluster5", "a", "fromEntities: [world]");
+    testbed::eventually("the world gets in", support::SPREAD, open).expect("it is the world");
+    let snat = format!(
+        "table {word} hostport {{\n chain post {{ type nat hook postrouting priority 90;\n \
+         {word} daddr {target} tcp dport 80 ct status dnat masquerade\n }}\n}}\n"
+    );
+    near.place.nft(&snat).expect("a rule");
+    allow_only(lab, "cluster5", "a", "fromEntities: [none]");
+    testbed::eventually(
+        "translated, and still not the host",
+        support::SPREAD,
+        || match open() {
+            Ok(answer) => Err(format!("{} got in", answer.client)),
+            Err(_) => Ok(()),
+        },
+    )
+    .expect("refused");
+    near.place
+        .nft(&format!("delete table {word} hostport"))
+        .expect("removed");
+    allow_all(lab, "cluster5");
+}
