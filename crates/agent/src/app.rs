@@ -22,6 +22,7 @@ use crate::core::Core;
 use crate::delete_queue::DeleteQueue;
 use crate::events::Hub;
 use crate::identities::Identities;
+use crate::lock::{LockError, Locks};
 use crate::options::Values;
 use crate::own::{self, Follower};
 use crate::service::Service;
@@ -36,14 +37,25 @@ pub(crate) enum AppError {
     /// The node.
     #[error("{0}")]
     Start(#[from] StartError),
+    /// Another agent.
+    #[error("{0}")]
+    Lock(#[from] LockError),
     /// The API's socket.
     #[error("{0}")]
     Socket(#[from] api::Error),
     /// A kernel socket.
     #[error("kernel: {0}")]
     Netlink(#[from] netlink::Error),
-    /// This cluster's etcd configuration.
-    #[error("--kvstore-opt etcd.config: {0}")]
+    /// The file of this cluster's etcd.
+    #[error("--kvstore-opt etcd.config={file}: {source}")]
+    KvstoreFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: kvstore::config::ConfigError,
+    },
+    /// The address of this cluster's etcd.
+    #[error("--kvstore-opt etcd.address: {0}")]
     Kvstore(#[from] kvstore::config::ConfigError),
     /// The mesh directory.
     #[error("{0}")]
@@ -71,6 +83,12 @@ pub(crate) enum AppError {
 pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> {
     let config = Arc::new(config);
     let started = SystemTime::now();
+    let state = &config.state_dir;
+    std::fs::create_dir_all(state).map_err(|source| AppError::State {
+        dir: state.clone(),
+        source,
+    })?;
+    let _locks = Locks::take(&[state, &config.bpf_root])?;
     let listener = api::bind(&config.socket)?;
     let run_dir = config
         .socket

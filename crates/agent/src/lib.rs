@@ -11,6 +11,7 @@ mod endpoint;
 mod events;
 mod identities;
 mod ipam;
+mod lock;
 mod node;
 mod options;
 mod own;

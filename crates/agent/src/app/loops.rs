@@ -128,6 +128,7 @@ pub(super) async fn upkeep(service: Arc<Service>) {
             let result = core.dp.apply(&[]);
             core.note("policy", result.err());
         }
+        core.retry_addresses();
         core.prune_generations();
         if now < collect {
             continue;

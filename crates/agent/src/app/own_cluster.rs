@@ -34,7 +34,12 @@ impl Own {
         tasks: &mut Tasks,
     ) -> Result<Own, AppError> {
         let client = match &kvstore.source {
-            KvstoreSource::File(path) => kvstore::config::Config::load(path)?,
+            KvstoreSource::File(path) => {
+                kvstore::config::Config::load(path).map_err(|source| AppError::KvstoreFile {
+                    file: path.clone(),
+                    source,
+                })?
+            }
             KvstoreSource::Address(url) => {
                 kvstore::config::Config::parse(&format!("endpoints: [{url:?}]\n"))?
             }

@@ -87,3 +87,18 @@ fn durations() {
     assert_eq!(parse_duration("1x"), None);
     assert_eq!(parse_duration(""), None);
 }
+
+#[test]
+fn names_of_clusters() {
+    let long = format!("--cluster-name={}", "a".repeat(33));
+    for (option, word) in [
+        (long.as_str(), "33 characters"),
+        ("--cluster-name=Cluster7", "\"Cluster7\""),
+        ("--cluster-name=-x", "\"-x\""),
+    ] {
+        let errors = config(&[option]).expect_err("invalid").to_string();
+        assert!(errors.contains(word), "{errors}");
+    }
+    let limit = format!("--cluster-name={}", "a".repeat(32));
+    assert!(config(&[&limit]).is_ok());
+}

@@ -7,6 +7,7 @@ mod endpoints;
 mod maps;
 mod objects;
 mod remote;
+mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -68,6 +69,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) notes: BTreeMap<String, Note>,
     /// All first lists are there: policy may be written.
     pub(crate) ready: bool,
+    /// Addresses that the kernel refused.
+    unwritten: unwritten::Unwritten,
     /// The engine knows more than the kernel.
     dirty: bool,
     /// Nothing of earlier runs is left in the policy maps.
@@ -123,6 +126,7 @@ impl<K: Kernel> Core<K> {
             problems: Vec::new(),
             notes: BTreeMap::new(),
             ready: false,
+            unwritten: unwritten::Unwritten::default(),
             dirty: false,
             pruned: true,
             routes_changed: Arc::default(),
@@ -279,14 +283,6 @@ impl<K: Kernel> Core<K> {
             .filter(|(source, _)| **source != Source::Local)
             .map(|(_, claim)| row_of(claim));
         self.write_ip(*prefix, row);
-    }
-
-    fn write_ip(&mut self, prefix: IpNet, row: Option<IpRow>) {
-        let result = match row {
-            Some(row) => self.dp.put_ip(prefix, row).map(drop),
-            None => self.dp.remove_ip(&prefix).map(drop),
-        };
-        self.note("addresses", result.err());
     }
 
     /// An identity has these labels.

@@ -16,7 +16,7 @@ impl Service {
     pub(super) fn status_response(&self, query: StatusQuery) -> StatusResponse {
         let kvstore = self.kvstore_status();
         let core = self.core();
-        let problem = core.notes.values().map(|note| note.text.clone()).next();
+        let problem = problem(&core);
         let cilium = match (&kvstore, core.ready, problem) {
             (_, false, _) => Status::new(State::Warning, "starting: waiting for the first lists"),
             (
@@ -245,10 +245,22 @@ impl Service {
         });
         let full = core.dp.full_maps().into_iter().map(|name| Warning {
             since: Timestamp::NEVER,
-            text: format!("map {name} is full: rows are missing in the datapath; raise its limit"),
+            text: full_map(name),
         });
         options.chain(problems).chain(notes).chain(full).collect()
     }
+}
+
+/// What is wrong first of all, in the order of what it may cost; the list of warnings has the rest.
+fn problem(core: &crate::core::Core<datapath::Linux>) -> Option<String> {
+    let full = core.dp.full_maps().into_iter().map(full_map);
+    let notes = core.notes.values().map(|note| note.text.clone());
+    let refused = core.problems.iter().map(ToString::to_string);
+    full.chain(notes).chain(refused).next()
+}
+
+fn full_map(name: impl std::fmt::Display) -> String {
+    format!("map {name} is full: rows are missing in the datapath; raise its limit")
 }
 
 /// `cluster-name` → `ClusterName`.
