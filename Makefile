@@ -2,7 +2,9 @@
 # Everything starts here: `make help`.
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=KEEP,ISTHMUS_BIN)
-LAB  := $(or $(CARGO_TARGET_DIR),target)/x86_64-unknown-linux-musl/release/lab
+MUSL := x86_64-unknown-linux-musl
+BIN  := $(or $(CARGO_TARGET_DIR),target)/$(MUSL)/release
+LAB  := $(BIN)/lab
 KEEP ?= 0
 
 .DEFAULT_GOAL := help
@@ -27,7 +29,8 @@ demo-down: ## remove what the demo left, also after a crash
 	@if [ -x $(LAB) ]; then $(SUDO) $(LAB) down; else echo 'nothing was built, so nothing runs'; fi
 
 bench: build ## measure against kernel baselines of the same run; JSON in target/bench/latest.json
-	@$(SUDO) $(LAB) bench --json target/bench/latest.json
+	@cargo build --release --target $(MUSL) -p isthmus -p testbed -p bench
+	@$(SUDO) $(BIN)/bench --json target/bench/latest.json
 
 lint: tools ## formatting, clippy, tidy, licences and advisories of dependencies
 	@cargo fmt --all --check
