@@ -74,6 +74,13 @@ pub(crate) fn discovery<P: Packet, T: Tables>(
     let (Some(own), Some(config)) = (tables.endpoint(id), tables.config()) else {
         return work.report.drop(DropReason::EndpointNotReady);
     };
+    // Router solicitations and reports of groups are shorter than what names a target.
+    if !matches!(
+        work.packet.icmp_type,
+        NEIGHBOUR_ADVERTISEMENT | NEIGHBOUR_SOLICITATION
+    ) {
+        return work.report.drop_quietly(DropReason::InvalidSourceIp);
+    }
     let Some(target) = pkt.load::<Addr>(usize::from(work.packet.l4) + 8) else {
         return work.report.drop(DropReason::TruncatedHeader);
     };
