@@ -18,6 +18,8 @@ use crate::statistics::{percentile, sorted};
 
 /// How long a row may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Of the addresses that are written.
+const IDENTITY: u32 = 5 << 16 | 5000;
 /// Between two looks at the map.
 const PAUSE: Duration = Duration::from_micros(20);
 
@@ -94,13 +96,18 @@ async fn client(bed: &Bed) -> Result<Client> {
 
 async fn write_and_watch(bed: &Bed, map: &Ipcache, count: u8) -> Result<Vec<f64>> {
     let mut client = client(bed).await?;
+    // An address waits for its identity; this one is known before the first address.
+    let labels = "k8s:app=bench;k8s:io.cilium.k8s.policy.cluster=cluster5;k8s:io.kubernetes.pod.namespace=default;";
+    let key = format!("cilium/state/identities/v1/id/{IDENTITY}");
+    client.put(key, labels, None).await?;
+    sleep(Duration::from_millis(500));
     let mut times = Vec::new();
     for n in 0..count {
         let address = Ipv4Addr::new(10, 5, 1, 30 + n);
         let key = format!("cilium/state/ip/v1/default/{address}");
         let value = format!(
             r#"{{"IP":"{address}","Mask":null,"HostIP":"172.31.5.1","ID":{},"Key":0,"Metadata":"","K8sNamespace":"default","K8sPodName":"bench-{n}"}}"#,
-            5 << 16 | 5000
+            IDENTITY
         );
         let started = Instant::now();
         client.put(key.as_str(), value, None).await?;
