@@ -84,6 +84,11 @@ impl OwnStatus {
         connection.failing = failure;
     }
 
+    /// Whether it does not answer.
+    pub(crate) fn is_away(&self) -> bool {
+        self.connection().failing.is_some()
+    }
+
     /// The line of `status`.
     pub(crate) fn status(&self, publisher: &PublisherStatus) -> Status {
         let connection = self.connection();

@@ -196,12 +196,22 @@ pub(crate) fn ensure_routes(core: &mut Core<Linux>, socket: &Socket, overlay: u3
         .values()
         .flat_map(|known| known.node.pod_cidrs())
         .filter(inside);
+    let mut remote: BTreeSet<IpNet> = remote.filter(|net| !own.contains(net)).collect();
+    if !core.is_swept()
+        && let Ok(rows) = core.dp.ips()
+    {
+        // Nodes of before this start that are not known yet.
+        let networks = rows
+            .into_iter()
+            .filter(|(net, row)| net.prefix_len() < net.max_prefix_len() && row.tunnel.is_some());
+        remote.extend(networks.map(|(net, _)| net));
+    }
     let plan = RoutePlan {
         overlay,
         mtu: node.pod_mtu(),
         router4: node.router4,
         router6: node.router6,
-        remote: remote.filter(|net| !own.contains(net)).collect(),
+        remote,
         own: own.clone(),
         pods: core
             .endpoints

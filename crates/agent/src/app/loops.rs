@@ -120,7 +120,11 @@ pub(super) async fn upkeep(service: Arc<Service>) {
     let mut collect = tokio::time::Instant::now();
     loop {
         let now = tick.tick().await;
+        let to_sweep = !service.core().is_swept() && service.is_synced();
         let mut core = service.core();
+        if to_sweep {
+            core.sweep();
+        }
         // Walks the flows only if prefixes changed.
         let result = core.dp.settle();
         core.note("prefixes", result.err());

@@ -9,14 +9,15 @@ use clustermesh::publish::Announcer;
 use kvstore::schema;
 
 use crate::delete_queue::DeleteQueue;
+use crate::endpoint::Endpoint;
 use crate::service::{RelabelWorker, Service};
 
-/// Longest wait for this cluster's own lists at start, if nothing of them is known from before.
+/// Longest wait for this cluster's own lists.
 const OWN_PATIENCE: Duration = Duration::from_secs(5);
-/// The same, if the last good rows are known.
-const OWN_PATIENCE_RESTORED: Duration = Duration::from_millis(1500);
-/// Wait for remote clusters of which nothing was known.
-const MESH_GRACE: Duration = Duration::from_millis(300);
+/// The same, if its etcd is away and the last good rows are known.
+const OWN_PATIENCE_AWAY: Duration = Duration::from_millis(1500);
+/// Time between two looks.
+const STEP: Duration = Duration::from_millis(10);
 
 /// Waits for the first lists, puts policy in force, and takes up what plugins queued.
 pub(super) async fn become_ready(
@@ -32,23 +33,7 @@ pub(super) async fn become_ready(
     }
     // The sender lives as long as its task; its end is seen elsewhere.
     let _ = objects.wait_for(|listed| *listed).await;
-    if let Some(own) = &service.own {
-        let mut synced = own.synced.subscribe();
-        let known = !service.core().nodes.is_empty() || !restored.is_empty();
-        let patience = if known {
-            OWN_PATIENCE_RESTORED
-        } else {
-            OWN_PATIENCE
-        };
-        if tokio::time::timeout(patience, synced.wait_for(|synced| synced.all()))
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                "this cluster's etcd has not answered yet: the agent goes on with what it knows"
-            );
-        }
-    }
+    wait_for_own_cluster(&service, &restored).await;
     if !restored.is_empty() {
         wait_for_mesh(&service).await;
     }
@@ -70,35 +55,58 @@ pub(super) async fn become_ready(
     std::future::pending::<()>().await;
 }
 
-/// Pods of before this start talk to remote clusters under policies that name their labels. Those labels come from
-/// the disk at once; only a cluster whose rows on disk are damaged is worth a wait, as long as the option allows.
-/// A cluster that this node never knew has no flows to lose.
+/// This cluster's own lists; shorter if its etcd is away and the last good rows are known.
+async fn wait_for_own_cluster(service: &Service, restored: &[Endpoint]) {
+    let Some(own) = &service.own else { return };
+    let known = !service.core().nodes.is_empty() || restored.is_empty();
+    let begun = tokio::time::Instant::now();
+    while !own.synced.borrow().all() {
+        let patience = if known && own.is_away() {
+            OWN_PATIENCE_AWAY
+        } else {
+            OWN_PATIENCE
+        };
+        if begun.elapsed() >= patience {
+            tracing::warn!(
+                "this cluster's etcd has not answered yet: the agent goes on with what it knows"
+            );
+            return;
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Pods of before this start talk to remote clusters under policies that name their labels. A cluster whose pods the
+/// kernel knows must have said who they are, live or from the disk, before new policy is put in force; the option
+/// bounds the wait. A cluster that this node never knew has no flows to lose.
 async fn wait_for_mesh(service: &Service) {
     let Some(mesh) = &service.mesh else { return };
     let begun = tokio::time::Instant::now();
-    let limit = service.core().config.sync_timeout;
+    let (limit, mut missing) = {
+        let core = service.core();
+        (core.config.sync_timeout, core.adopted_clusters.clone())
+    };
     loop {
-        let (mut pending, mut damaged) = (false, false);
-        for remote in mesh.status() {
-            let served = remote.ready || remote.served_from_disk;
-            pending |= !served;
-            damaged |= !served && !remote.disk_error.is_empty();
+        let status = mesh.status();
+        for remote in &status {
+            if let Some(config) = &remote.config
+                && (remote.ready || remote.served_from_disk)
+            {
+                missing.remove(&config.id);
+            }
         }
-        let patience = if damaged {
-            limit
-        } else {
-            limit.min(MESH_GRACE)
-        };
-        if !pending {
+        // A cluster that no file names any more has nothing to say.
+        if missing.is_empty() || status.is_empty() {
             return;
         }
-        if begun.elapsed() >= patience {
+        if begun.elapsed() >= limit {
             tracing::warn!(
+                clusters = ?missing,
                 "not every remote cluster has answered: the agent goes on with what it knows"
             );
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(STEP).await;
     }
 }
 

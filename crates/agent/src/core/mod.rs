@@ -69,6 +69,10 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) notes: BTreeMap<String, Note>,
     /// All first lists are there: policy may be written.
     pub(crate) ready: bool,
+    /// Rows of before this start that nobody claims any more are gone from the kernel.
+    swept: bool,
+    /// Other clusters whose pods the kernel knew at start.
+    pub(crate) adopted_clusters: BTreeSet<ClusterId>,
     /// Addresses that the kernel refused.
     unwritten: unwritten::Unwritten,
     /// The engine knows more than the kernel.
@@ -126,30 +130,39 @@ impl<K: Kernel> Core<K> {
             problems: Vec::new(),
             notes: BTreeMap::new(),
             ready: false,
+            swept: false,
+            adopted_clusters: BTreeSet::new(),
             unwritten: unwritten::Unwritten::default(),
             dirty: false,
             pruned: true,
             routes_changed: Arc::default(),
         };
         core.claim_own_addresses();
-        core.adopt_prefixes();
+        core.adopt_addresses();
         core
     }
 
-    /// Prefixes of policies keep the identities that the kernel knows them by.
-    fn adopt_prefixes(&mut self) {
-        match self.dp.ips() {
-            Ok(rows) => {
-                let local = rows.into_iter().filter(|(_, row)| {
-                    row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL
-                });
-                self.engine.adopt(local.map(|(prefix, row)| Op::PutCidr {
-                    prefix,
-                    identity: row.identity,
-                }));
-            }
-            Err(error) => self.note("address maps", Some(error)),
-        }
+    /// What the kernel holds from before this start: prefixes of policies keep their identities, and whose pods are
+    /// known tells for whom policy has to wait.
+    fn adopt_addresses(&mut self) {
+        let rows = match self.dp.ips() {
+            Ok(rows) => rows,
+            Err(error) => return self.note("address maps", Some(error)),
+        };
+        let scheme = self.config.scheme;
+        let clusters = rows
+            .iter()
+            .filter_map(|(_, row)| scheme.cluster_of(row.identity));
+        self.adopted_clusters = clusters
+            .filter(|id| *id != self.config.cluster_id)
+            .collect();
+        let local = rows
+            .into_iter()
+            .filter(|(_, row)| row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL);
+        self.engine.adopt(local.map(|(prefix, row)| Op::PutCidr {
+            prefix,
+            identity: row.identity,
+        }));
     }
 
     fn claim_own_addresses(&mut self) {
@@ -204,20 +217,33 @@ impl<K: Kernel> Core<K> {
         self.ready = true;
         self.dirty = true;
         self.settle();
-        self.write_nodes();
         self.routes_changed.notify_one();
         self.pruned = false;
         self.prune_generations();
-        let addresses = &self.addresses;
-        let result = self.dp.prune_ips(&|prefix| {
-            addresses
-                .get(prefix)
-                .is_some_and(|(source, _)| *source != Source::Local)
-        });
-        self.note("address maps", result.err());
         for endpoint in self.endpoints.values_mut() {
             endpoint.enter(api::models::EndpointState::Ready, true, "Policy in force");
         }
+    }
+
+    /// Every source has said all that it has: rows of before this start that nobody claims are gone. Not earlier, for a
+    /// row that is not claimed yet may carry traffic.
+    pub(crate) fn sweep(&mut self) {
+        if self.swept || !self.ready {
+            return;
+        }
+        self.swept = true;
+        let addresses = &self.addresses;
+        let result = self.dp.prune_ips(&|prefix| {
+            let claim = addresses.get(prefix);
+            claim.is_some_and(|(source, _)| *source != Source::Local)
+        });
+        self.note("address maps", result.err());
+        self.write_nodes();
+    }
+
+    /// Whether [`Core::sweep`] is still to come.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.swept
     }
 
     /// Removes what earlier runs left in the policy maps, once no endpoint uses it.
@@ -339,7 +365,7 @@ impl<K: Kernel> Core<K> {
             underlay.map(move |address| (node.cluster_id, address.ip))
         });
         let mut rows: BTreeSet<(ClusterId, IpAddr)> = addresses.collect();
-        if !self.ready {
+        if !self.swept {
             // Nodes of before the restart send on; which of them are gone is not known yet.
             rows.extend(self.dp.nodes());
         }

@@ -124,6 +124,21 @@ impl Service {
         }
     }
 
+    /// Whether every source has said all that it has; those that are refused have nothing to say.
+    pub(crate) fn is_synced(&self) -> bool {
+        use clustermesh::State::{Misconfigured, Refused};
+        let own = self.own.as_ref();
+        let mesh = self
+            .mesh
+            .as_ref()
+            .map(|mesh| mesh.status())
+            .unwrap_or_default();
+        own.is_none_or(|own| own.synced.borrow().all())
+            && mesh
+                .iter()
+                .all(|remote| remote.ready || matches!(remote.state, Misconfigured | Refused))
+    }
+
     fn kvstore_status(&self) -> Status {
         let (Some(own), Some(publisher)) = (&self.own, &self.publisher) else {
             return Status::new(State::Disabled, "");
