@@ -7,12 +7,17 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::{cargo, dist};
 use table::{LEVELS, Level, level_of};
+
+/// Longest run of one test program.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Part of a line of output that is worth a look also when all is well: the size of a BPF program.
+const FIGURE: &str = " instructions verified";
 
 /// A test program.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,16 +189,36 @@ fn run_program(level: &Level, program: &Program, log: &Path) -> Result<Count, St
         .stdin(Stdio::null())
         .stdout(file.try_clone().map_err(failed)?)
         .stderr(file);
-    let status = command
-        .status()
-        .map_err(|error| format!("{command:?}: {error}"))?;
+    let success = run_bounded(&mut command)?;
     let text = fs::read_to_string(log).map_err(failed)?;
+    for figure in text.lines().filter(|line| line.contains(FIGURE)) {
+        println!("    {figure}");
+    }
     let mut count = count(&text);
-    if !status.success() && count.failed == 0 {
+    if !success && count.failed == 0 {
         // It died before it could say which test failed.
         count.failed = 1;
     }
     Ok(count)
+}
+
+/// Whether the program ended well in time.
+fn run_bounded(command: &mut Command) -> Result<bool, String> {
+    let failed = |error: std::io::Error| format!("{error}");
+    let mut child = command.spawn().map_err(failed)?;
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(status.success());
+        }
+        if started.elapsed() > PATIENCE {
+            println!("  still running after {} s: ended", PATIENCE.as_secs());
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Sums libtest's `test result: ok. 12 passed; 0 failed; …` lines.

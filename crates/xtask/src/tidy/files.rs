@@ -43,7 +43,10 @@ const LONG: [(&str, usize, &str); 5] = [
 const UNSAFE: [(&str, &str); 6] = [
     ("crates/ebpf/", "kernel helpers and packet pointers"),
     ("crates/datapath/", "BPF system calls and shared memory"),
-    ("crates/isthmus/src/allocator.rs", "options of the C allocator"),
+    (
+        "crates/isthmus/src/allocator.rs",
+        "options of the C allocator",
+    ),
     ("crates/netlink/", "namespaces and raw sockets"),
     (
         "crates/testbed/",
