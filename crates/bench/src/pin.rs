@@ -23,7 +23,7 @@ pub(crate) fn pin(side: Side) {
     let mut cpus = (0..CpuSet::count()).filter(usable);
     let cpu = match side {
         Side::Client => cpus.next(),
-        Side::Server => cpus.last(),
+        Side::Server => cpus.next_back(),
     };
     let mut set = CpuSet::new();
     if let Some(cpu) = cpu
