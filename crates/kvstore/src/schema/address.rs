@@ -87,10 +87,6 @@ pub(super) fn masked(
 }
 
 fn aligned(key: &str, field: &'static str, net: IpNet) -> Result<IpNet, DecodeError> {
-    if net.addr().to_canonical() != net.addr() {
-        let reason = format!("{net} is IPv4 in IPv6 form");
-        return Err(DecodeError::new(key, field, reason));
-    }
     if net.addr() == net.network() {
         return Ok(net);
     }

@@ -243,15 +243,8 @@ fn pair(
     texts: [&String; 2],
 ) -> Result<Vec<IpAddr>, DecodeError> {
     let mut found = Vec::new();
-    for ((field, text), v4) in fields.into_iter().zip(texts).zip([true, false]) {
-        let Some(ip) = optional(key, field, text)? else {
-            continue;
-        };
-        if ip.is_ipv4() != v4 {
-            let reason = format!("{ip} is of the other family");
-            return Err(DecodeError::new(key, field, reason));
-        }
-        found.push(ip);
+    for (field, text) in fields.into_iter().zip(texts) {
+        found.extend(optional(key, field, text)?);
     }
     Ok(found)
 }
