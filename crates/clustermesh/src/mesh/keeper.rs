@@ -15,6 +15,8 @@ use crate::persist::{self, Restored, Snapshot};
 
 /// Shortest time between a change and its saving, and between two savings of a cluster.
 const PAUSE: Duration = Duration::from_secs(3);
+/// The same for a cluster that was never saved: a start soon after the first wants to know whose labels are whose.
+const FIRST: Duration = Duration::from_millis(250);
 /// Share of the time that may go into saving: one part in this many.
 const SHARE: u32 = 20;
 
@@ -69,16 +71,19 @@ impl Keeper {
         let now = shared.now();
         let mut core = shared.core();
         for name in core.dirty.clone() {
-            let pause = PAUSE.max(self.took.get(&name).map_or(PAUSE, |took| *took * SHARE));
+            let took = self.took.get(&name);
+            let pause = took.map_or(FIRST, |took| PAUSE.max(*took * SHARE));
             let due = *self.due.entry(name.clone()).or_insert(now + pause);
             if due > now {
                 continue;
             }
-            core.dirty.remove(&name);
-            self.due.remove(&name);
             let Some(snapshot) = core.snapshot(&name) else {
+                // Half a list is worse than none.
+                self.due.insert(name, now + pause);
                 continue;
             };
+            core.dirty.remove(&name);
+            self.due.remove(&name);
             let task = tokio::task::spawn_blocking(move || save(&state_dir, snapshot));
             self.running = Some((name, task));
             return;
