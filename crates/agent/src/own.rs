@@ -43,6 +43,8 @@ struct Connection {
     failing: Option<String>,
     since: SystemTime,
     server: String,
+    /// Whether the server knows a leader; `None` before it was asked.
+    quorum: Option<bool>,
 }
 
 /// How this cluster's etcd is.
@@ -58,6 +60,7 @@ impl OwnStatus {
             failing: Some("no answer yet".into()),
             since: SystemTime::now(),
             server: String::new(),
+            quorum: None,
         };
         Arc::new(Self {
             endpoints,
@@ -103,7 +106,9 @@ impl OwnStatus {
                 ),
             );
         }
-        let leases = publisher.desired.div_ceil(1000);
+        let quorum = connection
+            .quorum
+            .map_or("unknown".to_owned(), |quorum| quorum.to_string());
         let waiting = match publisher.pending {
             0 => String::new(),
             count => format!(", {count} keys wait to be written"),
@@ -116,7 +121,7 @@ impl OwnStatus {
         Status::new(
             State::Ok,
             format!(
-                "etcd: {total}/{total} connected, leases={leases}, lock leases=0, has-quorum=true: {}{waiting}{contested}",
+                "etcd: 1/{total} connected, has-quorum={quorum}: {}{waiting}{contested}",
                 connection.server
             ),
         )
@@ -127,16 +132,11 @@ impl OwnStatus {
         loop {
             match store.status().await {
                 Ok(status) => {
-                    let leader = if status.has_leader {
-                        ""
-                    } else {
-                        " (no leader)"
-                    };
-                    self.connection().server = format!(
-                        "{} - {}{leader}",
-                        self.endpoints.first().map_or("", String::as_str),
-                        status.version
-                    );
+                    let server = self.endpoints.first().map_or("", String::as_str);
+                    let mut connection = self.connection();
+                    connection.server = format!("{server} - {}", status.version);
+                    connection.quorum = Some(status.has_leader);
+                    drop(connection);
                     self.heard(None);
                 }
                 Err(error) => self.heard(Some(error.to_string())),

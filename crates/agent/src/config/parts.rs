@@ -66,7 +66,7 @@ pub(super) fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {
         }
     }
     for key in options.keys() {
-        if !["etcd.config", "etcd.address", "etcd.qps", "etcd.operator"].contains(&key.as_str()) {
+        if !["etcd.config", "etcd.address", "etcd.qps"].contains(&key.as_str()) {
             r.fail(
                 "kvstore-opt",
                 format!("unknown key {key:?}; known: etcd.config, etcd.address, etcd.qps"),
