@@ -18,9 +18,9 @@ as_root() {
 }
 
 debian_packages() {
-	# iperf3 is for `make bench`, ping and nftables for labs: the product itself starts no program.
+	# libprotobuf-dev has the definitions that etcd-client's own include. iperf3 is for `make bench`, ping and nftables for labs: the product itself starts no program.
 	missing=
-	for package in build-essential curl etcd-client etcd-server iperf3 iproute2 iputils-ping musl-tools nftables protobuf-compiler; do
+	for package in build-essential curl etcd-client etcd-server iperf3 iproute2 iputils-ping libprotobuf-dev musl-tools nftables protobuf-compiler; do
 		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
