@@ -28,6 +28,19 @@ pub struct Problem {
     pub previous_stays: bool,
 }
 
+impl Problem {
+    /// A problem of a whole file.
+    pub(crate) fn of_file(file: &str, reason: String, previous_stays: bool) -> Self {
+        Self {
+            file: file.to_owned(),
+            document: 0,
+            object: None,
+            reason,
+            previous_stays,
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;

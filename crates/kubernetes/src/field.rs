@@ -118,14 +118,21 @@ impl<'a> Field<'a> {
             .transpose()
     }
 
-    /// A map of text to text.
+    /// Text of a label: what YAML takes for a number or a bool may have been written in several ways.
+    pub(crate) fn label(&self) -> Result<&'a str, FieldError> {
+        self.value
+            .as_str()
+            .ok_or_else(|| self.error("expected text: put it into quotes"))
+    }
+
+    /// A map of text to text, such as labels.
     pub(crate) fn text_map(&self) -> Result<Vec<(String, String)>, FieldError> {
         let entry = |(key, value): (&String, &'a Value)| {
             let field = Field {
                 path: self.at(key),
                 value,
             };
-            Ok((key.clone(), field.scalar()?))
+            Ok((key.clone(), field.label()?.to_owned()))
         };
         self.object()?.iter().map(entry).collect()
     }

@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The content of a manifest directory → objects and what changed. Pure over the files' texts.
+//!
+//! Every file has its say about the objects that it defines or names in a document that is refused; who is in force is
+//! decided per object over all files. So an object may move between files, and only who touches it changes it.
 
-use std::collections::{BTreeMap, HashMap};
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::{Namespace, Pod, PodKey};
 use policy::{PolicyKey, PolicyObject};
-use serde_json::Value;
 
 use crate::Problem;
-use crate::object::{self, Object, ObjectKey};
+use crate::object::{Object, ObjectKey};
+use file::{About, File};
 
-/// Most documents of a file.
-const MAX_DOCUMENTS: usize = 10_000;
+/// Objects of all files together.
+const MAX_OBJECTS: usize = 250_000;
+/// Problems that are told; of the others only how many there are.
+const MAX_PROBLEMS: usize = 128;
 
 /// A change of an object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,254 +41,165 @@ pub enum ObjectEvent {
 /// The objects in force, and which file gave each.
 #[derive(Debug, Default)]
 pub struct Manifests {
-    objects: HashMap<ObjectKey, (Object, String)>,
-    texts: BTreeMap<String, String>,
-    problems: BTreeMap<String, Vec<Problem>>,
+    files: BTreeMap<String, File>,
+    objects: HashMap<ObjectKey, InForce>,
+    /// Files that define an object.
+    definers: HashMap<ObjectKey, BTreeSet<String>>,
+    /// Objects that several files define.
+    contested: BTreeSet<ObjectKey>,
 }
 
-/// One file, read.
-struct File {
-    objects: Vec<Object>,
-    problems: Vec<Problem>,
-    /// Keys that a refused document names: their previous versions stay.
-    kept: Vec<(String, String, String)>,
-    /// A document could not be read so far as to know its object: everything that the file gave before stays.
-    keep_all: bool,
+#[derive(Debug)]
+struct InForce {
+    object: Arc<Object>,
+    /// The file that gave it; it may be gone while a refused version elsewhere keeps the object.
+    file: String,
 }
 
 impl Manifests {
-    /// Takes the directory's files (name → text). Returns what changed, deletions first.
-    pub fn update(&mut self, texts: BTreeMap<String, String>) -> Vec<ObjectEvent> {
-        let changed: Vec<String> = texts
-            .keys()
-            .chain(self.texts.keys())
-            .filter(|name| texts.get(*name) != self.texts.get(*name))
-            .cloned()
-            .collect();
+    /// Takes the directory's files (name → text; `None`: as it was). Returns what changed, deletions first.
+    pub fn update(&mut self, texts: BTreeMap<String, Option<String>>) -> Vec<ObjectEvent> {
+        let gone = self.files.keys().filter(|name| !texts.contains_key(*name));
+        let gone: Vec<String> = gone.cloned().collect();
+        let mut touched = BTreeSet::new();
+        for name in gone {
+            self.replace(&name, None, &mut touched);
+        }
+        for (name, text) in texts {
+            let Some(text) = text else { continue };
+            let digest = file::digest(&text);
+            if self
+                .files
+                .get(&name)
+                .is_some_and(|file| file.digest == digest)
+            {
+                continue;
+            }
+            let free = MAX_OBJECTS.saturating_sub(self.definers.len());
+            let file = File::read(&name, &text, digest, free);
+            self.replace(&name, Some(file), &mut touched);
+        }
+        self.decide(touched)
+    }
+
+    /// A file says something else now.
+    fn replace(&mut self, name: &str, new: Option<File>, touched: &mut BTreeSet<ObjectKey>) {
+        let old = match new {
+            Some(file) => self.files.insert(name.to_owned(), file),
+            None => self.files.remove(name),
+        };
+        if let Some(old) = old {
+            for key in old.objects.keys() {
+                if let Some(files) = self.definers.get_mut(key) {
+                    files.remove(name);
+                    if files.len() < 2 {
+                        self.contested.remove(key);
+                    }
+                    if files.is_empty() {
+                        self.definers.remove(key);
+                    }
+                }
+            }
+            if old.keep_all {
+                let given = self
+                    .objects
+                    .iter()
+                    .filter(|(_, in_force)| in_force.file == name);
+                touched.extend(given.map(|(key, _)| key.clone()));
+            }
+            touched.extend(old.objects.into_keys());
+            touched.extend(old.kept);
+        }
+        let Some(new) = self.files.get(name) else {
+            return;
+        };
+        for key in new.objects.keys() {
+            let files = self.definers.entry(key.clone()).or_default();
+            files.insert(name.to_owned());
+            if files.len() > 1 {
+                self.contested.insert(key.clone());
+            }
+        }
+        touched.extend(new.objects.keys().cloned());
+        touched.extend(new.kept.iter().cloned());
+    }
+
+    /// Who is in force now, for every object that a file touched.
+    fn decide(&mut self, touched: BTreeSet<ObjectKey>) -> Vec<ObjectEvent> {
         let mut gone = Vec::new();
         let mut upserts = Vec::new();
-        for name in std::collections::BTreeSet::from_iter(changed) {
-            let file = texts
-                .get(&name)
-                .map_or_else(File::empty, |text| File::read(&name, text));
-            self.replace(&name, file, &mut gone, &mut upserts);
-        }
-        self.texts = texts;
-        gone.retain(|key| !self.objects.contains_key(key));
-        gone.into_iter()
-            .map(ObjectEvent::gone)
-            .chain(upserts)
-            .collect()
-    }
-
-    /// The files' texts as last taken.
-    pub(crate) fn texts(&self) -> &BTreeMap<String, String> {
-        &self.texts
-    }
-
-    /// What is not in force, by file.
-    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.values().flatten()
-    }
-
-    fn replace(
-        &mut self,
-        name: &str,
-        file: File,
-        gone: &mut Vec<ObjectKey>,
-        upserts: &mut Vec<ObjectEvent>,
-    ) {
-        let File {
-            objects,
-            mut problems,
-            kept,
-            keep_all,
-        } = file;
-        let named: HashMap<ObjectKey, Object> = objects
-            .into_iter()
-            .map(|object| (object.key(), object))
-            .collect();
-        let before = self
-            .objects
-            .iter()
-            .filter(|(_, (_, file))| file == name)
-            .map(|(key, _)| key.clone());
-        for key in before.collect::<Vec<_>>() {
-            let stays = keep_all || kept.iter().any(|named| key.is(named));
-            if !named.contains_key(&key) && !stays {
-                self.objects.remove(&key);
-                gone.push(key);
-            }
-        }
-        for (key, object) in named {
-            match self.objects.get(&key) {
-                Some((_, other)) if other != name => problems.push(Problem {
-                    file: name.to_owned(),
-                    document: 0,
-                    object: Some(key.describe()),
-                    reason: format!(
-                        "also defined in {other}, which is in force; remove one of them"
-                    ),
-                    previous_stays: false,
-                }),
-                Some((known, _)) if *known == object => {}
-                _ => {
-                    upserts.push(ObjectEvent::upsert(object.clone()));
-                    self.objects.insert(key, (object, name.to_owned()));
-                }
-            }
-        }
-        for problem in &mut problems {
-            problem.previous_stays |= self
+        for key in touched {
+            let owner = self
                 .objects
-                .iter()
-                .any(|(key, (_, file))| file == name && problem.object == Some(key.describe()));
-        }
-        if problems.is_empty() {
-            self.problems.remove(name);
-        } else {
-            self.problems.insert(name.to_owned(), problems);
-        }
-    }
-}
-
-impl File {
-    fn empty() -> Self {
-        Self {
-            objects: Vec::new(),
-            problems: Vec::new(),
-            kept: Vec::new(),
-            keep_all: false,
-        }
-    }
-
-    fn read(name: &str, text: &str) -> Self {
-        let mut file = Self::empty();
-        for (i, document) in documents(text).enumerate() {
-            if i >= MAX_DOCUMENTS {
-                file.problem(
-                    name,
-                    i + 1,
-                    None,
-                    format!("more than {MAX_DOCUMENTS} documents: split the file"),
-                );
-                break;
-            }
-            let value: Result<Value, _> = serde_saphyr::from_str_with_options(
-                document,
-                serde_saphyr::options! { with_snippet: false },
+                .get(&key)
+                .map(|in_force| in_force.file.as_str());
+            let definers = self.definers.get(&key);
+            let stays = owner.filter(|owner| definers.is_some_and(|files| files.contains(*owner)));
+            let next = stays.or_else(|| definers?.first().map(String::as_str));
+            let Some(next) = next.map(str::to_owned) else {
+                if owner.is_some_and(|owner| !self.is_kept(&key, owner)) {
+                    self.objects.remove(&key);
+                    gone.push(ObjectEvent::gone(key));
+                }
+                continue;
+            };
+            let object = self.files[&next].objects[&key].clone();
+            let old = self.objects.insert(
+                key,
+                InForce {
+                    object: object.clone(),
+                    file: next,
+                },
             );
-            match value {
-                Ok(value) => file.document(name, i + 1, &value),
-                Err(_)
-                    if document.lines().all(|line| {
-                        line.trim().is_empty() || line.trim_start().starts_with('#')
-                    }) => {}
-                Err(error) => {
-                    file.keep_all = true;
-                    file.problem(name, i + 1, None, format!("not valid YAML: {error}"));
-                }
+            if old.is_none_or(|old| old.object != object) {
+                upserts.push(ObjectEvent::upsert((*object).clone()));
             }
         }
-        file
+        gone.into_iter().chain(upserts).collect()
     }
 
-    fn document(&mut self, name: &str, number: usize, value: &Value) {
-        if value.get("kind").and_then(Value::as_str) == Some("List") {
-            for item in value
-                .get("items")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
-                self.document(name, number, item);
-            }
-            return;
-        }
-        match object::read(value) {
-            Ok(object) => self.objects.extend(object),
-            Err(error) => {
-                let described = object::describe(value);
-                let object = described
-                    .as_ref()
-                    .map(|(kind, ns, name)| describe(kind, ns, name));
-                match described {
-                    Some(described) => self.kept.push(described),
-                    None => self.keep_all = true,
-                }
-                self.problem(name, number, object, error.to_string());
-            }
-        }
+    /// Whether an object that no file defines stays: a refused document names it, or may be it.
+    fn is_kept(&self, key: &ObjectKey, owner: &str) -> bool {
+        self.files.get(owner).is_some_and(|file| file.keep_all)
+            || self.files.values().any(|file| file.kept.contains(key))
     }
 
-    fn problem(&mut self, file: &str, document: usize, object: Option<String>, reason: String) {
-        self.problems.push(Problem {
-            file: file.to_owned(),
-            document,
-            object,
-            reason,
-            previous_stays: false,
+    /// What is not in force, by file. At most a bounded number, the last of which tells how many there are beyond.
+    pub fn problems(&self) -> Vec<Problem> {
+        let refused = self.files.values().flat_map(|file| &file.problems);
+        let refused = refused.map(|(problem, about)| {
+            let stays = match about {
+                About::Nothing => false,
+                About::Objects(keys) => keys.iter().any(|key| self.objects.contains_key(key)),
+                About::File => self.objects.values().any(|of| of.file == problem.file),
+            };
+            Problem {
+                previous_stays: stays,
+                ..problem.clone()
+            }
         });
-    }
-}
-
-/// The documents of a stream: a line that begins with `---` separates (YAML 1.2, 9.1.2).
-fn documents(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let separator = text.match_indices("---").find(|(at, _)| {
-            let begins = *at == 0 || text.as_bytes()[at - 1] == b'\n';
-            begins
-                && text
-                    .as_bytes()
-                    .get(at + 3)
-                    .is_none_or(u8::is_ascii_whitespace)
+        let shadowed = self.contested.iter().flat_map(|key| {
+            let owner = &self.objects[key].file;
+            let others = self.definers[key].iter().filter(move |file| *file != owner);
+            others.map(move |file| Problem {
+                file: file.clone(),
+                document: 0,
+                object: Some(key.describe()),
+                reason: format!("also defined in {owner}, which is in force; remove one of them"),
+                previous_stays: false,
+            })
         });
-        match separator {
-            Some((at, _)) => {
-                rest = Some(&text[at + 3..]);
-                Some(&text[..at])
-            }
-            None => rest.take(),
+        let mut all = refused.chain(shadowed);
+        let mut told: Vec<Problem> = all.by_ref().take(MAX_PROBLEMS).collect();
+        let beyond = all.count();
+        if beyond > 0 {
+            told.push(Problem::of_file(
+                "",
+                format!("{beyond} more problems"),
+                false,
+            ));
         }
-    })
-    .filter(|document| !document.trim().is_empty())
-}
-
-fn describe(kind: &str, namespace: &str, name: &str) -> String {
-    if namespace.is_empty() {
-        format!("{kind} {name}")
-    } else {
-        format!("{kind} {namespace}/{name}")
-    }
-}
-
-impl ObjectKey {
-    fn parts(&self) -> (&str, &str, &str) {
-        match self {
-            ObjectKey::Pod(key) => ("Pod", &key.namespace, &key.name),
-            ObjectKey::Namespace(name) => ("Namespace", "", name),
-            ObjectKey::Policy(key) => (key.kind.as_str(), &key.namespace, &key.name),
-        }
-    }
-
-    fn describe(&self) -> String {
-        let (kind, namespace, name) = self.parts();
-        describe(kind, namespace, name)
-    }
-
-    /// Whether it is the object that a refused document names; an absent namespace is `default`.
-    fn is(&self, (kind, namespace, name): &(String, String, String)) -> bool {
-        let (own_kind, own_namespace, own_name) = self.parts();
-        let namespace = if namespace.is_empty() && !own_namespace.is_empty() {
-            "default"
-        } else {
-            namespace
-        };
-        own_kind == kind
-            && own_name == name
-            && (own_namespace == namespace || own_namespace.is_empty())
+        told
     }
 }
 
@@ -303,5 +221,7 @@ impl ObjectEvent {
     }
 }
 
+#[cfg(test)]
+mod odd_tests;
 #[cfg(test)]
 mod tests;

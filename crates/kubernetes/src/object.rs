@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use model::{Namespace, Pod, PodKey};
-use policy::{PolicyKey, PolicyObject};
+use policy::{PolicyKey, PolicyKind, PolicyObject};
 use serde_json::Value;
 
 use crate::field::Field;
@@ -27,6 +27,31 @@ pub enum Object {
     Namespace(Namespace),
     /// A policy.
     Policy(PolicyObject),
+}
+
+impl ObjectKey {
+    fn policy(kind: PolicyKind, namespace: &str, name: &str) -> Self {
+        ObjectKey::Policy(PolicyKey {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// Kind, namespace (empty for cluster scope) and name.
+    fn parts(&self) -> (&str, &str, &str) {
+        match self {
+            ObjectKey::Pod(key) => ("Pod", &key.namespace, &key.name),
+            ObjectKey::Namespace(name) => ("Namespace", "", name),
+            ObjectKey::Policy(key) => (key.kind.as_str(), &key.namespace, &key.name),
+        }
+    }
+
+    /// `kind namespace/name`, for messages.
+    pub(crate) fn describe(&self) -> String {
+        let (kind, namespace, name) = self.parts();
+        describe(kind, namespace, name)
+    }
 }
 
 impl Object {
@@ -81,15 +106,51 @@ pub(crate) fn read(document: &Value) -> Result<Option<Object>, FieldError> {
     }
 }
 
-/// `kind namespace/name` as far as it can be read, for messages.
-pub(crate) fn describe(document: &Value) -> Option<(String, String, String)> {
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+/// What a refused document names.
+pub(crate) struct Named {
+    /// `kind namespace/name`, for messages.
+    pub(crate) description: String,
+    /// The object; with an unknown kind every one that it may be, the most important first.
+    pub(crate) keys: Vec<ObjectKey>,
+}
+
+/// Which object a document is about, if that much can be read.
+pub(crate) fn named(document: &Value) -> Option<Named> {
+    let text = |value: Option<&Value>| {
+        let text = value.and_then(Value::as_str)?;
+        (text.len() <= 253).then(|| text.to_owned())
+    };
+    let kind = text(document.get("kind"))?;
     let metadata = document.get("metadata")?;
-    Some((
-        text(document.get("kind"))?,
-        text(metadata.get("namespace")).unwrap_or_default(),
-        text(metadata.get("name"))?,
-    ))
+    let name = text(metadata.get("name"))?;
+    let namespace = text(metadata.get("namespace")).unwrap_or_else(|| "default".into());
+    let all = [
+        ObjectKey::policy(PolicyKind::CiliumNetworkPolicy, &namespace, &name),
+        ObjectKey::policy(PolicyKind::CiliumClusterwideNetworkPolicy, "", &name),
+        ObjectKey::Pod(PodKey {
+            namespace: namespace.as_str().into(),
+            name: name.as_str().into(),
+        }),
+        ObjectKey::Namespace(name.as_str().into()),
+    ];
+    match all.iter().find(|key| key.parts().0 == kind) {
+        Some(key) => Some(Named {
+            description: key.describe(),
+            keys: vec![key.clone()],
+        }),
+        None => Some(Named {
+            description: describe(&kind, &namespace, &name),
+            keys: all.into(),
+        }),
+    }
+}
+
+fn describe(kind: &str, namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        format!("{kind} {name}")
+    } else {
+        format!("{kind} {namespace}/{name}")
+    }
 }
 
 /// Name, at most 253 characters of what DNS names hold.

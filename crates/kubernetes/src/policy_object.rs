@@ -37,6 +37,7 @@ pub(crate) fn read(root: &Field<'_>) -> Result<PolicyObject, FieldError> {
         name: object::name(&metadata)?,
     };
     let single = root.get("spec").map(|spec| rule(&spec)).transpose()?;
+    let alone = single.is_some();
     let several = root
         .list_of("specs", |spec| rule(&spec))?
         .unwrap_or_default();
@@ -58,8 +59,35 @@ pub(crate) fn read(root: &Field<'_>) -> Result<PolicyObject, FieldError> {
             .collect(),
         rules: single.into_iter().chain(several).collect(),
     };
-    policy::validate(&object).map_err(|error| root.error(error.to_string()))?;
-    Ok(object)
+    match policy::validate(&object) {
+        Ok(()) => Ok(object),
+        Err(error) => Err(as_written(&error, alone)),
+    }
+}
+
+/// An error about `rules[n]` in the words of the manifest: `spec` is the first rule, `specs` are those behind it.
+fn as_written(error: &policy::Error, alone: bool) -> FieldError {
+    let text = error.to_string();
+    let (key, rest) = (error.key().to_string(), text.as_str());
+    let rest = rest.strip_prefix(&format!("{key}: ")).unwrap_or(rest);
+    let index = rest
+        .strip_prefix("rules[")
+        .and_then(|rest| rest.split_once(']'));
+    let (path, reason) = match index.and_then(|(n, rest)| Some((n.parse::<usize>().ok()?, rest))) {
+        Some((n, rest)) => {
+            let (below, reason) = rest.split_once(": ").unwrap_or((rest, ""));
+            let rule = match (n, alone) {
+                (0, true) => "spec".to_owned(),
+                (n, alone) => format!("specs[{}]", n - usize::from(alone)),
+            };
+            (format!("{rule}{below}"), reason)
+        }
+        None => ("document".to_owned(), rest),
+    };
+    FieldError {
+        path,
+        reason: reason.to_owned(),
+    }
 }
 
 fn rule(spec: &Field<'_>) -> Result<Rule, FieldError> {
@@ -173,11 +201,17 @@ fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
         .get("port")
         .ok_or_else(|| field.error("port is missing"))?;
     let text = port.scalar()?;
-    let number = text.parse::<u16>().map_err(|_| {
-        port.error(format!(
-            "{text:?} is not a number of 0 to 65535; named ports are not supported"
-        ))
-    })?;
+    let decimal =
+        text.bytes().all(|c| c.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    let number = text
+        .parse::<u16>()
+        .ok()
+        .filter(|_| decimal)
+        .ok_or_else(|| {
+            port.error(format!(
+                "{text:?} is not a number of 0 to 65535; named ports are not supported"
+            ))
+        })?;
     let end_port = field
         .get("endPort")
         .map(|end| {
@@ -222,6 +256,9 @@ fn selector(field: &Field<'_>) -> Result<Selector, FieldError> {
         .map(|labels| labels.text_map())
         .transpose()?
         .unwrap_or_default();
+    if let Some((key, _)) = labels.iter().find(|(key, _)| !is_key(key)) {
+        return Err(field.error(format!("matchLabels: {key:?} is not a label key")));
+    }
     let labels = labels
         .into_iter()
         .map(|(key, value)| Requirement::new(&key, Operator::In(BTreeSet::from([value]))));
@@ -231,17 +268,26 @@ fn selector(field: &Field<'_>) -> Result<Selector, FieldError> {
     Ok(Selector::new(labels.chain(expressions)))
 }
 
+/// Whether something is left of a key without its source.
+fn is_key(key: &str) -> bool {
+    let (source, rest) = key.split_once(':').unwrap_or(("any", key));
+    !source.is_empty() && !rest.is_empty() && key != "$"
+}
+
 fn expression(field: &Field<'_>) -> Result<Requirement, FieldError> {
     field.only(&["key", "operator", "values"])?;
     let key = field
         .get("key")
-        .ok_or_else(|| field.error("key is missing"))?
-        .scalar()?;
+        .ok_or_else(|| field.error("key is missing"))?;
+    let key_text = key.label()?;
+    if !is_key(key_text) {
+        return Err(key.error(format!("{key_text:?} is not a label key")));
+    }
     let operator = field
         .get("operator")
         .ok_or_else(|| field.error("operator is missing"))?;
     let values: Option<BTreeSet<String>> = field
-        .list_of("values", |value| value.scalar())?
+        .list_of("values", |value| value.label().map(str::to_owned))?
         .map(|values| values.into_iter().collect());
     let some = || {
         values
@@ -266,5 +312,5 @@ fn expression(field: &Field<'_>) -> Result<Requirement, FieldError> {
             )));
         }
     };
-    Ok(Requirement::new(&key, operator))
+    Ok(Requirement::new(key_text, operator))
 }

@@ -1,23 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Following a manifest directory: the kernel's notices wake a scan, and a slow scan is the net below them.
+//!
+//! Files are often not replaced but emptied and written anew, or taken away and put back. So nothing is taken from a
+//! directory that has changed within a moment, nor from a file that somebody is writing: a policy would be gone for as
+//! long as its file is half there.
 
-use std::collections::BTreeMap;
+mod scan;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::{Manifests, ObjectEvent, Problem};
+use scan::{Listing, Reader};
 
-/// Largest file that is read.
-const MAX_FILE: u64 = 8 << 20;
-/// Most files that are read.
-const MAX_FILES: usize = 4096;
 /// Scan without a notice.
 const NET: Duration = Duration::from_secs(5);
-/// Notices that come together make one scan.
-const SETTLE: Duration = Duration::from_millis(5);
+/// A directory that changed is taken when it is the same after this time.
+const SETTLE: Duration = Duration::from_millis(20);
+/// A directory that never rests is taken nevertheless after so many looks.
+const RESTLESS: usize = 50;
+/// A file that is being written is taken nevertheless after this time.
+const WRITING: Duration = Duration::from_secs(3);
+/// Files that are being written and known as such.
+const MAX_WRITING: usize = 4096;
 
 /// What a scan found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -51,15 +63,22 @@ pub enum WatchError {
     },
 }
 
+/// Files that somebody writes, and since when.
+type Writing = Arc<Mutex<HashMap<OsString, Instant>>>;
+
 /// A followed directory.
 #[derive(Debug)]
 pub struct Follow {
     dir: PathBuf,
     manifests: Manifests,
+    reader: Reader,
     notices: mpsc::Receiver<()>,
+    writing: Writing,
     last_problems: Vec<Problem>,
     first: bool,
-    _watcher: notify::RecommendedWatcher,
+    watcher: notify::RecommendedWatcher,
+    /// The directory that is watched: device and inode.
+    watched: Option<(u64, u64)>,
 }
 
 impl Follow {
@@ -74,142 +93,135 @@ impl Follow {
             path: dir.to_owned(),
             source,
         };
-        let mut watcher =
-            notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
-                // Reading the directory is a notice as well: our own scan must not wake the next.
-                if notice.is_ok_and(|notice| notice.kind.is_access()) {
-                    return;
-                }
+        let writing = Writing::default();
+        let files = writing.clone();
+        let watcher = notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
+            if notice.map_or(true, |notice| take_notice(&files, &notice)) {
                 // A full channel already holds a wake-up.
                 let _ = tx.try_send(());
-            })
-            .map_err(watch)?;
-        watcher
-            .watch(dir, RecursiveMode::NonRecursive)
-            .map_err(watch)?;
-        Ok(Self {
+            }
+        })
+        .map_err(watch)?;
+        let mut follow = Self {
             dir: dir.to_owned(),
             manifests: Manifests::default(),
+            reader: Reader::default(),
             notices,
+            writing,
             last_problems: Vec::new(),
             first: true,
-            _watcher: watcher,
-        })
+            watcher,
+            watched: None,
+        };
+        follow.watch().map_err(watch)?;
+        Ok(follow)
+    }
+
+    /// Watches the directory that has the name now.
+    fn watch(&mut self) -> notify::Result<()> {
+        let now = scan::inode(&self.dir);
+        if now.is_none() || now == self.watched {
+            return Ok(());
+        }
+        if self.watched.take().is_some() {
+            // What was watched may be gone with its watch.
+            let _ = self.watcher.unwatch(&self.dir);
+        }
+        self.watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+        self.watched = now;
+        Ok(())
     }
 
     /// Waits for the next change. Cancel safe.
     pub async fn next(&mut self) -> Update {
         loop {
             if !self.first {
-                if let Ok(Some(())) = tokio::time::timeout(NET, self.notices.recv()).await {
-                    tokio::time::sleep(SETTLE).await;
-                }
-                while self.notices.try_recv().is_ok() {}
+                // Time is a reason to look as well as a notice.
+                let _ = tokio::time::timeout(NET, self.notices.recv()).await;
             }
+            let listing = self.settled().await;
             let first = std::mem::take(&mut self.first);
-            let (events, mut problems) = match read_dir(&self.dir, self.manifests.texts()) {
-                Ok((texts, problems)) => (self.manifests.update(texts), problems),
-                Err(error) => (
-                    Vec::new(),
-                    vec![file_problem(
-                        "",
-                        format!("cannot read the directory: {error}"),
-                        true,
-                    )],
-                ),
-            };
-            problems.extend(self.manifests.problems().cloned());
+            let mut problems = Vec::new();
+            if let Err(error) = self.watch() {
+                problems.push(Problem::of_file(
+                    "",
+                    format!("cannot watch the directory: {error}"),
+                    true,
+                ));
+            }
+            let mut events = Vec::new();
+            match listing {
+                Ok(listing) => {
+                    let texts = self.reader.read(&self.dir, &listing, &self.being_written());
+                    events = self.manifests.update(texts);
+                    problems.extend(self.reader.problems().cloned());
+                }
+                Err(error) => {
+                    let reason = format!("cannot read the directory: {error}");
+                    problems.push(Problem::of_file("", reason, true));
+                }
+            }
+            problems.extend(self.manifests.problems());
             if first || !events.is_empty() || problems != self.last_problems {
                 self.last_problems.clone_from(&problems);
                 return Update { events, problems };
             }
         }
     }
-}
 
-fn file_problem(file: &str, reason: String, previous_stays: bool) -> Problem {
-    Problem {
-        file: file.to_owned(),
-        document: 0,
-        object: None,
-        reason,
-        previous_stays,
-    }
-}
-
-/// Texts of all manifests, and files that cannot be read: those keep the text they had.
-fn read_dir(
-    dir: &Path,
-    before: &BTreeMap<String, String>,
-) -> std::io::Result<(BTreeMap<String, String>, Vec<Problem>)> {
-    let mut texts = BTreeMap::new();
-    let mut problems = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        let manifest = path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-        if name.starts_with('.') || !manifest {
-            continue;
+    /// The directory once it rests.
+    async fn settled(&mut self) -> std::io::Result<Listing> {
+        let mut before = Listing::of(&self.dir);
+        let same = |now: &Listing| self.reader.is_known(now);
+        if self.first || before.as_ref().is_ok_and(same) {
+            return before;
         }
-        if texts.len() >= MAX_FILES {
-            problems.push(file_problem(
-                name,
-                format!("more than {MAX_FILES} files: put several objects into one file"),
-                false,
-            ));
-            break;
-        }
-        match read_file(&path) {
-            Ok(text) => {
-                texts.insert(name.to_owned(), text);
+        for _ in 0..RESTLESS {
+            tokio::time::sleep(SETTLE).await;
+            while self.notices.try_recv().is_ok() {}
+            let now = Listing::of(&self.dir);
+            if let (Ok(before), Ok(now)) = (&before, &now)
+                && before == now
+            {
+                break;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                texts.extend(before.get(name).map(|text| (name.to_owned(), text.clone())));
-                problems.push(file_problem(
-                    name,
-                    error.to_string(),
-                    before.contains_key(name),
-                ));
-            }
+            before = now;
         }
+        before
     }
-    Ok((texts, problems))
+
+    /// Files to leave as they are.
+    fn being_written(&self) -> Vec<OsString> {
+        let mut writing = self.writing.lock().expect("no panic while held");
+        writing.retain(|_, since| since.elapsed() < WRITING);
+        writing.keys().cloned().collect()
+    }
 }
 
-fn read_file(path: &Path) -> std::io::Result<String> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(std::io::Error::other(format!(
-            "not a regular file of at most {MAX_FILE} bytes"
-        )));
+/// Notes who is being written. Returns whether to look.
+fn take_notice(writing: &Writing, notice: &notify::Event) -> bool {
+    let mut writing = writing.lock().expect("no panic while held");
+    let names = notice.paths.iter().filter_map(|path| path.file_name());
+    match notice.kind {
+        EventKind::Modify(ModifyKind::Data(_)) => {
+            for name in names {
+                if writing.len() < MAX_WRITING && !writing.contains_key(name) {
+                    writing.insert(name.to_owned(), Instant::now());
+                }
+            }
+            true
+        }
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+            for name in names {
+                writing.remove(name);
+            }
+            true
+        }
+        // Reading the directory is a notice as well: our own scan must not wake the next.
+        EventKind::Access(_) => false,
+        _ => true,
     }
-    std::fs::read_to_string(path)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_scan_does_not_wake_the_next() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::write(dir.path().join("a.yaml"), "").expect("write");
-        let mut follow = Follow::new(dir.path()).expect("a directory");
-        follow.next().await;
-        while tokio::time::timeout(Duration::from_millis(50), follow.notices.recv())
-            .await
-            .is_ok()
-        {}
-        read_dir(dir.path(), &BTreeMap::new()).expect("readable");
-        let woken = tokio::time::timeout(Duration::from_millis(200), follow.notices.recv()).await;
-        assert!(woken.is_err(), "reading the directory woke a scan");
-        std::fs::write(dir.path().join("b.yaml"), "").expect("write");
-        let woken = tokio::time::timeout(Duration::from_secs(5), follow.notices.recv()).await;
-        assert_eq!(woken, Ok(Some(())));
-    }
-}
+mod tests;

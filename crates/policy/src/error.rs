@@ -86,3 +86,18 @@ pub enum Error {
         max: usize,
     },
 }
+
+impl Error {
+    /// The object that is refused.
+    pub fn key(&self) -> &PolicyKey {
+        match self {
+            Self::Key { key, .. }
+            | Self::NoRules { key }
+            | Self::NoEntries { key, .. }
+            | Self::TooMany { key, .. }
+            | Self::MixedPeers { key, .. }
+            | Self::Except { key, .. }
+            | Self::Prefixes { key, .. } => key,
+        }
+    }
+}

@@ -76,11 +76,13 @@ pub(super) async fn objects(
     let worker = RelabelWorker {
         service: service.clone(),
     };
+    let mut told = std::collections::BTreeSet::new();
     loop {
         let update = follow.next().await;
-        for problem in &update.problems {
+        for problem in update.problems.iter().filter(|p| !told.contains(*p)) {
             tracing::warn!(%problem, "manifest");
         }
+        told = update.problems.iter().cloned().collect();
         let changes = service.core().take_objects(update);
         service.objects.notify_waiters();
         listed.send_replace(true);

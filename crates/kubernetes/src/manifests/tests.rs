@@ -18,7 +18,7 @@ fn update(manifests: &mut Manifests, files: &[(&str, String)]) -> Vec<ObjectEven
     manifests.update(
         files
             .iter()
-            .map(|(name, text)| (name.to_string(), text.clone()))
+            .map(|(name, text)| (name.to_string(), Some(text.clone())))
             .collect(),
     )
 }
@@ -31,12 +31,7 @@ fn objects_come_and_go() {
         &[("a.yaml", format!("# head\n---\n{POD}---\n{POLICY}"))],
     );
     assert_eq!(events.len(), 2);
-    assert_eq!(
-        manifests.problems().count(),
-        0,
-        "{:?}",
-        manifests.problems().collect::<Vec<_>>()
-    );
+    assert_eq!(manifests.problems().len(), 0, "{:?}", manifests.problems());
     let events = update(&mut manifests, &[("a.yaml", POD.to_owned())]);
     assert!(matches!(&events[..], [ObjectEvent::PolicyGone(_)]));
     let events = update(&mut manifests, &[]);
@@ -49,7 +44,7 @@ fn an_unsupported_field_is_named_and_the_previous_version_stays() {
     update(&mut manifests, &[("p.yaml", POLICY.to_owned())]);
     let bad = POLICY.replace("  - fromEndpoints", "  - icmps: []\n    fromEndpoints");
     assert!(update(&mut manifests, &[("p.yaml", bad)]).is_empty());
-    let text = manifests.problems().next().expect("a problem").to_string();
+    let text = manifests.problems().first().expect("a problem").to_string();
     assert!(
         text.contains("spec.ingress[0].icmps") && text.contains("previous version stays"),
         "{text}"
@@ -64,7 +59,7 @@ fn half_valid_files_apply_their_valid_half() {
         &[("a.yaml", format!("{POD}---\nkind: [\n"))],
     );
     assert_eq!(events.len(), 1);
-    let text = manifests.problems().next().expect("a problem").to_string();
+    let text = manifests.problems().first().expect("a problem").to_string();
     assert!(
         text.starts_with("a.yaml (document 2): not valid YAML"),
         "{text}"
@@ -79,13 +74,14 @@ fn half_valid_files_apply_their_valid_half() {
 fn moving_an_object_between_files_is_no_change() {
     let mut manifests = Manifests::default();
     update(&mut manifests, &[("b.yaml", POD.to_owned())]);
-    let events = update(&mut manifests, &[("c.yaml", POD.to_owned())]);
-    assert!(
-        events
-            .iter()
-            .all(|event| matches!(event, ObjectEvent::Pod(_))),
-        "{events:?}"
-    );
+    for name in ["c.yaml", "a.yaml", "b.yaml"] {
+        let events = update(&mut manifests, &[(name, POD.to_owned())]);
+        assert!(events.is_empty(), "{name}: {events:?}");
+        assert!(manifests.problems().is_empty());
+    }
+    let changed = POD.replace("app: web", "app: other");
+    let events = update(&mut manifests, &[("a.yaml", changed)]);
+    assert!(matches!(&events[..], [ObjectEvent::Pod(_)]), "{events:?}");
 }
 
 #[test]
@@ -97,7 +93,7 @@ fn absent_and_empty_peers_stay_apart() {
         let mut manifests = Manifests::default();
         let events = update(&mut manifests, &[("p.yaml", text)]);
         let Some(ObjectEvent::Policy(policy)) = events.first() else {
-            panic!("{:?}", manifests.problems().collect::<Vec<_>>())
+            panic!("{:?}", manifests.problems())
         };
         policy.rules[0].ingress.as_ref().expect("ingress")[0]
             .peers
@@ -131,7 +127,22 @@ fn refusals_name_their_field() {
             "spec.egress[0].toFQDNs: this field is not supported",
         ),
         ("{ingress: [{}]}", "endpointSelector is missing"),
-        ("{endpointSelector: {}, ingress: []}", "none of ingress"),
+        (
+            "{endpointSelector: {}, ingress: []}",
+            "spec: none of ingress",
+        ),
+        (
+            "{endpointSelector: {}, ingress: [{fromCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]}]}",
+            "spec.ingress[0].fromCIDR[0].except[0]: 11.0.0.0/16 is not inside",
+        ),
+        (
+            "{endpointSelector: {matchLabels: {app: 1.10}}, ingress: [{}]}",
+            "spec.endpointSelector.matchLabels.app: expected text",
+        ),
+        (
+            "{endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: '+80'}]}]}]}",
+            "spec.ingress[0].toPorts[0].ports[0].port",
+        ),
     ] {
         let text = format!(
             "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
@@ -141,7 +152,7 @@ fn refusals_name_their_field() {
             update(&mut manifests, &[("p.yaml", text)]).is_empty(),
             "{spec}"
         );
-        let problem = manifests.problems().next().expect("a problem").to_string();
+        let problem = manifests.problems().first().expect("a problem").to_string();
         assert!(problem.contains(expected), "{spec}: {problem}");
     }
 }

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A directory that changes while it is followed.
+
+use std::io::Write;
+
+use super::*;
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: demo}\nspec: {}\n";
+
+async fn follow(dir: &Path) -> Follow {
+    let mut follow = Follow::new(dir).expect("a directory");
+    follow.next().await;
+    follow
+}
+
+/// The next update within a time.
+async fn within(follow: &mut Follow, time: u64) -> Option<Update> {
+    tokio::time::timeout(Duration::from_millis(time), follow.next())
+        .await
+        .ok()
+}
+
+async fn pod_comes(follow: &mut Follow) {
+    let update = within(follow, 9000).await.expect("an update");
+    assert!(
+        matches!(&update.events[..], [ObjectEvent::Pod(_)]),
+        "{update:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_scan_does_not_wake_the_next() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    std::fs::write(dir.path().join("a.yaml"), "").expect("write");
+    let mut follow = follow(dir.path()).await;
+    while tokio::time::timeout(Duration::from_millis(50), follow.notices.recv())
+        .await
+        .is_ok()
+    {}
+    let listing = Listing::of(dir.path()).expect("readable");
+    follow.reader.read(dir.path(), &listing, &[]);
+    let woken = tokio::time::timeout(Duration::from_millis(200), follow.notices.recv()).await;
+    assert!(woken.is_err(), "reading the directory woke a scan");
+    std::fs::write(dir.path().join("b.yaml"), "").expect("write");
+    let woken = tokio::time::timeout(Duration::from_secs(5), follow.notices.recv()).await;
+    assert_eq!(woken, Ok(Some(())));
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_anew_is_never_half_there() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("a.yaml");
+    std::fs::write(&path, POD).expect("write");
+    let mut follow = follow(dir.path()).await;
+    let mut file = std::fs::File::create(&path).expect("emptied");
+    let update = within(&mut follow, 500).await;
+    assert!(update.is_none(), "the file is open and empty: {update:?}");
+    let changed = POD.replace("spec: {}", "spec: {nodeName: n}");
+    file.write_all(&changed.as_bytes()[..40]).expect("write");
+    let update = within(&mut follow, 300).await;
+    assert!(
+        update.is_none(),
+        "the file is open and half there: {update:?}"
+    );
+    file.write_all(&changed.as_bytes()[40..]).expect("write");
+    drop(file);
+    pod_comes(&mut follow).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_put_back_at_once_was_never_gone() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("a.yaml");
+    std::fs::write(&path, POD).expect("write");
+    let mut follow = follow(dir.path()).await;
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            for _ in 0..50 {
+                std::fs::remove_file(&path).expect("removed");
+                std::fs::write(&path, POD).expect("write");
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        }
+    });
+    let update = within(&mut follow, 600).await;
+    assert!(update.is_none(), "{update:?}");
+    writer.join().expect("written");
+    std::fs::remove_file(&path).expect("removed");
+    let update = within(&mut follow, 9000).await.expect("an update");
+    assert!(matches!(&update.events[..], [ObjectEvent::PodGone(_)]));
+}
+
+#[tokio::test]
+async fn a_directory_that_goes_keeps_its_objects_and_comes_back() {
+    let parent = tempfile::tempdir().expect("temp dir");
+    let dir = parent.path().join("manifests");
+    std::fs::create_dir(&dir).expect("made");
+    std::fs::write(dir.join("a.yaml"), POD).expect("write");
+    let mut follow = follow(&dir).await;
+    std::fs::rename(&dir, parent.path().join("away")).expect("moved");
+    let update = within(&mut follow, 9000).await.expect("an update");
+    assert!(update.events.is_empty(), "{update:?}");
+    assert!(
+        update.problems[0]
+            .to_string()
+            .contains("cannot read the directory")
+    );
+    std::fs::create_dir(&dir).expect("made");
+    std::fs::write(dir.join("a.yaml"), POD.replace("web", "other")).expect("write");
+    let update = within(&mut follow, 9000).await.expect("an update");
+    assert!(update.problems.is_empty(), "{update:?}");
+    assert!(
+        matches!(
+            &update.events[..],
+            [ObjectEvent::PodGone(_), ObjectEvent::Pod(_)]
+        ),
+        "{update:?}"
+    );
+    std::fs::write(dir.join("b.yaml"), POD).expect("write");
+    let update = within(&mut follow, 2000)
+        .await
+        .expect("the new directory is watched");
+    assert!(matches!(&update.events[..], [ObjectEvent::Pod(_)]));
+}
+
+#[tokio::test]
+async fn links_swap_as_kubernetes_does_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str| dir.path().join(name);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).expect("a link");
+    for (data, text) in [
+        ("..1", POD.to_owned()),
+        ("..2", POD.replace("{}", "{nodeName: n}")),
+    ] {
+        std::fs::create_dir(at(data)).expect("made");
+        std::fs::write(at(data).join("a.yaml"), text).expect("write");
+    }
+    link("..1", "..data");
+    link("..data/a.yaml", "a.yaml");
+    let mut follow = follow(dir.path()).await;
+    link("..2", "..data_tmp");
+    std::fs::rename(at("..data_tmp"), at("..data")).expect("swapped");
+    pod_comes(&mut follow).await;
+}
+
+#[tokio::test]
+async fn what_is_no_text_is_named_and_nothing_waits_for_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("a.yaml"), POD).expect("write");
+    let mut follow = follow(dir.path()).await;
+    std::fs::create_dir(at("d.yaml")).expect("made");
+    std::fs::write(at("binary.yaml"), [0xff, 0xfe, 0]).expect("write");
+    std::fs::File::create(at("large.yaml"))
+        .and_then(|f| f.set_len(64 << 20))
+        .expect("made");
+    std::os::unix::net::UnixListener::bind(at("socket.yaml")).expect("bound");
+    std::os::unix::fs::symlink("nowhere", at("link.yaml")).expect("a link");
+    let update = within(&mut follow, 9000).await.expect("an update");
+    assert!(update.events.is_empty());
+    let files: Vec<_> = update
+        .problems
+        .iter()
+        .map(|problem| problem.file.as_str())
+        .collect();
+    assert_eq!(
+        files,
+        [
+            "binary.yaml",
+            "d.yaml",
+            "large.yaml",
+            "link.yaml",
+            "socket.yaml"
+        ]
+    );
+    std::fs::write(at("a.yaml"), [0xff]).expect("write");
+    let update = within(&mut follow, 9000).await.expect("an update");
+    assert!(update.events.is_empty());
+    assert!(
+        update.problems[0]
+            .to_string()
+            .contains("previous version stays"),
+        "{update:?}"
+    );
+}
