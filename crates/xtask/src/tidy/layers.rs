@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 35] = [
+const EDGES: [(&str, &str, &str); 34] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
@@ -68,7 +68,6 @@ const EDGES: [(&str, &str, &str); 35] = [
         "policy",
         "CiliumNetworkPolicy becomes the rule tree",
     ),
-    ("kubernetes", "tables", "a source speaks the tables' events"),
     ("datapath", "abi", "map keys and values"),
     (
         "datapath",
