@@ -121,7 +121,7 @@ pub(crate) fn touch<F: FlowRef>(
 pub(crate) fn belongs(flow: &Flow, kind: Layer4, from_local: bool) -> bool {
     let opening = (flow.flags & flow_flags::OPENED_BY_LOCAL != 0) == from_local;
     match kind {
-        Layer4::PORTS | Layer4::ECHO_FRAGMENT => true,
+        Layer4::PORTS => true,
         Layer4::ECHO_REQUEST => opening,
         Layer4::ECHO_REPLY => !opening,
         _ => false,

@@ -27,7 +27,6 @@ pub(crate) const AUTHENTICATION: u8 = 51;
 pub(crate) const ICMPV6: u8 = 58;
 pub(crate) const NO_NEXT_HEADER: u8 = 59;
 pub(crate) const DESTINATION_OPTIONS: u8 = 60;
-pub(crate) const SCTP: u8 = 132;
 
 pub(crate) const TCP_FIN: u8 = 1;
 pub(crate) const TCP_SYN: u8 = 2;
@@ -92,7 +91,7 @@ pub(crate) struct Tcp {
     pub(crate) urgent: u16,
 }
 
-/// What UDP and SCTP begin with, and 4 bytes more.
+/// What UDP begins with, and 4 bytes more.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Ports {

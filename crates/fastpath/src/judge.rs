@@ -150,9 +150,6 @@ pub(crate) fn decide<T: Tables>(
     let (Some(config), Some(target)) = (tables.config(), tables.endpoint(endpoint)) else {
         return refuse(work, DropReason::EndpointNotReady);
     };
-    if work.packet.kind == Layer4::ECHO_FRAGMENT && work.live == 0 {
-        return refuse(work, DropReason::FirstFragmentNotFound);
-    }
     let (policy, epoch) = tables.policy_word(target);
     let identity = work.flow.remote_identity;
     let bucket = identity_bucket(identity);

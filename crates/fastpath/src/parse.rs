@@ -8,7 +8,7 @@ use crate::headers::{
     AUTHENTICATION, DESTINATION_OPTIONS, ETH_LEN, ETHERTYPE_IPV4, Extension, FRAGMENT, HOP_BY_HOP,
     Ipv4, Ipv6, NO_NEXT_HEADER, ROUTING, V4_END, V6_END, mapped,
 };
-use crate::transport::{later_fragment, transport};
+use crate::transport::{first_fragment, later_fragment, transport};
 use crate::{Packet, Tables};
 
 /// Most IPv6 extension headers of a packet.
@@ -22,20 +22,18 @@ const MAX_EXTENSIONS: usize = 4;
 pub struct Layer4(pub u8);
 
 impl Layer4 {
-    /// TCP, UDP, SCTP: both directions belong to one flow.
+    /// TCP, UDP: both directions belong to one flow.
     pub const PORTS: Layer4 = Layer4(0);
     /// Opens or continues a flow of echo requests.
     pub const ECHO_REQUEST: Layer4 = Layer4(1);
     /// Belongs to a flow only as the reply direction.
     pub const ECHO_REPLY: Layer4 = Layer4(2);
-    /// Later fragment of an echo; belongs to a live flow in any direction.
-    pub const ECHO_FRAGMENT: Layer4 = Layer4(3);
     /// ICMP or ICMPv6 error, which embeds the packet that it is about.
-    pub const ERROR: Layer4 = Layer4(4);
+    pub const ERROR: Layer4 = Layer4(3);
     /// Neighbour discovery, router discovery, redirect, multicast listener.
-    pub const DISCOVERY: Layer4 = Layer4(5);
+    pub const DISCOVERY: Layer4 = Layer4(4);
     /// Any other ICMP; judged packet by packet.
-    pub const OTHER: Layer4 = Layer4(6);
+    pub const OTHER: Layer4 = Layer4(5);
 }
 
 /// Headers of a packet, in network byte order where a field has more than one byte and no unit.
@@ -289,13 +287,10 @@ fn extensions<P: Packet, T: Tables>(pkt: &P, tables: &T, out: &mut Parsed) -> Op
 /// Transport headers that are not where most packets have them, and fragments.
 #[inline(never)]
 fn elsewhere<P: Packet, T: Tables>(pkt: &P, tables: &T, out: &mut Parsed) -> Option<DropReason> {
-    if out.fragment == Parsed::LATER {
-        return later_fragment(tables, out);
-    }
     let at = usize::from(out.l4);
-    let reason = transport::<false, P>(pkt, out, at);
-    if reason.is_some() || out.fragment == Parsed::WHOLE {
-        return reason;
+    match out.fragment {
+        Parsed::LATER => later_fragment(tables, out),
+        Parsed::FIRST => first_fragment(pkt, tables, out, at),
+        _ => transport::<false, P>(pkt, out, at),
     }
-    crate::transport::first_fragment(tables, out)
 }

@@ -5,8 +5,8 @@ use abi::{FlowKey, addr_bucket};
 
 use crate::flow::{alive, belongs};
 use crate::headers::{
-    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, SCTP,
-    TCP, UDP, mapped,
+    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, TCP, UDP,
+    mapped,
 };
 use crate::judge::{current, decide, refresh_remote};
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
@@ -131,7 +131,7 @@ fn ports<P: Packet>(pkt: &P, key: &mut FlowKey, at: usize, proto: u8, from_local
         return Layer4::OTHER;
     };
     let kind = match (proto, first.kind) {
-        (TCP | UDP | SCTP, _) => Layer4::PORTS,
+        (TCP | UDP, _) => Layer4::PORTS,
         (ICMP, ECHO_REQUEST) | (ICMPV6, ECHO_REQUEST6) => Layer4::ECHO_REQUEST,
         (ICMP, ECHO_REPLY) | (ICMPV6, ECHO_REPLY6) => Layer4::ECHO_REPLY,
         _ => return Layer4::OTHER,

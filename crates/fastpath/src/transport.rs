@@ -4,8 +4,8 @@
 use abi::{DropReason, FragPorts};
 
 use crate::headers::{
-    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ETH_LEN, ICMP, ICMPV6, Icmp, Ports, SCTP,
-    TCP, Tcp, UDP,
+    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ETH_LEN, ICMP, ICMPV6, Icmp, Ports, TCP,
+    Tcp, UDP,
 };
 use crate::parse::fetch;
 use crate::{Layer4, Packet, Parsed, Tables};
@@ -21,7 +21,7 @@ pub(crate) fn transport<const DIRECT: bool, P: Packet>(
     out.icmp_type = 0;
     match out.proto {
         TCP => tcp::<DIRECT, P>(pkt, out, at),
-        UDP | SCTP => ports::<DIRECT, P>(pkt, out, at),
+        UDP => udp::<DIRECT, P>(pkt, out, at),
         ICMP if out.v4 == 1 => icmp::<DIRECT, P>(pkt, out, at),
         ICMPV6 if out.v4 == 0 => icmp::<DIRECT, P>(pkt, out, at),
         _ => Some(DropReason::UnknownL4),
@@ -46,22 +46,17 @@ fn tcp<const DIRECT: bool, P: Packet>(pkt: &P, out: &mut Parsed, at: usize) -> O
 }
 
 #[inline(always)]
-fn ports<const DIRECT: bool, P: Packet>(
-    pkt: &P,
-    out: &mut Parsed,
-    at: usize,
-) -> Option<DropReason> {
-    let header = if out.proto == UDP { 8 } else { 12 };
+fn udp<const DIRECT: bool, P: Packet>(pkt: &P, out: &mut Parsed, at: usize) -> Option<DropReason> {
     let Some(ports) = fetch::<DIRECT, P, Ports>(pkt, at) else {
         return Some(DropReason::TruncatedHeader);
     };
-    if at as u32 + header > out.end() {
+    if at as u32 + 8 > out.end() {
         return Some(DropReason::TruncatedHeader);
     }
     out.kind = Layer4::PORTS;
     out.sport = ports.src.to_ne_bytes();
     out.dport = ports.dst.to_ne_bytes();
-    out.headers = (at as u32 + header - ETH_LEN as u32) as u16;
+    out.headers = (at as u32 + 8 - ETH_LEN as u32) as u16;
     None
 }
 
@@ -110,39 +105,50 @@ fn kind6(icmp: u8) -> Layer4 {
     }
 }
 
-/// Remembers the ports of a first fragment. Fragmented ICMP other than echo is refused: nothing needs it, and
-/// its later fragments could not be told apart.
+/// Reads the transport header of a first fragment and remembers its ports.
 #[inline(always)]
-pub(crate) fn first_fragment<T: Tables>(tables: &T, out: &Parsed) -> Option<DropReason> {
-    match out.kind {
-        Layer4::PORTS | Layer4::ECHO_REQUEST | Layer4::ECHO_REPLY => {
-            let ports = FragPorts {
-                src: out.sport,
-                dst: out.dport,
-            };
-            tables.remember_fragment(&out.fragment_key(), ports);
-            None
-        }
-        _ => Some(DropReason::InvalidPacket),
+pub(crate) fn first_fragment<P: Packet, T: Tables>(
+    pkt: &P,
+    tables: &T,
+    out: &mut Parsed,
+    at: usize,
+) -> Option<DropReason> {
+    let reason = refused(out).or_else(|| transport::<false, P>(pkt, out, at));
+    if reason.is_none() {
+        let ports = FragPorts {
+            src: out.sport,
+            dst: out.dport,
+        };
+        tables.remember_fragment(&out.fragment_key(), ports);
     }
+    reason
 }
 
 /// Gives a later fragment the ports of its first.
 #[inline(always)]
 pub(crate) fn later_fragment<T: Tables>(tables: &T, out: &mut Parsed) -> Option<DropReason> {
-    out.tcp_flags = 0;
-    out.icmp_type = 0;
-    out.kind = match out.proto {
-        TCP | UDP | SCTP => Layer4::PORTS,
-        ICMP if out.v4 == 1 => Layer4::ECHO_FRAGMENT,
-        ICMPV6 if out.v4 == 0 => Layer4::ECHO_FRAGMENT,
-        _ => return Some(DropReason::UnknownL4),
-    };
+    if let Some(reason) = refused(out) {
+        return Some(reason);
+    }
     let Some(ports) = tables.fragment(&out.fragment_key()) else {
         return Some(DropReason::FirstFragmentNotFound);
     };
+    out.tcp_flags = 0;
+    out.icmp_type = 0;
+    out.kind = Layer4::PORTS;
     out.sport = ports.src;
     out.dport = ports.dst;
     out.headers = out.l4 - ETH_LEN as u16;
     None
+}
+
+/// Only what has ports may come in fragments: later fragments of ICMP could not be told apart.
+#[inline(always)]
+fn refused(out: &Parsed) -> Option<DropReason> {
+    match out.proto {
+        TCP | UDP => None,
+        ICMP if out.v4 == 1 => Some(DropReason::InvalidPacket),
+        ICMPV6 if out.v4 == 0 => Some(DropReason::InvalidPacket),
+        _ => Some(DropReason::UnknownL4),
+    }
 }

@@ -106,11 +106,8 @@ fn malformed_packets_have_reasons() {
             v6(0, &[]),
             DropReason::TruncatedHeader,
         ),
-        (
-            "SCTP too short",
-            v4.frame(132, &[0; 11]),
-            DropReason::TruncatedHeader,
-        ),
+        ("SCTP", v4.frame(132, &[0; 12]), DropReason::UnknownL4),
+        ("SCTP in IPv6", v6(132, &[0; 12]), DropReason::UnknownL4),
     ] {
         assert_eq!(reason_of(frame), Some(want as u8), "{what}");
     }

@@ -75,8 +75,8 @@ fn fragments_follow_their_first() {
         assert_eq!(node.reason_of(0, &later), 175);
         assert_eq!(node.reason_of(0, &ip(0x2000).udp(5, 53, 1472)), 0);
         assert_eq!(node.reason_of(0, &later), 0);
-        assert_eq!(node.reason_of(0, &ip(0x2000).echo(true, 5)), 0);
-        assert_eq!(node.reason_of(0, &ip(185).frame(1, &[0; 40])), 0);
+        assert_eq!(node.reason_of(0, &ip(0x2000).echo(true, 5)), 134);
+        assert_eq!(node.reason_of(0, &ip(185).frame(1, &[0; 40])), 134);
         let ip = Ip::v6(six(POD_A), six(POD_B));
         let first = [&[17, 0, 0, 1, 0, 0, 0, 9][..], &frames::udp(5, 53, 8)].concat();
         let later = [&[17, 0, 1, 0, 0, 0, 0, 9][..], &[0; 32]].concat();
@@ -187,6 +187,7 @@ fn malformed_packets_are_dropped_for_a_reason() {
                 ip.frame(47, &[0; 20]),
                 DropReason::UnknownL4,
             ),
+            ("SCTP", ip.frame(132, &[0; 20]), DropReason::UnknownL4),
             ("version 5", edit(14, 0x55), DropReason::InvalidPacket),
             (
                 "longer than the frame",
