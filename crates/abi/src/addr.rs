@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! One address format for both families, so that every table has one key shape.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! What the programs tell the agent through the ring buffer.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Conntrack: one entry per flow and local endpoint, keyed from that endpoint's point of view, so that
 //! both directions of a flow find it with one lookup.
 

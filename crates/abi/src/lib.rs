@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! What crosses the boundary between the agent and its BPF programs: map keys and values, map and
 //! program names, drop reasons and events. Bytes only; no decision is made here.
 //!

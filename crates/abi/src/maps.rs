@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Names, keys and values of all maps but conntrack's.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

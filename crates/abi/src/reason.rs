@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Why a packet was dropped. Numbers and texts are an API that existing tools read
 //! (reference/datapath.md section 4, agent-api.md section 4.3); what is finer travels in [`ExtError`].
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The layouts are what `abi.layout` says. Pinned maps hold these bytes while agents of other versions come and
 //! go: a change here is a change of `abi::VERSION`.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The BPF programs of a node: entry points, maps and helper calls. What becomes of a packet is decided in
 //! `fastpath`.
 #![no_std]
@@ -98,7 +98,8 @@ fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The kernel asks for a licence string.
+/// The kernel gives some of the helpers only to programs that come under the GPL, which this crate and those
+/// that it is built from offer.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The maps. Names are abi's; sizes are defaults that the loader overrides; the loader also gives the pins.
 
 use abi::{

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Carries a decision out: redirects, tunnel keys, counters and events.
 
 use abi::{CAPTURE_LEN, Counter, DropEvent, DropReason, EVENT_DROP, config_flags};

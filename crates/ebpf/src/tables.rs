@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The kernel's maps as `fastpath::Tables`.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};

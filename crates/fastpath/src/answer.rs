@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! ICMP errors that a pod gets back for what it sent: too big for the tunnel, hop limit used up.
 
 use abi::{Addr, DropReason, Endpoint, NodeConfig};

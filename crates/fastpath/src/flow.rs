@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Conntrack transitions (reference/datapath.md, section 1): what a packet does to the entry of its flow.
 
 use abi::{Flow, FlowKey, NodeConfig, flow_flags};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Packets of other nodes, out of the tunnel. Everything in them may be forged by whoever reaches the UDP port.
 
 use abi::{

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Header layouts and numbers of the protocols that are read here. Multi-byte fields hold network byte order;
 //! they are plain integers because naturally aligned loads are what the BPF target does best.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The slow path: judge a flow from the point of view of one local endpoint and remember the decision.
 //!
 //! The verdict is always that of the opening direction, whichever direction the packet has. So a revoked flow

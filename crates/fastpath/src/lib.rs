@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! What becomes of a packet: pure code over packet views and table lookups that runs in the kernel and in
 //! `cargo test`.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The last hop into a pod: TTL, MACs, device.
 
 use abi::{DropReason, Endpoint};

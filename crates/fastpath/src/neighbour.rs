@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! ARP and neighbour discovery of pods: every address but their own is behind the host side of the veth.
 
 use abi::{Addr, DropReason, Endpoint, endpoint_flags};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! A packet as the programs see it: bounds-checked reads and writes, and a few facts that the device knows.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};

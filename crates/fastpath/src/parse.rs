@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! From a frame to addresses, ports and kind. Reads only; whatever is not understood has a drop reason.
 
 use abi::{Addr, DropReason, FragKey};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Policy lookup: identity → class → row → verdict. What the tables say is final; what they do not say is
 //! denied.
 

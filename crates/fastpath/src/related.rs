@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! ICMP errors: an error about a live, allowed flow passes, whoever on the path sent it.
 
 use abi::{FlowKey, addr_bucket};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Whose an address is: identity and way to it.
 
 use abi::{Addr, Flow, IpInfo, NodeConfig, flow_flags, ip_flags, next_hop};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Packets that this node's stack sends to pods and routers of other nodes: they get their tunnel key here.
 
 use abi::{Direction, DropReason, ExtError, IpInfo, ip_flags};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Packets that this node's stack sends to a pod: of host sockets, of the world, of whatever translated them.
 
 use abi::{

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Transport headers, and the memory that lets later fragments have ports.
 
 use abi::{DropReason, FragPorts};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! What one packet leaves behind while it is decided: too much for a BPF stack, so the caller keeps it.
 
 use abi::{Addr, Direction, DropReason, ExtError, Flow, FlowKey};

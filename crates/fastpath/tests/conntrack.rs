@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Conntrack: lifetimes, closing, reopening, echo, errors about flows, fragments.
 
 mod common;

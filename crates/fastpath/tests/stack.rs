@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Packets that the node's stack sends to pods: whose they are, and what of theirs returns.
 
 mod common;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Frames as bytes, built by hand: shared by the tests of the pure code and of the programs.
 #![allow(dead_code, reason = "each test binary uses a part")]
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! A node in memory: the tables as hash maps, a packet as a vector, and two clusters' worth of rows.
 #![allow(dead_code, reason = "each test binary uses a part")]
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The tables of one node of cluster 5, which knows another node of its own and one of cluster 7.
 
 use std::cell::{Cell, RefCell};

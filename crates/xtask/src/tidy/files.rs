@@ -7,6 +7,10 @@ use super::read;
 
 const LICENCE: &str = "// SPDX-License-Identifier: Apache-2.0";
 
+/// What becomes part of the BPF programs: the kernel wants those under the GPL.
+const KERNEL_LICENCE: &str = "// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only";
+const KERNEL_CRATES: [&str; 3] = ["crates/abi/", "crates/ebpf/", "crates/fastpath/"];
+
 /// Lines of a file that can still be read in one go.
 const LIMIT: usize = 400;
 
@@ -76,14 +80,23 @@ pub(super) fn check(root: &Path, sources: &[PathBuf]) -> Result<Vec<String>, Str
 
 fn head(name: &str, text: &str) -> Option<String> {
     let mut lines = text.lines();
-    if lines.next() != Some(LICENCE) {
-        return Some(format!("{name}:1: the first line must be `{LICENCE}`"));
+    let licence = licence(name);
+    if lines.next() != Some(licence) {
+        return Some(format!("{name}:1: the first line must be `{licence}`"));
     }
     match lines.next() {
         Some(line) if line.starts_with("//! ") => None,
         _ => Some(format!(
             "{name}:2: say in a `//!` head what the file is for"
         )),
+    }
+}
+
+fn licence(name: &str) -> &'static str {
+    if KERNEL_CRATES.iter().any(|place| name.starts_with(place)) {
+        KERNEL_LICENCE
+    } else {
+        LICENCE
     }
 }
 
@@ -125,6 +138,10 @@ mod tests {
         assert!(head("a.rs", "//! no licence\n").is_some());
         assert!(head("a.rs", &format!("{LICENCE}\nfn main() {{}}\n")).is_some());
         assert!(head("a.rs", &format!("{LICENCE}\n//! Fine.\n")).is_none());
+        let kernel = format!("{KERNEL_LICENCE}\n//! Fine.\n");
+        assert!(head("crates/ebpf/src/a.rs", &kernel).is_none());
+        assert!(head("crates/ebpf/src/a.rs", &format!("{LICENCE}\n//! Fine.\n")).is_some());
+        assert!(head("crates/cli/src/a.rs", &kernel).is_some());
         assert!(size("a.rs", LIMIT + 1).is_some());
         let code = concat!("fn f() { unsafe", " { g() } }");
         assert!(unsafe_code("crates/model/src/a.rs", code).is_some());
