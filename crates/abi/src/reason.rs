@@ -65,6 +65,8 @@ reasons! {
     FirstFragmentNotFound = 175, "First logical datagram fragment not found";
     /// A deny rule matches.
     PolicyDeniedByDenyList = 181, "Policy denied by denylist";
+    /// Frame with a VLAN tag.
+    VlanFiltered = 182, "VLAN traffic disallowed by VLAN filter";
     /// TTL or hop limit ran out.
     TtlExceeded = 196, "TTL exceeded";
     /// The endpoint has no policy yet.

@@ -140,6 +140,11 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn tagged(&self) -> bool {
+        field!(self.skb, vlan_present) != 0
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         field!(self.skb, ifindex)
     }

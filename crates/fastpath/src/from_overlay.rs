@@ -11,7 +11,7 @@ use crate::judge::{begin, current, decide, opened_by_local, outer_source, refres
 use crate::mac::deliver;
 use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
 use crate::related::related;
-use crate::resolve::{outside, world};
+use crate::resolve::{is_this_host, outside, world};
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
 
 /// Decides a packet on the ingress of the VXLAN device. `key`: VNI and outer source, if there is any.
@@ -31,6 +31,9 @@ pub fn from_overlay<P: Packet, T: Tables>(
     };
     work.report.src_identity = vni;
     work.report.node = outer;
+    if pkt.tagged() {
+        return work.report.drop(DropReason::VlanFiltered);
+    }
     let ethertype = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
         Some(ethertype @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6)) => ethertype,
         _ => return work.report.drop(DropReason::UnsupportedL3),
@@ -207,11 +210,11 @@ fn sender_is_sound<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, 
         return false;
     }
     // Nobody but this node sends with its pods' and its own addresses.
-    if tables.local(&work.packet.src).is_some() {
+    if tables.local(&work.packet.src).is_some() || is_this_host(&work.packet.src) {
         return spoofed(work);
     }
     if vni >= FIRST_IDENTITY {
-        return true;
+        return speaks_for(tables, config, &work.packet.src, vni) || spoofed(work);
     }
     let says = outside(tables, &work.packet.src).map_or(0, |info| info.identity);
     if is_pod(says) {
@@ -223,6 +226,15 @@ fn sender_is_sound<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, 
         work.flow.remote_identity = world(config, work.packet.v4 == 1);
     }
     true
+}
+
+/// Whether a pod with this identity may have the address: not that of a node or of another cluster's pod. Inside
+/// a cluster an address may change its identity, and news of it may be late.
+#[inline(always)]
+fn speaks_for<T: Tables>(tables: &T, config: &NodeConfig, addr: &Addr, identity: u32) -> bool {
+    let says = tables.address(addr).map_or(0, |info| info.identity);
+    let shift = config.cluster_shift & 31;
+    !is_node(says) && (!is_pod(says) || says >> shift == identity >> shift)
 }
 
 #[inline(always)]

@@ -7,12 +7,13 @@ use abi::{
 
 use crate::answer::{time_exceeded, too_big};
 use crate::flow::{belongs, reopens, touch, write_key};
-use crate::headers::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MIN};
+use crate::headers::{ETH_LEN, ETHERTYPE_ARP};
 use crate::judge::{begin, current, decide, opened_by_local, refresh_remote};
 use crate::mac::deliver;
 use crate::neighbour;
+use crate::parse::ethertype;
 use crate::related::related;
-use crate::resolve::resolve;
+use crate::resolve::{is_this_host, resolve};
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Tunnel, Work, parse};
 
 /// Decides a packet on the ingress of a pod's host-side device.
@@ -22,13 +23,10 @@ pub fn from_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) 
     let Some(config) = tables.config() else {
         return work.report.drop(DropReason::EndpointNotReady);
     };
-    let ethertype = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
-        Some(ethertype @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6)) => ethertype,
-        Some(ETHERTYPE_ARP) => return neighbour::arp(pkt, tables, work),
-        Some(ethertype) if ethertype >= ETHERTYPE_MIN => {
-            return work.report.drop(DropReason::UnsupportedL3);
-        }
-        _ => return work.report.drop(DropReason::UnsupportedL2),
+    let ethertype = match ethertype(pkt) {
+        Ok(ETHERTYPE_ARP) => return neighbour::arp(pkt, tables, work),
+        Ok(ethertype) => ethertype,
+        Err(reason) => return unparsed(pkt.ifindex(), tables, work, reason),
     };
     if let Some(reason) = parse(pkt, tables, ethertype, &mut work.packet) {
         return unparsed(pkt.ifindex(), tables, work, reason);
@@ -118,6 +116,9 @@ fn judge<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step
     }
     if work.packet.src != address_of(endpoint, work.packet.v4 == 1) {
         return work.report.drop(DropReason::InvalidSourceIp);
+    }
+    if is_this_host(&work.packet.dst) {
+        return work.report.drop(DropReason::StaleIp);
     }
     if work.packet.kind == Layer4::ERROR {
         if related(pkt, tables, work, id, true) && work.key.remote == work.packet.dst {

@@ -13,7 +13,7 @@ use crate::flow::{alive, belongs, moved, opens, reopens};
 use crate::headers::{ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, TCP};
 use crate::policy::{self, FIRST_IDENTITY, HOST, Question, REMOTE_NODE};
 use crate::resolve::resolve;
-use crate::{FlowRef, Insert, Layer4, Tables, Work};
+use crate::{FlowRef, Insert, Tables, Work};
 
 /// Whether the entry's decision still holds for packets of its endpoint.
 #[inline(always)]

@@ -34,6 +34,9 @@ pub trait Packet {
     /// Payload bytes per segment of a GSO packet; 0 if it is none.
     fn gso_size(&self) -> u32;
 
+    /// Whether the frame had a VLAN tag, which the kernel took off before the program ran.
+    fn tagged(&self) -> bool;
+
     /// Device that the program is attached to.
     fn ifindex(&self) -> u32;
 

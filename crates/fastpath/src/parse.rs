@@ -5,8 +5,9 @@ use abi::{Addr, DropReason, FragKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::headers::{
-    AUTHENTICATION, DESTINATION_OPTIONS, ETH_LEN, ETHERTYPE_IPV4, Extension, FRAGMENT, HOP_BY_HOP,
-    Ipv4, Ipv6, NO_NEXT_HEADER, ROUTING, V4_END, V6_END, mapped,
+    AUTHENTICATION, DESTINATION_OPTIONS, ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6,
+    ETHERTYPE_MIN, Extension, FRAGMENT, HOP_BY_HOP, Ipv4, Ipv6, NO_NEXT_HEADER, ROUTING, V4_END,
+    V6_END, mapped,
 };
 use crate::transport::{first_fragment, later_fragment, transport};
 use crate::{Packet, Tables};
@@ -104,6 +105,19 @@ impl Parsed {
     #[inline(always)]
     pub(crate) fn end(&self) -> u32 {
         ETH_LEN as u32 + self.len
+    }
+}
+
+/// What a frame on a pod's device carries: the ethertype of IPv4, IPv6 or ARP, or why it is dropped.
+#[inline(always)]
+pub(crate) fn ethertype<P: Packet>(pkt: &P) -> Result<u16, DropReason> {
+    if pkt.tagged() {
+        return Err(DropReason::VlanFiltered);
+    }
+    match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
+        Some(known @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6 | ETHERTYPE_ARP)) => Ok(known),
+        Some(other) if other >= ETHERTYPE_MIN => Err(DropReason::UnsupportedL3),
+        _ => Err(DropReason::UnsupportedL2),
     }
 }
 

@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! ICMP errors: an error about a live, allowed flow passes, whoever on the path sent it.
+//! ICMP errors: an error about a live, allowed flow passes if the peer or a router sent it. A pod is no router: it
+//! speaks of its own flows only.
 
 use abi::{FlowKey, addr_bucket};
 
 use crate::flow::{alive, belongs};
 use crate::headers::{
-    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, TCP, UDP,
+    ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, Icmp, Ipv4, TCP, UDP,
     mapped,
 };
 use crate::judge::{current, decide, refresh_remote};
+use crate::policy::is_pod;
+use crate::resolve::outside;
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
+
+/// Offsets in an IPv6 header.
+const NEXT6: usize = 6;
+const SRC6: usize = 8;
+const DST6: usize = 24;
 
 /// What an ICMP error is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +85,7 @@ fn about<P: Packet, T: Tables>(
         || !alive(&work.flow, now)
         || u32::from(work.flow.endpoint) != endpoint
         || !belongs(&work.flow, kind, !from_local)
+        || !(from_local || may_report(tables, work))
     {
         return About::Nothing;
     }
@@ -89,6 +98,21 @@ fn about<P: Packet, T: Tables>(
     work.flow.addr_bucket = addr_bucket(&work.key.remote);
     work.flow.addr_epoch = tables.epoch(work.flow.addr_bucket);
     About::Stale
+}
+
+/// Whether the sender of an error may speak of the flow in `work.key` and `work.flow`. `work.report` has its
+/// identity, if its way tells.
+#[inline(never)]
+fn may_report<T: Tables>(tables: &T, work: &Work) -> bool {
+    let (src, identity) = (&work.packet.src, work.report.src_identity);
+    if is_pod(identity) {
+        return *src == work.key.remote && identity == work.flow.remote_identity;
+    }
+    *src == work.key.remote
+        || match tables.local(src) {
+            Some(id) => id == 0,
+            None => !outside(tables, src).is_some_and(|info| is_pod(info.identity)),
+        }
 }
 
 /// Puts the key of the embedded IPv4 packet's flow into `work.key`, as the endpoint sees it. `OTHER`: it cannot
@@ -117,12 +141,20 @@ fn embedded4<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
 #[inline(never)]
 fn embedded6<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
     let at = usize::from(work.packet.l4) + 8;
-    let Some(ip) = pkt.load::<Ipv6>(at) else {
+    let key = &mut work.key;
+    let (src, dst) = if from_local {
+        (&mut key.remote, &mut key.local)
+    } else {
+        (&mut key.local, &mut key.remote)
+    };
+    // Straight into the key: a whole header on the stack is more than this chain of calls has.
+    if !pkt.copy(at + SRC6, &mut src.0) || !pkt.copy(at + DST6, &mut dst.0) {
+        return Layer4::OTHER;
+    }
+    let Some(next) = pkt.load::<u8>(at + NEXT6) else {
         return Layer4::OTHER;
     };
-    work.key.local = if from_local { ip.dst } else { ip.src };
-    work.key.remote = if from_local { ip.src } else { ip.dst };
-    ports(pkt, &mut work.key, at + 40, ip.next, from_local)
+    ports(pkt, &mut work.key, at + 40, next, from_local)
 }
 
 #[inline(always)]

@@ -3,6 +3,8 @@
 
 use abi::{Addr, Flow, IpInfo, NodeConfig, flow_flags, ip_flags, next_hop};
 
+use zerocopy::transmute;
+
 use crate::Tables;
 use crate::policy::HOST;
 
@@ -19,6 +21,22 @@ pub(crate) fn outside<'a, T: Tables>(tables: &'a T, addr: &Addr) -> Option<&'a I
 #[inline(always)]
 pub(crate) fn world(config: &NodeConfig, v4: bool) -> u32 {
     if v4 { config.world4 } else { config.world6 }
+}
+
+/// Loopback and the unspecified address: whoever uses them means itself, so no packet carries them between
+/// machines. A node that routes its loopback (`route_localnet`) would take such a packet.
+#[inline(always)]
+pub(crate) fn is_this_host(addr: &Addr) -> bool {
+    // Whole words, which need no stack.
+    let [first, second, third, last]: [u32; 4] = transmute!(*addr);
+    if first | second != 0 {
+        return false;
+    }
+    match u32::from_be(third) {
+        0 => u32::from_be(last) <= 1,
+        0xffff => last == 0 || u32::from_be(last) >> 24 == 127,
+        _ => false,
+    }
 }
 
 /// Fills the remote side of `flow`: identity, next hop and what belongs to it.

@@ -7,8 +7,9 @@ use abi::{
 };
 
 use crate::flow::{belongs, reopens, touch, write_key};
-use crate::headers::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MIN};
+use crate::headers::ETHERTYPE_ARP;
 use crate::judge::{begin, came_by_stack, current, decide, opened_by_local, refresh_remote};
+use crate::parse::ethertype;
 use crate::policy::{HOST, REMOTE_NODE, is_pod};
 use crate::related::related;
 use crate::resolve::{outside, world};
@@ -21,13 +22,10 @@ pub fn to_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) ->
     let Some(config) = tables.config() else {
         return work.report.drop(DropReason::EndpointNotReady);
     };
-    let ethertype = match pkt.read::<u16>(ETH_LEN - 2).map(u16::from_be) {
-        Some(ethertype @ (ETHERTYPE_IPV4 | ETHERTYPE_IPV6)) => ethertype,
-        Some(ETHERTYPE_ARP) => return Step::Pass,
-        Some(ethertype) if ethertype >= ETHERTYPE_MIN => {
-            return work.report.drop(DropReason::UnsupportedL3);
-        }
-        _ => return work.report.drop(DropReason::UnsupportedL2),
+    let ethertype = match ethertype(pkt) {
+        Ok(ETHERTYPE_ARP) => return Step::Pass,
+        Ok(ethertype) => ethertype,
+        Err(reason) => return work.report.drop(reason),
     };
     if let Some(reason) = parse(pkt, tables, ethertype, &mut work.packet) {
         return work.report.drop(reason);

@@ -206,7 +206,7 @@ fn policy_sees_the_type_of_icmp_as_port() {
 }
 
 #[test]
-fn errors_about_a_flow_pass_whoever_sends_them() {
+fn errors_about_a_flow_pass_whichever_router_sends_them() {
     let router = [198, 51, 100, 1];
     for v4 in [true, false] {
         let ip = |s, d| {
@@ -244,6 +244,20 @@ fn errors_about_a_flow_pass_whoever_sends_them() {
             "the flow was revoked"
         );
     }
+}
+
+#[test]
+fn a_pod_does_not_report_errors_about_the_flows_of_others() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    let flow = Ip::v4(POD_A, OUTSIDE);
+    assert_eq!(world.send(IF_A, flow.udp(5, 53, 8)).step, Step::Pass);
+    let embedded = flow.packet(17, &frames::udp(5, 53, 8));
+    let error = || Ip::v4(POD_B, POD_A).icmp(3, 4, [0, 0, 0, 68], &embedded);
+    let denied = Some(DropReason::PolicyDenied as u8);
+    assert_eq!(world.send(IF_B, error()).reason(), denied, "by its device");
+    let stack = world.stack_to_pod(IF_A, IF_B, error());
+    assert_eq!(stack.reason(), denied, "by the stack");
 }
 
 #[test]

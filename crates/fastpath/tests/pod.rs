@@ -3,7 +3,7 @@
 
 mod common;
 
-use abi::{Direction, DropReason, ExtError, RowVerdict, action, endpoint_flags};
+use abi::{Addr, Direction, DropReason, ExtError, RowVerdict, action, endpoint_flags};
 use common::frames::{self, Ip};
 use common::*;
 use fastpath::Step;
@@ -101,6 +101,43 @@ fn spoofed_sources_are_refused() {
         assert_eq!(out.reason(), reason(DropReason::InvalidSourceIp), "{ip:?}");
         assert_eq!(out.work.report.endpoint, 1);
     }
+}
+
+#[test]
+fn loopback_is_not_reached_from_a_pod() {
+    let world = World::default();
+    let stale = reason(DropReason::StaleIp);
+    for dst in [[127, 0, 0, 1], [127, 255, 0, 9], [0; 4]] {
+        assert_eq!(world.send(IF_A, a_to(dst).tcp(5, 80, SYN)).reason(), stale);
+    }
+    for last in [0, 1] {
+        let mut dst = [0; 16];
+        dst[15] = last;
+        let frame = Ip::v6(six(POD_A), dst).tcp(5, 80, SYN);
+        assert_eq!(world.send(IF_A, frame).reason(), stale);
+    }
+}
+
+#[test]
+fn frames_with_a_tag_belong_to_no_pod() {
+    let world = World::default();
+    let tagged = |bytes| Frame {
+        bytes,
+        tagged: true,
+        ifindex: IF_A,
+        ..Frame::default()
+    };
+    for bytes in [a_to(POD_B).tcp(5, 80, SYN), frames::arp(POD_A, ROUTER)] {
+        let out = world.run_from_pod(tagged(bytes));
+        assert_eq!(out.reason(), reason(DropReason::VlanFiltered));
+        assert_eq!(out.work.report.endpoint, 1);
+    }
+    let mut frame = tagged(Ip::v4(POD_REMOTE, POD_A).tcp(5, 80, SYN));
+    let mut work = fastpath::Work::default();
+    let key = Some((ID_REMOTE, Addr::v4(NODE_REMOTE)));
+    let step = fastpath::from_overlay(&mut frame, &world, &mut work, key);
+    assert_eq!(step, Step::Drop);
+    assert_eq!(work.report.reason, DropReason::VlanFiltered as u8);
 }
 
 #[test]

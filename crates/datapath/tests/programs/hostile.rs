@@ -205,6 +205,8 @@ fn forged_packets_are_refused_for_their_reason() {
         let remote = to_a(POD_REMOTE);
         let mut cut = remote.clone();
         cut[17] = 200;
+        let mut tagged = remote.clone();
+        tagged.splice(12..12, [0x81, 0, 0, 5]);
         for (what, stranger, vni, frame, want) in [
             ("stranger", true, ID_REMOTE, &remote, 172),
             ("node of another cluster", false, ID_B, &remote, 172),
@@ -250,6 +252,14 @@ fn forged_packets_are_refused_for_their_reason() {
                 139,
             ),
             ("cut", false, ID_REMOTE, &cut, 134),
+            ("a VLAN tag inside", false, ID_REMOTE, &tagged, 182),
+            (
+                "loopback as source",
+                false,
+                ID_REMOTE,
+                &to_a([127, 0, 0, 1]),
+                132,
+            ),
             ("right", false, ID_REMOTE, &remote, 0),
             (
                 "right, IPv6",

@@ -205,6 +205,11 @@ fn malformed_packets_are_dropped_for_a_reason() {
                 DropReason::TruncatedHeader,
             ),
             (
+                "loopback",
+                Ip::v4(POD_A, [127, 0, 0, 1]).tcp(1, 2, SYN),
+                DropReason::StaleIp,
+            ),
+            (
                 "MPLS",
                 frames::ethernet(0x8847, &[0; 60]),
                 DropReason::UnsupportedL3,

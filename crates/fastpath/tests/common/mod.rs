@@ -16,6 +16,7 @@ pub(crate) struct Frame {
     /// Bytes that are not linear, at the end.
     pub(crate) paged: usize,
     pub(crate) gso: u32,
+    pub(crate) tagged: bool,
     pub(crate) ifindex: u32,
     pub(crate) ingress: u32,
 }
@@ -63,6 +64,9 @@ impl Packet for Frame {
     }
     fn gso_size(&self) -> u32 {
         self.gso
+    }
+    fn tagged(&self) -> bool {
+        self.tagged
     }
     fn ifindex(&self) -> u32 {
         self.ifindex

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//! Who may send what through the tunnel, and speak of what.
+
+mod common;
+
+use abi::{Addr, Direction, DropReason, ExtError, config_flags, flow_flags};
+use common::frames::{self, Ip};
+use common::*;
+use fastpath::Step;
+
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+const STRANGER: [u8; 4] = [172, 16, 99, 9];
+
+#[test]
+fn who_may_send_what() {
+    let strict = World::default();
+    type Row = (
+        &'static str,
+        u32,
+        [u8; 4],
+        [u8; 4],
+        Option<(DropReason, i8)>,
+    );
+    let table: &[Row] = &[
+        ("own cluster's node", ID_NEAR, NODE_NEAR, POD_NEAR, None),
+        (
+            "other cluster's node",
+            ID_REMOTE,
+            NODE_REMOTE,
+            POD_REMOTE,
+            None,
+        ),
+        (
+            "node of the wrong cluster",
+            ID_REMOTE,
+            NODE_NEAR,
+            POD_REMOTE,
+            Some((DropReason::UnknownSender, 0)),
+        ),
+        (
+            "stranger",
+            ID_REMOTE,
+            STRANGER,
+            POD_REMOTE,
+            Some((DropReason::UnknownSender, 0)),
+        ),
+        (
+            "remote-node from a node",
+            6,
+            NODE_REMOTE,
+            ROUTER_REMOTE,
+            None,
+        ),
+        ("health from a node", 4, NODE_REMOTE, [10, 7, 0, 2], None),
+        (
+            "remote-node from a stranger",
+            6,
+            STRANGER,
+            ROUTER_REMOTE,
+            Some((DropReason::UnknownSender, 4)),
+        ),
+        ("world from a node", 2, NODE_REMOTE, OUTSIDE, None),
+        (
+            "a pod's address as remote-node",
+            6,
+            NODE_REMOTE,
+            POD_REMOTE,
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "a pod's address as world",
+            2,
+            NODE_REMOTE,
+            POD_REMOTE,
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "our pod's address",
+            ID_REMOTE,
+            NODE_REMOTE,
+            POD_B,
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "another cluster's pod's address",
+            ID_REMOTE,
+            NODE_REMOTE,
+            POD_NEAR,
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "a node's address as a pod",
+            ID_REMOTE,
+            NODE_REMOTE,
+            ROUTER_REMOTE,
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "an address that nobody told of",
+            ID_REMOTE,
+            NODE_REMOTE,
+            [10, 7, 0, 99],
+            None,
+        ),
+        (
+            "loopback",
+            ID_REMOTE,
+            NODE_REMOTE,
+            [127, 0, 0, 1],
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "no address",
+            6,
+            NODE_REMOTE,
+            [0; 4],
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "our own address",
+            6,
+            NODE_REMOTE,
+            NODE,
+            Some((DropReason::InvalidSourceIp, 0)),
+        ),
+        (
+            "host",
+            1,
+            NODE_REMOTE,
+            POD_REMOTE,
+            Some((DropReason::InvalidIdentity, 0)),
+        ),
+        (
+            "nothing",
+            0,
+            NODE_REMOTE,
+            POD_REMOTE,
+            Some((DropReason::InvalidIdentity, 0)),
+        ),
+        (
+            "world-ipv4",
+            9,
+            NODE_REMOTE,
+            OUTSIDE,
+            Some((DropReason::InvalidIdentity, 0)),
+        ),
+        (
+            "reserved 14",
+            14,
+            NODE_REMOTE,
+            OUTSIDE,
+            Some((DropReason::InvalidIdentity, 0)),
+        ),
+    ];
+    for (what, vni, outer, inner, want) in table {
+        let out = strict.overlay(*vni, *outer, Ip::v4(*inner, POD_A).udp(9, 53, 4));
+        let got = out.reason().map(|r| (r, out.work.report.ext as i8));
+        assert_eq!(got, want.map(|(r, e)| (r as u8, e)), "{what}");
+        if want.is_some() {
+            assert_eq!(out.work.report.node, Addr::v4(*outer), "{what}");
+        }
+    }
+}
+
+#[test]
+fn audit_reports_and_forwards_and_off_does_neither() {
+    let mut world = World::default();
+    let send =
+        |world: &World| world.overlay(6, STRANGER, Ip::v4(ROUTER_REMOTE, POD_A).udp(9, 53, 4));
+    world.config.flags &= !config_flags::OUTER_STRICT;
+    let off = send(&world);
+    assert_eq!((off.step, off.work.report.reason), (Step::Deliver, 0));
+    world.flows.borrow_mut().clear();
+    world.config.flags |= config_flags::OUTER_AUDIT;
+    let audit = send(&world);
+    let report = audit.work.report;
+    assert_eq!((audit.step, report.audit), (Step::Deliver, 1));
+    assert_eq!(report.reason, DropReason::UnknownSender as u8);
+    assert_eq!(report.ext, ExtError::ReservedFromUnknownNode as i8 as u8);
+    world.default_deny(1, Direction::Ingress);
+    world.bump(1);
+    let denied = send(&world);
+    assert_eq!((denied.reason(), denied.work.report.audit), (Some(133), 0));
+}
+
+#[test]
+fn spoofing_onto_an_established_flow_is_judged_for_itself() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    let ip = Ip::v4(POD_A, POD_REMOTE);
+    assert_eq!(world.send(IF_A, ip.tcp(9, 80, SYN)).step, Step::Tunnel);
+    let reply = || ip.reply().tcp(80, 9, SYN | ACK);
+    assert_eq!(
+        world.overlay(ID_REMOTE, NODE_REMOTE, reply()).step,
+        Step::Deliver
+    );
+    let before = world.entry(POD_A, POD_REMOTE, 9, 80);
+    let other = world.overlay(ID_REMOTE + 1, NODE_REMOTE, reply());
+    assert_eq!(
+        other.reason(),
+        Some(DropReason::PolicyDenied as u8),
+        "another identity"
+    );
+    assert_eq!(other.work.report.direction, Direction::Ingress as u8);
+    let other = world.overlay(ID_NEAR, NODE_NEAR, reply());
+    assert_eq!(
+        other.reason(),
+        Some(DropReason::InvalidSourceIp as u8),
+        "another cluster"
+    );
+    let forged = world.overlay(ID_REMOTE, STRANGER, reply());
+    assert_eq!(forged.reason(), Some(DropReason::UnknownSender as u8));
+    assert_eq!(
+        world.entry(POD_A, POD_REMOTE, 9, 80),
+        before,
+        "the flow is untouched"
+    );
+    world.nodes.push(abi::NodeKey {
+        cluster: 7,
+        addr: Addr::v4(STRANGER),
+    });
+    let second = world.overlay(ID_REMOTE, STRANGER, reply());
+    assert_eq!(
+        second.step,
+        Step::Deliver,
+        "a second address of the right cluster"
+    );
+    let node = world.entry(POD_A, POD_REMOTE, 9, 80).map(|f| f.node);
+    assert_eq!(
+        node,
+        Some(Addr::v4(NODE_REMOTE)),
+        "and we still send to the published one"
+    );
+}
+
+#[test]
+fn errors_from_the_path_come_through_the_tunnel_too() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    let ip = Ip::v4(POD_A, POD_REMOTE);
+    assert_eq!(world.send(IF_A, ip.udp(9, 53, 4)).step, Step::Tunnel);
+    let embedded = ip.packet(17, &frames::udp(9, 53, 4));
+    let error = Ip::v4(POD_REMOTE, POD_A).icmp(3, 3, [0; 4], &embedded);
+    assert_eq!(
+        world.overlay(ID_REMOTE, NODE_REMOTE, error.clone()).step,
+        Step::Deliver
+    );
+    let forged = world.overlay(ID_REMOTE, STRANGER, error.clone());
+    assert_eq!(forged.reason(), Some(DropReason::UnknownSender as u8));
+    let router = Ip::v4(ROUTER_REMOTE, POD_A).icmp(3, 4, [0, 0, 5, 0xaa], &embedded);
+    assert_eq!(world.overlay(6, NODE_REMOTE, router).step, Step::Deliver);
+    // No pod speaks of another's flow, known by its address or not.
+    for (what, vni, outer, src) in [
+        ("its neighbour", ID_REMOTE, NODE_REMOTE, [10, 7, 0, 99]),
+        ("another pod of ours", ID_NEAR, NODE_NEAR, POD_NEAR),
+        (
+            "a new owner of the address",
+            ID_REMOTE + 1,
+            NODE_REMOTE,
+            POD_REMOTE,
+        ),
+    ] {
+        let error = Ip::v4(src, POD_A).icmp(3, 4, [0, 0, 0, 68], &embedded);
+        let out = world.overlay(vni, outer, error);
+        assert_eq!(out.reason(), Some(DropReason::PolicyDenied as u8), "{what}");
+    }
+    let flows = world.flows.borrow();
+    assert!(
+        flows
+            .values()
+            .all(|f| fastpath::FlowRef::get(f).flags & flow_flags::REPLIED == 0)
+    );
+}
