@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Addr;
 
-/// Type of a [`DropEvent`], as in the monitor protocol (reference/datapath.md, section 4).
+/// Type of a [`DropEvent`], as in Cilium's monitor protocol (`pkg/monitor/api`).
 pub const EVENT_DROP: u8 = 1;
 /// Packet bytes kept in an event, from the Ethernet header.
 pub const CAPTURE_LEN: usize = 96;

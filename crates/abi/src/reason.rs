@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Why a packet was dropped. Numbers and texts are an API that existing tools read
-//! (reference/datapath.md section 4, agent-api.md section 4.3); what is finer travels in [`ExtError`].
+//! (Cilium's `bpf/lib/drop_reasons.h` and `pkg/monitor/api/drop.go`); what is finer travels in [`ExtError`].
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -114,7 +114,7 @@ impl ExtError {
     }
 }
 
-/// Direction as seen by the endpoint that is judged. Numbers as in the metrics map of the reference.
+/// Direction as seen by the endpoint that is judged. Numbers as in Cilium's metrics map.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Direction {

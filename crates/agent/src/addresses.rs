@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who has an address: claims of several sources merged by precedence, so that a claim that ends uncovers the
-//! next. Pure (precedence: reference/cilium-clustermesh.md, 1.2).
+//! next. Pure. The precedence is that of Cilium's `pkg/source/source.go`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The word that `ip list` shows (reference/agent-api.md, 1.3).
+    /// The word that `ip list` shows, as in Cilium's `pkg/source/source.go`.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Source::Policy => "generated",

@@ -267,7 +267,7 @@ impl Config {
             .then(|| self.ipv4_range.unwrap_or_else(derived).trunc())
     }
 
-    /// The IPv6 pod network on a node with this address (reference/datapath.md, section 8).
+    /// The IPv6 pod network on a node with this address; without an option it is made from the address, as Cilium does.
     pub(crate) fn pods6(&self, node: Ipv4Addr) -> Option<Ipv6Net> {
         let derived = || {
             let [a, b, c, d] = node.octets();

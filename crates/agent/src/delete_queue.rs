@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Deletions that the CNI plugin queued while no agent was there (reference/agent-api.md, section 7): the lock is
+//! Deletions that the CNI plugin queued while no agent was there (as Cilium's does): the lock is
 //! held until the API answers, so that the plugin finds one or the other.
 
 use std::fs::File;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One line about a captured packet, in the words of `monitor` (reference/agent-api.md, 4.2). The bytes are a
+//! One line about a captured packet, in the words of `monitor` (Cilium's `pkg/monitor/dissect.go`). The bytes are a
 //! pod's or a stranger's: whatever is cut off is left out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The directory with one file per remote cluster (reference/cilium-clustermesh.md, 3.2): what is in it, and when
-//! to look again. Contents decide, not times or inodes, so that symlink swaps and renewed certificates change nothing.
+//! The directory with one file per remote cluster (as in Cilium's `pkg/clustermesh/common/config.go`): what is in
+//! it, and when to look again. Contents decide, not times or inodes, so that symlink swaps and renewed certificates
+//! change nothing.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -72,7 +72,7 @@ impl Ids {
         if id == self.own {
             return Err(IdError::Ours { id });
         }
-        // A cluster of 255 never checked what others say; one of 511 always did (reference 1.8).
+        // A cluster of 255 never checked what others say; one of 511 always did.
         let theirs = config.max_connected_clusters;
         let differs = theirs != u32::from(max) && (max != 255 || theirs == 511);
         if differs {

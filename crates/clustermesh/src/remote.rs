@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The connection to one remote cluster as a state machine without I/O
-//! (reference/cilium-clustermesh.md, section 4): inputs and a time in, outputs out.
+//! The connection to one remote cluster as a state machine without I/O: inputs and a time in, outputs
+//! out. What a peer sees is as with Cilium's `pkg/clustermesh/common/remote_cluster.go`.
 //!
 //! connecting → first answer (heartbeats listed) → cluster configuration accepted, id reserved → watching → synced. Any
 //! failure goes back to connecting and takes nothing away; only removal and a change of id do.

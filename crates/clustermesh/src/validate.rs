@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether a row that a remote cluster publishes may enter a table
-//! (reference/cilium-clustermesh.md, 1.2 to 1.4). Bytes are decoded by `kvstore::schema`; here is what they may say.
+//! Whether a row that a remote cluster publishes may enter a table. Bytes are decoded by `kvstore::schema`; here is
+//! what they may say.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CNI plugin: gives a container its device, addresses and routes, and tells the agent (reference/agent-api.md,
-//! section 7). Started by the container runtime, it reads the environment and standard input, answers with one JSON
-//! object on standard output, and ends. It starts no other program.
+//! The CNI plugin: gives a container its device, addresses and routes, and tells the agent, by the CNI
+//! specification 1.1.0. Started by the container runtime, it reads the environment and standard input, answers with
+//! one JSON object on standard output, and ends. It starts no other program.
 //!
 //! ADD plans first (module `plan`, pure), then executes with undo (module `add`): a failed ADD leaves nothing behind. DEL
 //! succeeds without the agent: what the agent must do is queued ([`queue`]).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! Conntrack transitions (reference/datapath.md, section 1): what a packet does to the entry of its flow.
+//! Conntrack transitions, as in Cilium's `bpf/lib/conntrack.h`: what a packet does to the entry of its flow.
 
 use abi::{Flow, FlowKey, NodeConfig, flow_flags};
 

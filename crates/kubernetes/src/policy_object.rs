@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy → policy's rule tree. Absent and empty stay apart all
-//! the way (reference/policy-language.md, sections 3 and 4); a field that is not supported is an error that
+//! the way (Cilium's `pkg/policy/api`); a field that is not supported is an error that
 //! names it.
 
 use std::collections::BTreeSet;

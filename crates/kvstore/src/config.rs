@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The official etcd client configuration file, with the extension `cilium-host-aliases`
-//! (reference/cilium-clustermesh.md, 3.3).
+//! The official etcd client configuration file (etcd's Go package `client/v3/yaml`), with Cilium's extension
+//! `cilium-host-aliases`.
 //!
 //! `insecure-skip-tls-verify: true` and `token` are refused: the first would let anybody on the way rewrite a
 //! cluster's identities, the second has no use in etcd v3 (certificates or user and password do).

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kvstore that clusters share: etcd with its leases, locks, lists and watches, an in-memory twin for
-//! simulation, and `schema`, every key and value that the mesh reads or writes
-//! (reference/cilium-clustermesh.md, section 1). Knows nothing about what remote clusters mean.
+//! simulation, and `schema`, every key and value that the mesh reads or writes. Knows nothing about what remote
+//! clusters mean.
 #![forbid(unsafe_code)]
 
 mod allocator;

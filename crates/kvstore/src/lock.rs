@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Locks by the protocol of etcd's `concurrency.Mutex`: a key `<path>/<lease in hex>` per contender, and
-//! the lowest create revision under `<path>/` owns the lock (reference/cilium-clustermesh.md, 1.12).
+//! the lowest create revision under `<path>/` owns the lock.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keys and values: those of a real Cilium byte for byte, those of the reference, and those of nobody.
+//! Keys and values: those of a real Cilium byte for byte, those that its documentation and tests name, and those of
+//! nobody.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kvstore::schema::{self, keys};

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names and numbers of clusters, and what a cluster says about itself
-//! (reference/cilium-clustermesh.md, 1.8 and 3.1).
+//! Names and numbers of clusters, and what a cluster says about itself (Cilium's `pkg/clustermesh/types`).
 
 use std::fmt;
 use std::sync::Arc;

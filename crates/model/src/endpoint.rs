@@ -61,7 +61,7 @@ pub struct Namespace {
 }
 
 impl Pod {
-    /// The labels that make up the pod's identity: the pod's own and the automatic ones (reference 2.4), filtered (2.5).
+    /// The labels that make up the pod's identity: the pod's own and the automatic ones, filtered.
     pub fn identity_labels(
         &self,
         namespace: Option<&Namespace>,

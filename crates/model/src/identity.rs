@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Numeric security identities and how clusters share the number space
-//! (reference/cilium-clustermesh.md, 2.1 and 2.2).
+//! Numeric security identities and how clusters share the number space (Cilium's
+//! `pkg/identity/numericidentity.go`).
 
 use std::fmt;
 use std::ops::RangeInclusive;

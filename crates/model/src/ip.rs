@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an address belongs to (reference/cilium-clustermesh.md, 1.4).
+//! What an address belongs to (Cilium's `pkg/identity`, `IPIdentityPair`).
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Labels, their canonical text, and the filter that decides which of them make up an identity
-//! (reference/cilium-clustermesh.md, 1.3, 2.4 and 2.5).
+//! (Cilium's `pkg/labels` and `pkg/labelsfilter`).
 
 mod cidr;
 mod filter;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes of the mesh (reference/cilium-clustermesh.md, 1.2).
+//! Nodes of the mesh (Cilium's `pkg/node/types`, `Node`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -89,7 +89,7 @@ pub struct Node {
 
 impl Node {
     /// The underlay address of a family: first InternalIP, else the last ExternalIP, else the first other address
-    /// that is not the router's (reference 1.2).
+    /// that is not the router's.
     pub fn underlay(&self, v4: bool) -> Option<IpAddr> {
         let family = || self.addresses.iter().filter(|a| a.ip.is_ipv4() == v4);
         let of = |kind| family().filter(move |a| a.kind == kind);

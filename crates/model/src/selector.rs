@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Label selectors (reference/policy-language.md, section 4).
+//! Label selectors: those of Kubernetes, with Cilium's source before the key (`pkg/policy/api/selector.go`).
 
 use std::collections::BTreeSet;
 use std::fmt;

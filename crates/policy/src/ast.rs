@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Policy objects as written, free of Kubernetes: `None` is an absent field, an empty list is a present one
-//! (reference/policy-language.md, sections 1 to 4).
+//! (Cilium's `pkg/policy/api`).
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a rule as written to a rule with its defaults filled in: namespace, cluster, protocols, default deny
-//! (reference/policy-language.md, sections 1, 4, 6 and 8).
+//! (Cilium's documentation, "Policy Enforcement Modes" and "Layer 3" to "Layer 4 Policies").
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What holds for an endpoint: the rules that select it, and what happens where none of them speaks
-//! (reference/policy-language.md, section 6).
+//! (Cilium's documentation, "Policy Enforcement Modes").
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The decision cases of the policy language (reference/policy-language.md, section 15), by their numbers.
+//! The decision cases of the policy language: what Cilium decides, numbered.
 
 mod common;
 

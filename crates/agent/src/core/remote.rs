@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows of other nodes, of this cluster and of remote ones (what a node claims: reference/cilium-clustermesh.md, 5.2).
+//! Rows of other nodes, of this cluster and of remote ones and what a node claims: its own
+//! addresses as host or remote node, its pod networks by way of its tunnel.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -146,7 +147,7 @@ impl<K: Kernel> Core<K> {
     }
 }
 
-/// Another node's host is a remote node (reference, 1.4).
+/// Another node's host is a remote node (Cilium publishes it as `host`).
 fn remapped(identity: NumericIdentity) -> NumericIdentity {
     if identity == reserved::HOST {
         reserved::REMOTE_NODE

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every option of the agent, defined once: flags, environment, the mounted ConfigMap, `--help` and validation
 //! all come from this table. Names and defaults are those of Cilium's `cilium-config` where it has the option
-//! (reference/cilium-clustermesh.md, 3.1); ours are marked so in their help.
+//! (its documentation, "Command Reference: cilium-agent"); ours are marked so in their help.
 
 /// What a value must look like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

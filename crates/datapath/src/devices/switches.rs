@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kernel switches that forwarding needs (reference/datapath.md, section 10).
+//! Kernel switches that forwarding needs (`Documentation/networking/ip-sysctl.rst` of the kernel).
 
 use std::net::IpAddr;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Security identities of one cluster, shared by its nodes through the kvstore (reference/cilium-clustermesh.md, 1.13).
+//! Security identities of one cluster, shared by its nodes through the kvstore, by the protocol of Cilium's
+//! `pkg/allocator`.
 //!
 //! An identity is a *master key* `id/<number>` → labels without lease, and per node that uses it a leased *slave key*
 //! `value/<labels>/<node>` → number. Allocation holds a lock per label set.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a cluster says about itself (reference/cilium-clustermesh.md, 1.8).
+//! What a cluster says about itself (Cilium's `pkg/clustermesh/types`, `CiliumClusterConfig`).
 
 use bytes::Bytes;
 use model::{ClusterConfig, ClusterId, ExportMode};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Identities: canonical label strings, and decimal numbers (reference/cilium-clustermesh.md, 1.3).
+//! Identities: canonical label strings, and decimal numbers (Cilium's `pkg/allocator` and
+//! `pkg/labels`, `SortedList`).
 
 use bytes::Bytes;
 use model::{Labels, NumericIdentity};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses and the identity behind them: JSON with Go field names (reference/cilium-clustermesh.md, 1.4).
+//! Addresses and the identity behind them: JSON with Go field names (Cilium's `pkg/identity`,
+//! `IPIdentityPair`).
 
 use std::net::IpAddr;
 use std::sync::Arc;

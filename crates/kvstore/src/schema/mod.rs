@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every key and value of the mesh in the kvstore (reference/cilium-clustermesh.md, 1.1 to 1.10).
+//! Every key and value of the mesh in the kvstore, as Cilium writes them: `tests/golden/etcd.txt` was recorded from one.
 //!
 //! Decoders take what strangers wrote: every size is bounded, nothing panics, and an error names the key,
 //! the field and the reason. Whether a well-formed value is *allowed* (cluster, ranges, networks) is

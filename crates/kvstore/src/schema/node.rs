@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes: JSON with Go field names, all fields always written (reference/cilium-clustermesh.md, 1.2).
+//! Nodes: JSON with Go field names, all fields always written (Cilium's `pkg/node/types`, `Node`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

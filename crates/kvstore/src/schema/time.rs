@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Heartbeats and canaries: a time in RFC 3339 (reference/cilium-clustermesh.md, 1.9 and 1.10). Only their presence and
-//! change count; nobody compares clocks.
+//! Heartbeats and canaries: a time in RFC 3339 (Cilium's `pkg/kvstore`). Only their presence and change
+//! count; nobody compares clocks.
 
 use bytes::Bytes;
 use time::OffsetDateTime;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Labels of source `cidr`: prefixes written so that they may be label keys (reference/policy-language.md, section 4).
+//! Labels of source `cidr`: prefixes written so that they may be label keys (Cilium's `pkg/labels/cidr.go`).
 
 use ipnet::IpNet;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which labels make up an identity: prefixes, longest include against shortest exclude (reference 2.5).
+//! Which labels make up an identity: prefixes, longest include against shortest exclude, as in
+//! Cilium's `pkg/labelsfilter/filter.go`.
 //!
 //! The user's rules are regular expressions anchored at the start of the key; only their literal subset is
 //! supported (`\.` and plain characters, a trailing `.*`), since a prefix is what every known rule is.

@@ -34,7 +34,7 @@ const LONG: [(&str, usize, &str); 5] = [
     (
         "crates/policy/tests/cases.rs",
         520,
-        "the decision cases of the reference, one table",
+        "the decision cases of the language, one table",
     ),
     (
         "crates/policy/tests/property.rs",
