@@ -10,25 +10,48 @@ cd "$(dirname "$0")/.."
 linker_version=0.13.0
 linker_llvm=llvm-22
 deny_version=0.20.2
+toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 
 say() { echo "tools: $*" >&2; }
 
 as_root() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		say "needs root for: $*; install sudo, or run \`make tools\` once as root"
+		exit 1
+	fi
 }
 
+# apt-get that waits for another one, such as the machine's own updates, for up to ten minutes.
+apt() {
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@"
+}
+
+# Building: a C and C++ compiler (ring, libFuzzer), musl's, and protoc with the definitions that etcd's include.
+# Labs: etcd, ip and nft, ping, curl, and ps. Measuring: iperf3. The product itself starts no program.
+packages='build-essential ca-certificates curl etcd-client etcd-server git iperf3 iproute2 iputils-ping
+	libprotobuf-dev musl-tools nftables procps protobuf-compiler'
+
 debian_packages() {
-	# libprotobuf-dev has the definitions that etcd-client's own include. iperf3 is for `make bench`, ping and nftables for labs: the product itself starts no program.
 	missing=
-	for package in build-essential curl etcd-client etcd-server iperf3 iproute2 iputils-ping libprotobuf-dev musl-tools nftables protobuf-compiler; do
+	for package in $packages; do
 		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
 	command -v apt-get >/dev/null || { say "install these first:$missing"; exit 1; }
 	say "installing$missing"
-	as_root apt-get -qq update
+	# Another package manager may hold the lists, which apt-get does not wait for.
+	tries=0
+	until apt update; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 12 ] || { say 'cannot update the package lists, see above'; exit 1; }
+		sleep 10
+	done
 	# shellcheck disable=SC2086 # a list of names
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $missing >/dev/null
+	apt install --no-install-recommends $missing >/dev/null
 	case "$missing" in *etcd-server*)
 		# Debian starts a server on localhost at once; labs run their own.
 		if [ -d /run/systemd/system ]; then as_root systemctl --quiet disable --now etcd; fi ;;
@@ -36,12 +59,20 @@ debian_packages() {
 }
 
 rust() {
+	if ! command -v rustup >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/rustup" ]; then
+		say "rustup is in ${CARGO_HOME:-$HOME/.cargo}/bin, which is not in PATH: run \`. ${CARGO_HOME:-$HOME/.cargo}/env\`"
+		exit 1
+	fi
 	command -v rustup >/dev/null || { say 'install Rust with rustup first: https://rustup.rs'; exit 1; }
-	# Installs toolchain, components and targets of rust-toolchain.toml.
-	if ! rustup target list --installed 2>/dev/null | grep -q x86_64-unknown-linux-musl ||
-		! rustup component list --installed 2>/dev/null | grep -q rust-src; then
+	# rustc of the toolchain that rust-toolchain.toml names is there only if that toolchain is.
+	root=$(rustup run "$toolchain" rustc --print sysroot 2>/dev/null) || root=/nonexistent
+	if ! [ -x "$root/bin/cargo" ] || ! [ -x "$root/bin/cargo-clippy" ] || ! [ -x "$root/bin/rustfmt" ] ||
+		! [ -d "$root/lib/rustlib/x86_64-unknown-linux-musl/lib" ] || ! [ -d "$root/lib/rustlib/src/rust/library/core" ]; then
 		say 'installing the Rust toolchain of rust-toolchain.toml'
-		rustup toolchain install --no-self-update
+		# Without a name rustup reads the file, with components and targets; rustup before 1.28 wants a name.
+		rustup toolchain install --no-self-update 2>/dev/null ||
+			rustup toolchain install "$toolchain" --no-self-update --profile minimal \
+				--component rustfmt,clippy,rust-src --target x86_64-unknown-linux-musl
 	fi
 }
 
