@@ -64,6 +64,16 @@ impl Label {
         &self.value
     }
 
+    /// Its key, to be shared.
+    pub fn key_text(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// Its value, to be shared.
+    pub fn value_text(&self) -> &Arc<str> {
+        &self.value
+    }
+
     /// Reads `source:key=value`; without a source it is `unspec`, without `=` the value is empty.
     pub fn parse(text: &str) -> Result<Self, LabelsError> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));

@@ -95,7 +95,7 @@ impl Node {
         let of = |kind| family().filter(move |a| a.kind == kind);
         of(AddressType::InternalIp)
             .next()
-            .or_else(|| of(AddressType::ExternalIp).last())
+            .or_else(|| of(AddressType::ExternalIp).next_back())
             .or_else(|| family().find(|a| a.kind != AddressType::CiliumInternalIp))
             .map(|a| a.ip)
     }

@@ -154,6 +154,17 @@ impl Cidrs {
         found.find(|&identity| accept(identity))
     }
 
+    /// The identities of the prefixes inside `net`.
+    pub(crate) fn within(&self, net: IpNet) -> impl Iterator<Item = NumericIdentity> + '_ {
+        // Prefixes are ordered by family, then address, then length.
+        let first = IpNet::new_assert(net.network(), 0);
+        let last = IpNet::new_assert(net.broadcast(), net.max_prefix_len());
+        let inside = self.slots.range(first..=last);
+        inside
+            .filter(move |(prefix, _)| net.contains(*prefix))
+            .map(|(_, slot)| slot.identity)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IpNet, NumericIdentity)> + '_ {
         self.slots
             .iter()

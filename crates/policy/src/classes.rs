@@ -13,14 +13,13 @@ use crate::selectors::{SelectorId, Signature};
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) kind: u32,
-    /// `None`: adopted from the kernel, or left behind; nobody joins it.
-    signature: Option<Signature>,
+    signature: Signature,
     pub(crate) members: BTreeSet<NumericIdentity>,
 }
 
 impl Class {
-    pub(crate) fn signature(&self) -> Option<&Signature> {
-        self.signature.as_ref()
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.signature
     }
 }
 
@@ -29,6 +28,8 @@ impl Class {
 pub(crate) struct Classes {
     table: BTreeMap<u32, Class>,
     by_signature: HashMap<(u32, Signature), BTreeSet<u32>>,
+    /// Classes of a kind that a selector matches.
+    by_selector: HashMap<(SelectorId, u32), BTreeSet<u32>>,
     /// Kinds and signatures that several classes have.
     crowded: BTreeSet<(u32, Signature)>,
     ids: Ids,
@@ -41,6 +42,7 @@ impl Classes {
         Self {
             table,
             by_signature,
+            by_selector: HashMap::new(),
             crowded: BTreeSet::new(),
             ids,
         }
@@ -69,57 +71,68 @@ impl Classes {
         groups.map(|ids| ids.iter().copied().collect()).collect()
     }
 
+    /// Classes of a kind that a selector matches.
+    pub(crate) fn matched_by(
+        &self,
+        selector: SelectorId,
+        kind: u32,
+    ) -> impl Iterator<Item = u32> + '_ {
+        let classes = self.by_selector.get(&(selector, kind));
+        classes.into_iter().flatten().copied()
+    }
+
     /// A new class without members.
     pub(crate) fn create(&mut self, kind: u32, signature: Signature) -> u32 {
         let id = self.ids.take(|id| self.table.contains_key(&id));
+        self.index(kind, &signature, id);
         self.table.insert(
             id,
             Class {
                 kind,
-                signature: None,
+                signature,
                 members: BTreeSet::new(),
             },
         );
-        self.set_signature(id, Some(signature));
         id
     }
 
-    /// Numbers up to this one may be in use in the kernel.
-    pub(crate) fn start_above(&mut self, used: u32) {
-        self.ids.start_above(used);
-    }
-
-    /// A class found in the kernel.
-    pub(crate) fn adopt(&mut self, class: u32, kind: u32) {
-        self.ids.start_above(class);
-        let new = Class {
-            kind,
-            signature: None,
-            members: BTreeSet::new(),
-        };
-        self.table.entry(class).or_insert(new);
-    }
-
-    pub(crate) fn set_signature(&mut self, id: u32, signature: Option<Signature>) {
+    pub(crate) fn set_signature(&mut self, id: u32, signature: Signature) {
         let class = self.table.get_mut(&id).expect("the class exists");
         if class.signature == signature {
             return;
         }
-        let old = std::mem::replace(&mut class.signature, signature.clone());
         let kind = class.kind;
-        if let Some(old) = old {
-            self.unindex(kind, old, id);
+        let old = std::mem::replace(&mut class.signature, signature.clone());
+        self.unindex(kind, old, id);
+        self.index(kind, &signature, id);
+    }
+
+    fn index(&mut self, kind: u32, signature: &Signature, id: u32) {
+        for &selector in signature.iter() {
+            self.by_selector
+                .entry((selector, kind))
+                .or_default()
+                .insert(id);
         }
-        if let Some(new) = signature {
-            let ids = self.by_signature.entry((kind, new.clone())).or_default();
-            ids.insert(id);
-            if ids.len() > 1 {
-                self.crowded.insert((kind, new));
-            }
+        let ids = self
+            .by_signature
+            .entry((kind, signature.clone()))
+            .or_default();
+        ids.insert(id);
+        if ids.len() > 1 {
+            self.crowded.insert((kind, signature.clone()));
         }
     }
 
     fn unindex(&mut self, kind: u32, signature: Signature, id: u32) {
+        for &selector in signature.iter() {
+            if let Some(ids) = self.by_selector.get_mut(&(selector, kind)) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.by_selector.remove(&(selector, kind));
+                }
+            }
+        }
         let key = (kind, signature);
         if let Some(ids) = self.by_signature.get_mut(&key) {
             ids.remove(&id);
@@ -134,19 +147,14 @@ impl Classes {
 
     /// Takes selectors that are no longer used out of every signature.
     pub(crate) fn drop_selectors(&mut self, dead: &BTreeSet<SelectorId>) {
-        let touched = |s: &Signature| s.iter().any(|id| dead.contains(id));
-        let classes = self
-            .table
-            .iter()
-            .filter_map(|(&id, c)| Some((id, c.signature.clone()?)));
-        let touched: Vec<_> = classes.filter(|(_, s)| touched(s)).collect();
-        for (id, signature) in touched {
-            let kept = signature
-                .iter()
-                .filter(|id| !dead.contains(id))
-                .copied()
-                .collect();
-            self.set_signature(id, Some(kept));
+        let of = |&selector: &SelectorId| kind::ALL.map(|kind| (selector, kind));
+        let keys = dead.iter().flat_map(of);
+        let touched = keys.filter_map(|key| self.by_selector.get(&key)).flatten();
+        let touched: BTreeSet<u32> = touched.copied().collect();
+        for id in touched {
+            let signature = self.table[&id].signature.iter();
+            let kept = signature.filter(|id| !dead.contains(id)).copied();
+            self.set_signature(id, kept.collect());
         }
     }
 
@@ -161,7 +169,8 @@ impl Classes {
 
     /// Removes an empty class.
     pub(crate) fn remove(&mut self, id: u32) {
-        self.set_signature(id, None);
-        self.table.remove(&id);
+        if let Some(class) = self.table.remove(&id) {
+            self.unindex(class.kind, class.signature, id);
+        }
     }
 }

@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use model::{EndpointId, NumericIdentity};
 
 use crate::content::{Content, ContentKey, Matched};
-use crate::engine::{Engine, Live, Record};
+use crate::engine::{Engine, Live};
+use crate::records::Record;
 use crate::selectors::{SelectorId, Signature};
 use crate::{Op, kind};
 
@@ -81,6 +82,7 @@ impl Engine {
                 && let Some(live) = self.policies.get_mut(&before)
             {
                 live.endpoints -= 1;
+                self.left.insert(before);
                 tx.left.entry(before).or_default().push(id);
             }
             self.policies.get_mut(&policy).expect("just made").endpoints += 1;
@@ -98,6 +100,7 @@ impl Engine {
             key.clone(),
             rules,
             &mut self.selectors,
+            &self.home,
             &mut tx.new_selectors,
         );
         for prefix in content.prefixes() {
@@ -106,6 +109,9 @@ impl Engine {
             }
         }
         let policy = self.policy_ids.take(|id| self.policies.contains_key(&id));
+        for selector in content.selectors() {
+            self.selectors.used_by(selector, policy);
+        }
         let live = Live {
             content: Some(Arc::new(content)),
             ..Live::default()
@@ -118,14 +124,20 @@ impl Engine {
 
     /// Policies that no endpoint has any more let their selectors and prefixes go.
     fn retire(&mut self, tx: &mut Tx) {
-        let unused = self.policies.iter().filter(|(_, live)| live.endpoints == 0);
-        tx.old = unused.map(|(&policy, _)| policy).collect();
+        let left = std::mem::take(&mut self.left).into_iter();
+        let unused = |policy: &u32| {
+            self.policies
+                .get(policy)
+                .is_some_and(|live| live.endpoints == 0)
+        };
+        tx.old = left.filter(unused).collect();
         for policy in &tx.old {
             let Some(content) = self.policies[policy].content.clone() else {
                 continue;
             };
             self.by_key.remove(&content.key);
             for selector in content.selectors() {
+                self.selectors.unused_by(selector, *policy);
                 if self.selectors.release(selector) {
                     tx.dead_selectors.insert(selector);
                 }
@@ -138,7 +150,20 @@ impl Engine {
             self.classes.drop_selectors(&tx.dead_selectors);
         }
         if !tx.dead_selectors.is_empty() || !tx.new_selectors.is_empty() {
-            self.kinds = self.selectors.kinds(&self.home);
+            self.judge_kinds(tx);
+        }
+    }
+
+    /// What matches an identity of which only the number is known.
+    fn judge_kinds(&mut self, tx: &Tx) {
+        for (signature, kind) in self.kinds.iter_mut().zip(kind::ALL) {
+            let kept = signature
+                .iter()
+                .filter(|id| !tx.dead_selectors.contains(id));
+            // New selectors have the highest numbers.
+            let new = tx.new_selectors.iter();
+            let new = new.filter(|id| self.selectors.is_whole(**id, kind));
+            *signature = kept.chain(new).copied().collect();
         }
     }
 
@@ -188,14 +213,7 @@ impl Engine {
         }
         for &(prefix, identity) in &tx.prefixes {
             let labels = Some(self.home.cidr_labels(prefix));
-            self.records.insert(
-                identity,
-                Record {
-                    labels,
-                    prefix: Some(prefix),
-                    class: 0,
-                },
-            );
+            self.set_labels(identity, labels, Some(prefix));
             self.dirty.insert(identity);
         }
     }
@@ -238,15 +256,29 @@ impl Engine {
                     row,
                 });
             }
-            let classes = self.classes.iter();
-            let classes: Vec<_> = classes
-                .filter_map(|(id, class)| Some((id, class.kind, class.signature()?.clone())))
-                .collect();
-            for (class, kind, signature) in classes {
+            for (class, kind, signature) in self.told_apart(policy) {
                 let row = self.row_for(policy, &signature, tx);
                 tx.complete.extend(self.put_class(policy, class, kind, row));
             }
         }
+    }
+
+    /// Classes that a policy may judge otherwise than their kind: a kind's selectors match all its classes.
+    fn told_apart(&self, policy: u32) -> Vec<(u32, u32, Signature)> {
+        let content = self.policies[&policy].content.iter();
+        let selectors: BTreeSet<SelectorId> = content.flat_map(|c| c.selectors()).collect();
+        let mut found = BTreeSet::new();
+        for kind in kind::ALL {
+            let own = selectors
+                .iter()
+                .filter(|id| !self.selectors.is_whole(**id, kind));
+            found.extend(own.flat_map(|id| self.classes.matched_by(*id, kind)));
+        }
+        let class = |id| {
+            let class = self.classes.get(id).expect("indexed");
+            (id, class.kind, class.signature().clone())
+        };
+        found.into_iter().map(class).collect()
     }
 
     /// Deletes what nothing uses after the flips.
@@ -257,7 +289,7 @@ impl Engine {
             tx.forgotten.push(identity);
         }
         for identity in std::mem::take(&mut tx.forgotten) {
-            let Some(record) = self.records.remove(&identity) else {
+            let Some(record) = self.forget(identity) else {
                 continue;
             };
             self.transfer(identity, record.class, 0, tx);
@@ -287,14 +319,14 @@ impl Engine {
 
     fn drop_classes(&mut self, tx: &mut Tx) {
         for class in std::mem::take(&mut tx.emptied) {
-            if self
-                .classes
-                .get(class)
-                .is_none_or(|class| !class.members.is_empty())
-            {
+            let Some(empty) = self.classes.get(class).filter(|c| c.members.is_empty()) else {
                 continue;
-            }
-            for (&policy, live) in &mut self.policies {
+            };
+            for policy in self.selectors.policies(empty.kind, empty.signature()) {
+                let live = self
+                    .policies
+                    .get_mut(&policy)
+                    .expect("it uses the selector");
                 if let Some(row) = live.classes.remove(&class) {
                     tx.deletes.push(Op::DeletePolicy { policy, class });
                     self.rows.release(row);

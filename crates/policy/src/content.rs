@@ -10,7 +10,7 @@ use model::Labels;
 
 use crate::compile::{CompiledEntry, CompiledRule, Origin};
 use crate::cookie::{Cookies, Decision};
-use crate::peer::PeerSelector;
+use crate::peer::{Home, PeerSelector};
 use crate::row::{self, Level, Term, Winner};
 use crate::rows::RowContent;
 use crate::selectors::{SelectorId, Selectors};
@@ -114,6 +114,7 @@ impl Content {
         key: ContentKey,
         rules: Vec<Arc<CompiledRule>>,
         selectors: &mut Selectors,
+        home: &Home,
         new: &mut BTreeSet<SelectorId>,
     ) -> Self {
         let rules = if key.rules.is_empty() {
@@ -122,7 +123,7 @@ impl Content {
             rules
         };
         let mut acquire = |selector: &PeerSelector| {
-            let (id, is_new) = selectors.acquire(selector);
+            let (id, is_new) = selectors.acquire(selector, home);
             if is_new {
                 new.insert(id);
             }

@@ -63,11 +63,6 @@ impl Cookies {
         }
     }
 
-    /// Starts above a number that is in use elsewhere.
-    pub(crate) fn start_above(&mut self, used: u32) {
-        self.next = self.next.max(used.saturating_add(1));
-    }
-
     /// The cookie of a cause. The order and repetition of `by` do not matter.
     pub(crate) fn of(
         &mut self,

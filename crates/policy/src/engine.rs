@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{EndpointId, Labels, NumericIdentity, reserved};
+use model::{EndpointId, NumericIdentity, reserved};
 
 use crate::cidrs::{self, Cidrs};
 use crate::classes::Classes;
@@ -12,20 +12,12 @@ use crate::compile::{CompiledRule, Compiler};
 use crate::content::{Content, ContentKey};
 use crate::cookie::Cookies;
 use crate::ids::Ids;
+use crate::index::ByLabel;
 use crate::peer::Home;
+use crate::records::Record;
 use crate::rows::Rows;
 use crate::selectors::{Selectors, Signature};
 use crate::{Error, PolicyKey, PolicyObject, Settings, kind, validate};
-
-/// An identity.
-#[derive(Debug, Default)]
-pub(crate) struct Record {
-    /// `None`: not known any more, to be deleted with the next commit.
-    pub(crate) labels: Option<Labels>,
-    pub(crate) prefix: Option<ipnet::IpNet>,
-    /// The class that the kernel has for it; 0 none yet.
-    pub(crate) class: u32,
-}
 
 /// An identity of endpoints of this node.
 #[derive(Debug, Default)]
@@ -50,7 +42,7 @@ struct Stored {
 /// A policy id in the kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// `None`: found in the kernel at start.
+    /// `None`: a copy that ends with the commit that made it.
     pub(crate) content: Option<Arc<Content>>,
     /// Rows by kind, in the order of [`kind::ALL`]; 0 none.
     pub(crate) kinds: [u32; 5],
@@ -83,9 +75,12 @@ pub struct Engine {
     pub(crate) dirty_endpoints: BTreeSet<EndpointId>,
     pub(crate) pending: bool,
     pub(crate) selectors: Selectors,
+    pub(crate) by_label: ByLabel,
     pub(crate) kinds: [Signature; 5],
     pub(crate) classes: Classes,
     pub(crate) policies: BTreeMap<u32, Live>,
+    /// Policies that may have no endpoints any more.
+    pub(crate) left: BTreeSet<u32>,
     pub(crate) by_key: HashMap<ContentKey, u32>,
     pub(crate) policy_ids: Ids,
     pub(crate) rows: Rows,
@@ -103,9 +98,8 @@ impl Engine {
             cluster: settings.cluster.clone(),
             families: settings.families,
         };
-        let selectors = Selectors::default();
         let mut engine = Self {
-            kinds: selectors.kinds(&home),
+            kinds: kind::ALL.map(|_| Signature::from([])),
             settings,
             home,
             revision: 1,
@@ -116,9 +110,11 @@ impl Engine {
             dirty: BTreeSet::new(),
             dirty_endpoints: BTreeSet::new(),
             pending: true,
-            selectors,
+            selectors: Selectors::default(),
+            by_label: ByLabel::default(),
             classes: Classes::new(),
             policies: BTreeMap::new(),
+            left: BTreeSet::new(),
             by_key: HashMap::new(),
             policy_ids: Ids::up_to(u32::MAX),
             rows: Rows::new(),
@@ -133,41 +129,7 @@ impl Engine {
         engine
     }
 
-    /// Says what labels an identity has. Node-local identities of prefixes (scope 0x01) are the engine's own; labels
-    /// for them are ignored.
-    pub fn upsert_identity(&mut self, identity: NumericIdentity, labels: Labels) {
-        if self.is_own(identity) {
-            return;
-        }
-        let prefix = self.home.world_prefix(identity);
-        let record = self.records.entry(identity).or_default();
-        if record.labels.as_ref() == Some(&labels) {
-            return;
-        }
-        (record.labels, record.prefix) = (Some(labels), prefix);
-        self.identity_changed(identity);
-    }
-
-    /// Forgets the labels of an identity. A reserved one gets its own labels back.
-    pub fn remove_identity(&mut self, identity: NumericIdentity) {
-        if let Some(labels) = reserved::labels(identity) {
-            return self.upsert_identity(identity, labels);
-        }
-        if self.is_own(identity) {
-            return;
-        }
-        if let Some(record) = self.records.get_mut(&identity)
-            && record.labels.take().is_some()
-        {
-            self.identity_changed(identity);
-        }
-    }
-
-    fn is_own(&self, identity: NumericIdentity) -> bool {
-        identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL
-    }
-
-    fn identity_changed(&mut self, identity: NumericIdentity) {
+    pub(crate) fn identity_changed(&mut self, identity: NumericIdentity) {
         self.pending = true;
         self.dirty.insert(identity);
         if self.subjects.contains_key(&identity) {
@@ -193,10 +155,6 @@ impl Engine {
         all.filter(|(_, rule)| rule.selects(labels))
             .map(|(i, rule)| ((rule.policy.clone(), i), rule.clone()))
             .collect()
-    }
-
-    pub(crate) fn labels(&self, identity: NumericIdentity) -> Option<&Labels> {
-        self.records.get(&identity)?.labels.as_ref()
     }
 
     /// Puts a policy into force, in place of an earlier version.
@@ -339,6 +297,7 @@ impl Engine {
             .and_then(|policy| self.policies.get_mut(&policy))
         {
             live.endpoints -= 1;
+            self.left.extend(endpoint.policy);
             self.pending = true;
         }
     }

@@ -65,6 +65,11 @@ impl Engine {
         ops
     }
 
+    /// How often a selector was compared with an identity so far: the work that grows with the mesh if anything does.
+    pub fn comparisons(&self) -> u64 {
+        self.selectors.compared()
+    }
+
     /// What a cookie stands for; also for some time after the rule is gone.
     pub fn rule(&self, cookie: u32) -> Option<RuleInfo> {
         self.cookies.info(cookie)

@@ -9,6 +9,7 @@ use model::{
     reserved,
 };
 
+use crate::index::Handle;
 use crate::{CidrRule, Entity, kind};
 
 /// Address families of the pods' network.
@@ -91,6 +92,25 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Labels of which an identity has one if an entity matches it otherwise than by its number.
+    pub(crate) fn handles(&self, entity: Entity) -> Vec<Handle> {
+        let key = |name: &str| Handle::Key(name.to_owned());
+        let near = NEAR.into_iter().map(key);
+        match entity {
+            Entity::All | Entity::None => Vec::new(),
+            Entity::World => ["world", "world-ipv4", "world-ipv6"].map(key).into(),
+            Entity::Cluster => {
+                let own = self.cluster.as_str().to_owned();
+                near.chain([Handle::Value(keys::CLUSTER.to_owned(), own)])
+                    .collect()
+            }
+            Entity::ClusterMesh => near.chain([key(keys::CLUSTER)]).collect(),
+            named => vec![key(named.as_str())],
+        }
+    }
+}
+
 impl PeerSelector {
     /// Whether it matches. What is not known is not matched by labels, nor by the absence of labels.
     pub(crate) fn matches(&self, home: &Home, peer: Peer<'_>) -> bool {
@@ -128,17 +148,19 @@ fn entity_matches(entity: Entity, home: &Home, peer: Peer<'_>) -> bool {
     }
 }
 
+/// Labels, source `reserved`, of what is in every cluster.
+const NEAR: [&str; 7] = [
+    "host",
+    "remote-node",
+    "init",
+    "ingress",
+    "health",
+    "unmanaged",
+    "kube-apiserver",
+];
+
 /// Own cluster by number, a node, or one of the reserved identities that are in every cluster.
 fn is_near(peer: Peer<'_>) -> bool {
-    const NEAR: [&str; 7] = [
-        "host",
-        "remote-node",
-        "init",
-        "ingress",
-        "health",
-        "unmanaged",
-        "kube-apiserver",
-    ];
     let labelled = |name: &&str| {
         peer.labels
             .is_some_and(|l| l.get("reserved", name).is_some())

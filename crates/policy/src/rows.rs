@@ -97,13 +97,6 @@ impl Rows {
         }
     }
 
-    /// A row found in the kernel. It is not shared with new rows: its cookies mean nothing here.
-    pub(crate) fn adopt(&mut self, id: u32, content: RowContent) {
-        self.ids.start_above(id);
-        self.table.insert(id, Row { content, users: 0 });
-        self.idle.insert(id);
-    }
-
     pub(crate) fn content(&self, row: u32) -> &[(RowMatch, RowVerdict)] {
         self.table.get(&row).map_or(&[], |row| &row.content)
     }

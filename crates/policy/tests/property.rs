@@ -287,11 +287,13 @@ impl Test {
         }
     }
 
-    /// A new engine takes over what is in the kernel.
+    /// A new engine, which knows the prefixes of before, writes maps of its own.
     fn restart(&mut self) {
-        let kept = self.engine.snapshot();
+        let kept: Vec<_> = self.kernel.cidrs.iter().map(|(p, id)| (*p, *id)).collect();
         self.engine = Engine::new(self.world.settings.clone());
-        self.engine.adopt(kept);
+        self.engine.adopt(kept.clone());
+        self.kernel = Kernel::default();
+        self.kernel.cidrs = kept.into_iter().collect();
         let world = self.world.clone();
         world
             .endpoints

@@ -159,10 +159,8 @@ impl<K: Kernel> Core<K> {
         let local = rows
             .into_iter()
             .filter(|(_, row)| row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL);
-        self.engine.adopt(local.map(|(prefix, row)| Op::PutCidr {
-            prefix,
-            identity: row.identity,
-        }));
+        self.engine
+            .adopt(local.map(|(prefix, row)| (prefix, row.identity)));
     }
 
     fn claim_own_addresses(&mut self) {
