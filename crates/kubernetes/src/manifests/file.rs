@@ -136,21 +136,26 @@ impl Reader<'_> {
     fn object(&mut self, number: usize, object: Object) {
         let key = object.key();
         let full = self.file.objects.len() >= self.free;
-        if self.file.objects.contains_key(&key) {
-            let reason = "an earlier document of this file defines the same object and is in force; remove one of them";
-            self.problem(number, Some(key.describe()), reason.into(), About::Nothing);
+        let refused = if self.file.objects.contains_key(&key) {
+            Some((
+                "an earlier document of this file defines the same object and is in force; remove one of them",
+                About::Nothing,
+            ))
         } else if full {
-            let reason =
-                "too many objects in the directory: this one and those behind it are not in force";
             self.file.kept.insert(key.clone());
-            self.problem(
-                number,
-                Some(key.describe()),
-                reason.into(),
-                About::Objects(vec![key]),
-            );
+            let about = About::Objects(vec![key.clone()]);
+            Some((
+                "too many objects in the directory: this one and those behind it are not in force",
+                about,
+            ))
         } else {
-            self.file.objects.insert(key, Arc::new(object));
+            None
+        };
+        match refused {
+            Some((reason, about)) => {
+                self.problem(number, Some(key.describe()), reason.into(), about)
+            }
+            None => drop(self.file.objects.insert(key, Arc::new(object))),
         }
     }
 
