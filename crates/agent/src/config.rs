@@ -17,7 +17,7 @@ use model::{ClusterId, ClusterName, IdentityScheme, LabelFilter};
 use policy::EnforcementMode;
 
 use crate::options::Values;
-use parts::{check_sizes, cluster, kvstore, node_name, timeouts};
+use parts::{check_sizes, cluster, kvstore, log_level, node_name, timeouts};
 use reader::Reader;
 
 /// How packets of the tunnel whose outer source is no node of the claimed cluster are treated.
@@ -131,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) bpf_root: PathBuf,
     /// Log directives.
     pub(crate) log_level: String,
+    /// What is odd about it but no reason not to start.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Everything that is wrong with the options.
@@ -156,12 +158,13 @@ impl Config {
     pub(crate) fn new(values: &Values, host: &str) -> Result<Config, ConfigErrors> {
         let mut r = Reader {
             values,
-            errors: Vec::new(),
+            errors: values.problems.clone(),
+            warnings: Vec::new(),
         };
         let (cluster, cluster_id, scheme) = cluster(&mut r);
         let mesh_dir = r.path("clustermesh-config");
         if mesh_dir.is_some() && cluster_id.0 == 0 {
-            r.errors.push("--clustermesh-config is set but --cluster-id is 0, which is a cluster in no mesh: give every cluster of the mesh a unique id of 1 to 255".into());
+            r.errors.push("--clustermesh-config is set but --cluster-id is 0, which is a cluster in no mesh: give every cluster of the mesh a unique id of 1 to 255 (or 511), or leave the directory out".into());
         }
         let kvstore = kvstore(&mut r);
         if mesh_dir.is_some() && kvstore.is_none() && r.text("kvstore").is_empty() {
@@ -215,7 +218,10 @@ impl Config {
                 &[("auto", true), ("always", true), ("policy", false)],
             ),
             default_local_cluster: r.bool("policy-default-local-cluster"),
-            tunnel_port: r.number("tunnel-port", 1, 65535) as u16,
+            tunnel_port: match r.number("tunnel-port", 0, 65535) {
+                0 => 8472,
+                port => port as u16,
+            },
             mtu: Some(r.number("mtu", 0, 65535)).filter(|mtu| *mtu != 0),
             masquerade: (
                 r.bool("enable-ipv4-masquerade"),
@@ -242,11 +248,13 @@ impl Config {
                 .path("socket-path")
                 .unwrap_or_else(|| "/var/run/cilium/cilium.sock".into()),
             bpf_root: r.path("bpf-root").unwrap_or_else(|| "/sys/fs/bpf".into()),
-            log_level: r.text("log-level").to_owned(),
+            log_level: log_level(&mut r),
+            warnings: Vec::new(),
         };
         check_sizes(&mut r, &config);
         if r.errors.is_empty() {
-            Ok(config)
+            let warnings = r.warnings;
+            Ok(Config { warnings, ..config })
         } else {
             Err(ConfigErrors(r.errors))
         }

@@ -26,14 +26,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use config::Config;
-use options::{OptionError, Values};
+use options::{OptionErrors, Values};
 
 /// Runs the agent until it is told to stop. `args` are the arguments after `agent`.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let values = match Values::read(args, std::env::vars()) {
+    let values = match Values::read(args, std::env::vars_os()) {
         Ok(values) => values,
-        Err(OptionError::Flags { text, help }) => return print(&text, help),
-        Err(error) => return print(&format!("isthmus agent: {error}\n"), false),
+        Err(OptionErrors::Help(text)) => return print(&text, true),
     };
     let host = std::env::var("K8S_NODE_NAME")
         .ok()
@@ -80,6 +79,8 @@ fn log_to_stderr(directives: &str) -> Result<(), tracing_subscriber::filter::Par
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // It would tell standard error that standard error is gone, and panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

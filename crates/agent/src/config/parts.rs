@@ -12,17 +12,39 @@ use super::reader::Reader;
 use super::{Config, DAY, KvstoreConfig, KvstoreSource, SECOND, Timeouts};
 
 pub(super) fn cluster(r: &mut Reader<'_>) -> (ClusterName, ClusterId, IdentityScheme) {
-    let max = r.number("max-connected-clusters", 255, 511);
-    let scheme = IdentityScheme::new(max).unwrap_or_else(|error| {
-        r.fail("max-connected-clusters", error);
+    let max = r.text("max-connected-clusters").trim().parse().ok();
+    let scheme = max.and_then(|max| IdentityScheme::new(max).ok());
+    let scheme = scheme.unwrap_or_else(|| {
+        r.fail(
+            "max-connected-clusters",
+            "expected 255 or 511, the same in every cluster of the mesh",
+        );
         IdentityScheme::default()
     });
-    let id = r.number("cluster-id", 0, scheme.max_clusters().into());
+    let most = scheme.max_clusters();
+    let id = match r.text("cluster-id").trim().parse::<u32>() {
+        Ok(id) if id <= most.into() => id,
+        Ok(256..=511) => {
+            r.fail("cluster-id", "expected 0 (in no mesh) to 255; up to 511 with max-connected-clusters=511 in every cluster of the mesh");
+            0
+        }
+        _ => {
+            let expected = format!("expected a number of 0 (in no mesh) to {most}");
+            r.fail("cluster-id", expected);
+            0
+        }
+    };
     let text = r.text("cluster-name").trim().to_owned();
     let name = ClusterName::new(&text).unwrap_or_else(|error| {
-        r.errors.push(format!("--cluster-name: {error}"));
+        r.fail("cluster-name", error);
         ClusterName::new(ClusterName::DEFAULT).expect("the default name is valid")
     });
+    if id != 0 && name.as_str() == ClusterName::DEFAULT {
+        r.warnings.push(format!(
+            "cluster-name is {0:?} and cluster-id {id}: {0:?} is the name of a cluster that nobody named, and a peer that runs Cilium 1.17 or newer refuses it; give the cluster a name of its own",
+            ClusterName::DEFAULT
+        ));
+    }
     (name, ClusterId(id as u16), scheme)
 }
 
@@ -40,6 +62,10 @@ pub(super) fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {
     let lease_ttl = r.duration("kvstore-lease-ttl", SECOND * 25, DAY);
     let kind = r.text("kvstore").trim().to_owned();
     if kind.is_empty() {
+        if r.values.is_given("kvstore-opt") && !r.text("kvstore-opt").trim().is_empty() {
+            r.warnings
+                .push("kvstore-opt has no effect: kvstore is not set; set it to etcd".into());
+        }
         return None;
     }
     if let Err(error) = kvstore::check_kind(&kind) {
@@ -121,8 +147,49 @@ pub(super) fn check_sizes(r: &mut Reader<'_>, config: &Config) {
                 "too small: a node needs room for its router and one pod at least (/30, /126)",
             );
         }
-        if range.is_some_and(|range| matches!(range.addr(), IpAddr::V4(a) if a.is_loopback() || a.is_multicast() || a.is_unspecified())) {
-            r.fail(name, "not a network for pods");
+        if range.is_some_and(|range| !is_for_pods(range.network())) {
+            r.fail(
+                name,
+                "not a network for pods: loopback, link-local, multicast or unspecified",
+            );
         }
     }
+    check_mtu(r, config);
+}
+
+fn is_for_pods(network: IpAddr) -> bool {
+    let v6 = |ip: std::net::Ipv6Addr| !ip.is_unicast_link_local();
+    let family = match network {
+        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => v6(ip),
+    };
+    family && !network.is_loopback() && !network.is_multicast() && !network.is_unspecified()
+}
+
+/// Pods get 50 bytes less than the underlay, and IPv6 needs 1280.
+fn check_mtu(r: &mut Reader<'_>, config: &Config) {
+    let least = if config.ipv6 { 1330 } else { 626 };
+    if config.mtu.is_some_and(|mtu| mtu < least) {
+        r.fail(
+            "mtu",
+            format!(
+                "expected 0 (that of the first device), or {least} to 65535: pods get 50 bytes less"
+            ),
+        );
+    }
+}
+
+/// A level, or directives `target=level` separated by commas. A word that is no level would silence everything else.
+pub(super) fn log_level(r: &mut Reader<'_>) -> String {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let text = r.text("log-level").trim().to_owned();
+    let parsed = text.parse::<tracing_subscriber::EnvFilter>().is_ok();
+    let known = |part: &str| {
+        let word = part.trim().to_ascii_lowercase();
+        part.contains(['=', '[']) || LEVELS.contains(&word.as_str())
+    };
+    if text.is_empty() || !parsed || !text.split(',').all(known) {
+        r.fail("log-level", "expected error, warn, info, debug or trace, or directives such as info,clustermesh=debug");
+    }
+    text
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::options::Values;
 
-/// Reads values and gathers errors.
+/// Reads values and gathers errors and warnings.
 pub(super) struct Reader<'a> {
     pub(super) values: &'a Values,
     pub(super) errors: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -21,13 +22,13 @@ impl Reader<'_> {
 
     pub(super) fn fail(&mut self, name: &str, problem: impl fmt::Display) {
         self.errors
-            .push(format!("--{name}={}: {problem}", self.values.get(name)));
+            .push(format!("{}: {problem}", self.values.named(name)));
     }
 
     pub(super) fn bool(&mut self, name: &str) -> bool {
         match self.text(name).trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "enabled" => true,
-            "false" | "0" | "disabled" | "" => false,
+            "true" | "t" | "1" | "enabled" => true,
+            "false" | "f" | "0" | "disabled" => false,
             _ => {
                 self.fail(name, "expected true or false");
                 false
@@ -51,7 +52,7 @@ impl Reader<'_> {
             Some(_) => {
                 self.fail(
                     name,
-                    format!("expected {}s to {}s", low.as_secs(), high.as_secs()),
+                    format!("expected {} to {}", in_words(low), in_words(high)),
                 );
                 low
             }
@@ -95,6 +96,16 @@ impl Reader<'_> {
     }
 }
 
+/// `90s`, `24h`: the largest unit that needs no fraction.
+fn in_words(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => "0s".into(),
+        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
 /// Go's duration notation, or a bare number of seconds.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
@@ -110,13 +121,15 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
             .find(|c: char| c.is_ascii_digit())
             .unwrap_or(rest.len() - digits);
         let unit = match &rest[digits..digits + unit_len] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
             "ms" => 0.001,
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
         rest = &rest[digits + unit_len..];
     }
     (!text.is_empty()).then_some(total)

@@ -102,3 +102,82 @@ fn names_of_clusters() {
     let limit = format!("--cluster-name={}", "a".repeat(32));
     assert!(config(&[&limit]).is_ok());
 }
+
+#[test]
+fn the_default_name_in_a_mesh_is_accepted_with_a_warning() {
+    let mesh = config(&["--cluster-id=1"]).expect("the name of the guide");
+    assert_eq!(mesh.warnings.len(), 1, "{:?}", mesh.warnings);
+    assert!(
+        mesh.warnings[0].contains("Cilium 1.17"),
+        "{:?}",
+        mesh.warnings
+    );
+    let named = config(&["--cluster-id=1", "--cluster-name=west"]).expect("valid");
+    assert!(named.warnings.is_empty() && config(&[]).expect("valid").warnings.is_empty());
+}
+
+#[test]
+fn ids_by_the_size_of_the_mesh() {
+    let valid = |args: &[&str]| config(args).map(|config| config.cluster_id.0);
+    let large = "--max-connected-clusters=511";
+    assert_eq!(
+        valid(&["--cluster-id=511", "--cluster-name=x", large]),
+        Ok(511)
+    );
+    assert_eq!(valid(&["--cluster-id=255", "--cluster-name=x"]), Ok(255));
+    for (args, word) in [
+        (&["--cluster-id=256"][..], "max-connected-clusters=511"),
+        (&["--cluster-id=512", large], "0 (in no mesh) to 511"),
+        (&["--cluster-id=-1"], "0 (in no mesh) to 255"),
+        (&["--cluster-id=x"], "--cluster-id=x: expected a number"),
+        (
+            &["--max-connected-clusters=300"],
+            "=300: expected 255 or 511",
+        ),
+        (&["--max-connected-clusters=x"], "expected 255 or 511"),
+    ] {
+        let errors = valid(args).expect_err("invalid").to_string();
+        assert!(errors.contains(word), "{word} in {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn complaints_name_option_value_and_what_is_valid() {
+    for (option, word) in [
+        ("--mtu=1000", "1330 to 65535"),
+        ("--log-level=inf", "--log-level=inf: expected error, warn"),
+        ("--log-level=info,a=b", "expected error, warn"),
+        ("--kvstore-lease-ttl=1s", "expected 25s to 24h"),
+        (
+            "--kvstore-lease-ttl=9999999999999999999999h",
+            "expected a duration",
+        ),
+        ("--ipv4-range=127.0.0.0/8", "not a network for pods"),
+        ("--ipv6-range=fe80::/64", "not a network for pods"),
+        (
+            "--ipv6-range=10.0.0.0/8",
+            "a network such as fd00:5:1::/112",
+        ),
+        ("--tunnel-port=65536", "a number of 0 to 65535"),
+        ("--enable-ipv4=maybe", "true or false"),
+        ("--enable-polcy=always", "did you mean --enable-policy?"),
+    ] {
+        let errors = config(&[option]).expect_err("invalid").to_string();
+        assert!(errors.contains(word), "{word} in {errors}");
+    }
+    assert!(config(&["--log-level=warn,clustermesh=debug"]).is_ok());
+    assert_eq!(
+        config(&["--tunnel-port=0"]).expect("valid").tunnel_port,
+        8472
+    );
+    assert!(config(&["--mtu=1000", "--enable-ipv6=false"]).is_ok());
+}
+
+#[test]
+fn a_complaint_names_where_the_value_came_from() {
+    let env = [("CILIUM_MTU".into(), "x".into())];
+    let values = Values::read([], env).expect("no help");
+    let errors = Config::new(&values, "n1").expect_err("invalid").to_string();
+    assert!(errors.starts_with("CILIUM_MTU=x: expected"), "{errors}");
+}

@@ -197,7 +197,7 @@ pub(crate) const OPTIONS: &[Def] = &[
         "tunnel-port",
         Number,
         "8472",
-        "UDP port of the VXLAN tunnel, the same on all nodes of the mesh",
+        "UDP port of the VXLAN tunnel, the same on all nodes of the mesh; 0 = 8472",
     ),
     def(
         DATAPATH,

@@ -1,89 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keys that a `cilium-config` made for Cilium holds and that this agent has no part for. People edit an
-//! existing map: such a key is accepted where it asks for nothing, and refused by name where going on in
-//! silence would break what it asks for.
+//! Keys that a `cilium-config` made for Cilium holds and that this agent has no part for. People edit an existing map, so
+//! its defaults must not stop them. What becomes of a key is decided by the promise that it makes:
+//!
+//! - it is about a part that is not here and that does nothing by itself: accepted, whatever its value;
+//! - it asks for protection, connectivity or a format on the wire that would be missing in silence: refused by name;
+//! - it asks for something whose absence harms nothing but may be looked for: accepted, and told as a warning.
 
-/// A key and the values that ask for nothing.
-struct Foreign {
-    key: &'static str,
-    /// Values (lower case) that this agent fulfils as it is.
-    harmless: &'static [&'static str],
-}
+mod table;
 
-const fn off(key: &'static str) -> Foreign {
-    Foreign {
-        key,
-        harmless: &["false", "", "disabled", "none", "0"],
-    }
-}
+use table::{FAMILIES, IDLE, OFF, ONLY, TOLD};
 
-const KEYS: &[Foreign] = &[
-    off("enable-wireguard"),
-    off("enable-ipsec"),
-    off("enable-encryption-strict-mode"),
-    off("enable-encryption-strict-mode-egress"),
-    off("enable-host-firewall"),
-    off("enable-srv6"),
-    off("enable-egress-gateway"),
-    off("enable-ipv4-egress-gateway"),
-    off("enable-ztunnel"),
-    off("mesh-auth-enabled-strict"),
-    off("enable-endpoint-lockdown-on-policy-overflow"),
-    off("policy-audit-mode"),
-    off("policy-cidr-match-mode"),
-    off("enable-node-selector-labels"),
-    off("enable-k8s-cluster-network-policy"),
-    off("enable-bandwidth-manager"),
-    off("enable-local-redirect-policy"),
-    off("enable-bgp-control-plane"),
-    off("enable-sctp"),
-    off("enable-extended-ip-protocols"),
-    off("enable-l2-announcements"),
-    off("enable-vtep"),
-    off("multicast-enabled"),
-    Foreign {
-        key: "routing-mode",
-        harmless: &["tunnel", ""],
-    },
-    Foreign {
-        key: "tunnel",
-        harmless: &["vxlan", ""],
-    },
-    Foreign {
-        key: "tunnel-protocol",
-        harmless: &["vxlan", ""],
-    },
-    Foreign {
-        key: "underlay-protocol",
-        harmless: &["ipv4", "auto", ""],
-    },
-    Foreign {
-        key: "datapath-mode",
-        harmless: &["veth", "auto", ""],
-    },
-    Foreign {
-        key: "kube-proxy-replacement",
-        harmless: &["false", "disabled", ""],
-    },
-    Foreign {
-        key: "cni-chaining-mode",
-        harmless: &["none", ""],
-    },
-    Foreign {
-        key: "ipam",
-        harmless: &["cluster-pool", "kubernetes", ""],
-    },
-    Foreign {
-        key: "policy-deny-response",
-        harmless: &["none", ""],
-    },
-];
+/// Values that switch something off.
+const OFF_WORDS: &[&str] = &["false", "f", "no", "off", "0", "", "disabled", "none"];
 
 /// How a key that is not ours is taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
-    /// It asks for nothing.
+    /// It asks for nothing that is missed.
     Accepted,
+    /// It asks for something that is not here, and whose absence harms nobody.
+    Told {
+        /// What is not here, and what to use instead.
+        why: &'static str,
+    },
     /// It asks for something that this agent does not do.
     Refused {
         /// Values that would be accepted.
@@ -95,19 +34,97 @@ pub(crate) enum Taken {
 
 /// How `key` with `value` is taken.
 pub(crate) fn take(key: &str, value: &str) -> Taken {
-    let Some(foreign) = KEYS.iter().find(|foreign| foreign.key == key) else {
-        return Taken::Unknown;
-    };
     let value = value.trim().to_ascii_lowercase();
-    if foreign.harmless.contains(&value.as_str()) {
+    let off = OFF_WORDS.contains(&value.as_str());
+    if OFF.contains(&key) {
+        return match off {
+            true => Taken::Accepted,
+            false => Taken::Refused {
+                harmless: "false".into(),
+            },
+        };
+    }
+    if let Some((_, harmless)) = ONLY.iter().find(|(known, _)| *known == key) {
+        return match harmless.contains(&value.as_str()) || value.is_empty() {
+            true => Taken::Accepted,
+            false => Taken::Refused {
+                harmless: harmless.join(", "),
+            },
+        };
+    }
+    if let Some((_, why)) = TOLD.iter().find(|(known, _)| *known == key) {
+        return match off {
+            true => Taken::Accepted,
+            false => Taken::Told { why },
+        };
+    }
+    if IDLE.contains(&key) || FAMILIES.iter().any(|family| key.starts_with(family)) {
         return Taken::Accepted;
     }
-    let harmless = foreign
-        .harmless
-        .iter()
-        .filter(|v| !v.is_empty())
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    Taken::Refused { harmless }
+    Taken::Unknown
+}
+
+/// Whether Cilium has an option of this name that this agent lacks.
+pub(crate) fn is_known(key: &str) -> bool {
+    take(key, "") != Taken::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::defs;
+
+    #[test]
+    fn no_key_is_ours_or_listed_twice() {
+        let only = ONLY.iter().map(|(key, _)| key);
+        let told = TOLD.iter().map(|(key, _)| key);
+        let mut seen = std::collections::BTreeSet::new();
+        for key in OFF.iter().chain(IDLE).chain(only).chain(told) {
+            assert!(defs::find(key).is_none(), "{key} is an option of ours");
+            assert!(seen.insert(key), "{key} is listed twice");
+        }
+        for def in defs::OPTIONS {
+            let family = FAMILIES.iter().find(|f| def.name.starts_with(**f));
+            assert_eq!(family, None, "{}", def.name);
+        }
+    }
+
+    #[test]
+    fn promises_are_kept_refused_or_told() {
+        let refused = |key, value| matches!(take(key, value), Taken::Refused { .. });
+        for (key, value) in [
+            ("enable-wireguard", "true"),
+            ("enable-ipsec", "True"),
+            ("encrypt-node", "true"),
+            ("enable-host-firewall", "true"),
+            ("kube-proxy-replacement", "true"),
+            ("kube-proxy-replacement", "strict"),
+            ("routing-mode", "native"),
+            ("tunnel", "geneve"),
+            ("tunnel-protocol", "geneve"),
+            ("enable-source-ip-verification", "false"),
+            ("ipv4-native-routing-cidr", "10.0.0.0/8"),
+            ("enable-ip-masq-agent", "true"),
+            ("mesh-auth-mutual-enabled", "true"),
+            ("clustermesh-cache-ttl", "5m"),
+            ("tunnel-source-port-range", "1024-2048"),
+            ("ipam", "eni"),
+        ] {
+            assert!(refused(key, value), "{key}={value}");
+            assert_eq!(take(key, ""), Taken::Accepted, "{key} without a value");
+        }
+        for (key, value) in [
+            ("enable-wireguard", "false"),
+            ("enable-source-ip-verification", "true"),
+            ("tunnel-source-port-range", "0-0"),
+            ("clustermesh-cache-ttl", "0s"),
+            ("hubble-export-file-max-size-mb", "10"),
+            ("mesh-auth-enabled", "true"),
+            ("enable-hubble", "false"),
+        ] {
+            assert_eq!(take(key, value), Taken::Accepted, "{key}={value}");
+        }
+        assert!(matches!(take("enable-hubble", "true"), Taken::Told { .. }));
+        assert_eq!(take("cluster-nam", "x"), Taken::Unknown);
+    }
 }

@@ -3,15 +3,19 @@
 //!
 //! Flags and environment are written for this program: an unknown one is an error that names the nearest. The
 //! directory is a map that people share with other parts: an unknown key is a warning, see [`foreign`].
+//!
+//! Whatever is wrong is gathered, so that a start names all of it at once.
 
 mod defs;
+mod directory;
+mod flags;
 mod foreign;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
-
-use clap::{Arg, ArgAction, Command};
+use std::path::PathBuf;
 
 use defs::{Def, Kind, OPTIONS};
 
@@ -25,66 +29,50 @@ const OTHER_ENV: &[&str] = &[
     "CILIUM_ETCD_STATUS_CHECK_INTERVAL",
 ];
 
-/// Largest file of the directory that is read as a value.
-const MAX_VALUE: u64 = 1 << 20;
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Source {
+    Flag,
+    Env,
+    File(PathBuf),
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Given {
+    values: BTreeMap<&'static str, (String, Source)>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Given {
+    /// Takes a value unless a stronger source gave one. A number, a duration or a switch that is empty is not given.
+    fn take(&mut self, def: &Def, text: String, source: Source) {
+        let empty_is_none = matches!(def.kind, Kind::Bool | Kind::Duration | Kind::Number);
+        if source != Source::Flag && empty_is_none && text.trim().is_empty() {
+            return;
+        }
+        self.values.entry(def.name).or_insert((text, source));
+    }
+}
 
 /// Values by option name, complete with defaults, and what to tell the operator.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Values {
     values: BTreeMap<&'static str, String>,
-    /// Options that somebody set.
-    given: BTreeMap<&'static str, String>,
+    /// Where those that somebody set come from.
+    sources: BTreeMap<&'static str, Source>,
+    /// What makes a start impossible.
+    pub(crate) problems: Vec<String>,
     /// Keys of the directory that have no effect.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Why options are refused.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum OptionError {
-    /// Clap's text: unknown flag, missing value, or `--help`.
-    #[error("{text}")]
-    Flags {
-        /// What to print.
-        text: String,
-        /// It is help, not an error.
-        help: bool,
-    },
-    /// An environment variable with our prefix that is no option.
-    #[error("environment variable {name} is not an option of the agent{}", nearest_env(.nearest))]
-    UnknownEnv {
-        /// The variable.
-        name: String,
-        /// The nearest option.
-        nearest: Option<&'static str>,
-    },
-    /// The directory cannot be read.
-    #[error("cannot read option directory {path}: {reason}; check --config-dir and its mount")]
-    Directory {
-        /// The directory or file.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// A key of the directory asks for a feature that is not there.
-    #[error(
-        "{key}: {value:?} in {dir} asks for something that this agent does not do; remove the key or set it to one of: {harmless}"
-    )]
-    Refused {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// Values that are accepted.
-        harmless: String,
-        /// The directory.
-        dir: String,
-    },
-}
-
-fn nearest_env(nearest: &Option<&'static str>) -> String {
-    nearest
-        .map(|name| format!("; did you mean {}?", env_name(name)))
-        .unwrap_or_default()
+/// Nothing was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum OptionErrors {
+    /// `--help` or `--version` was asked for: what to print.
+    Help(String),
 }
 
 fn env_name(option: &str) -> String {
@@ -92,32 +80,32 @@ fn env_name(option: &str) -> String {
 }
 
 impl Values {
-    /// Reads flags, environment and directory.
+    /// Reads flags, environment and directory. What is wrong with them is in [`Values::problems`].
     pub(crate) fn read(
         args: impl IntoIterator<Item = OsString>,
-        env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Values, OptionError> {
-        let mut given = BTreeMap::new();
-        from_flags(args, &mut given)?;
-        from_env(env, &mut given)?;
-        let mut warnings = Vec::new();
-        if let Some(dir) = given
-            .get("config-dir")
-            .cloned()
-            .filter(|dir| !dir.is_empty())
-        {
-            from_directory(Path::new(&dir), &mut given, &mut warnings)?;
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Values, OptionErrors> {
+        let mut given = Given::default();
+        flags::read(args.into_iter().collect(), &mut given)?;
+        from_env(env, &mut given);
+        let dir = given.values.get("config-dir").map(|(dir, _)| dir.clone());
+        if let Some(dir) = dir.filter(|dir| !dir.is_empty()) {
+            directory::read(dir.as_ref(), &mut given);
         }
-        let mut values: BTreeMap<_, _> = OPTIONS
-            .iter()
-            .map(|def| (def.name, def.default.to_owned()))
-            .collect();
-        values.extend(given.clone());
-        Ok(Values {
-            values,
-            given,
-            warnings,
-        })
+        let mut read = Values {
+            problems: given.problems,
+            warnings: given.warnings,
+            ..Values::default()
+        };
+        for def in OPTIONS {
+            let (value, source) = match given.values.remove(def.name) {
+                Some((value, source)) => (value, Some(source)),
+                None => (def.default.to_owned(), None),
+            };
+            read.values.insert(def.name, value);
+            read.sources.extend(source.map(|source| (def.name, source)));
+        }
+        Ok(read)
     }
 
     /// The value of an option of the table.
@@ -128,6 +116,21 @@ impl Values {
             .expect("an option of the table")
     }
 
+    /// Whether somebody set the option.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.sources.contains_key(name)
+    }
+
+    /// The option and its value in the words of whoever set it.
+    pub(crate) fn named(&self, name: &str) -> String {
+        let value: String = self.get(name).chars().take(256).collect();
+        match self.sources.get(name) {
+            None | Some(Source::Flag) => format!("--{name}={value}"),
+            Some(Source::Env) => format!("{}={value}", env_name(name)),
+            Some(Source::File(path)) => format!("{} ({name}={value})", path.display()),
+        }
+    }
+
     /// All options and values, for status.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values
@@ -136,82 +139,35 @@ impl Values {
     }
 }
 
-fn command() -> Command {
-    let args = OPTIONS.iter().map(|def| {
-        let arg = Arg::new(def.name)
-            .long(def.name)
-            .help(help_of(def))
-            .help_heading(def.section);
-        match def.kind {
-            Kind::Bool => arg
-                .num_args(0..=1)
-                .default_missing_value("true")
-                .require_equals(true)
-                .value_name("BOOL"),
-            Kind::List | Kind::Map => arg.action(ArgAction::Append).value_name("VALUE,…"),
-            Kind::Duration => arg.value_name("DURATION"),
-            Kind::Number => arg.value_name("N"),
-            Kind::Text => arg.value_name("VALUE"),
-        }
-    });
-    Command::new("isthmus agent")
-        .about("The node's agent: addresses for pods, the node's part of the mesh, and the datapath")
-        .after_help("Every option can also be set by environment (CILIUM_CLUSTER_NAME=… for --cluster-name) or by a file of that name in --config-dir.")
-        .no_binary_name(true)
-        .args(args)
-}
-
-fn help_of(def: &Def) -> String {
-    if def.default.is_empty() {
-        def.help.to_owned()
-    } else {
-        format!("{} [default: {}]", def.help, def.default)
-    }
-}
-
-fn from_flags(
-    args: impl IntoIterator<Item = OsString>,
-    given: &mut BTreeMap<&'static str, String>,
-) -> Result<(), OptionError> {
-    let matches = command()
-        .try_get_matches_from(args)
-        .map_err(|error| OptionError::Flags {
-            text: error.render().to_string(),
-            help: error.kind() == clap::error::ErrorKind::DisplayHelp,
-        })?;
-    for def in OPTIONS {
-        if let Some(values) = matches.get_many::<String>(def.name) {
-            given.insert(def.name, values.cloned().collect::<Vec<_>>().join(","));
-        }
-    }
-    Ok(())
-}
-
-fn from_env(
-    env: impl IntoIterator<Item = (String, String)>,
-    given: &mut BTreeMap<&'static str, String>,
-) -> Result<(), OptionError> {
+fn from_env(env: impl IntoIterator<Item = (OsString, OsString)>, given: &mut Given) {
+    let mut env: Vec<_> = env.into_iter().collect();
+    env.sort();
     for (name, value) in env {
+        let Some(name) = name.to_str() else { continue };
         let Some(rest) = name.strip_prefix("CILIUM_") else {
             continue;
         };
-        if OTHER_ENV.contains(&name.as_str()) || is_service_variable(rest) {
+        if OTHER_ENV.contains(&name) || is_service_variable(rest) {
             continue;
         }
         let option = rest.replace('_', "-").to_ascii_lowercase();
-        match defs::find(&option) {
-            Some(def) => {
-                given.entry(def.name).or_insert(value);
-            }
-            None => {
-                return Err(OptionError::UnknownEnv {
-                    name,
-                    nearest: defs::nearest(&option),
-                });
-            }
+        match (defs::find(&option), value.into_string()) {
+            (Some(def), Ok(value)) => given.take(def, value, Source::Env),
+            (Some(_), Err(_)) => given.problems.push(format!("{name}: not UTF-8 text")),
+            (None, _) => given.problems.push(unknown_env(name, &option)),
         }
     }
-    Ok(())
+}
+
+fn unknown_env(name: &str, option: &str) -> String {
+    let more = match defs::nearest(option) {
+        Some(near) => format!("; did you mean {}?", env_name(near)),
+        None if foreign::is_known(option) => {
+            ": Cilium has this option and this agent does not; leave it out".into()
+        }
+        None => String::new(),
+    };
+    format!("environment variable {name} is not an option of the agent{more}")
 }
 
 /// Kubernetes sets such variables for every Service, e.g. for one named `cilium-ingress`.
@@ -220,151 +176,4 @@ fn is_service_variable(rest: &str) -> bool {
         || rest.contains("_SERVICE_PORT")
         || rest.ends_with("_PORT")
         || rest.contains("_PORT_")
-}
-
-fn from_directory(
-    dir: &Path,
-    given: &mut BTreeMap<&'static str, String>,
-    warnings: &mut Vec<String>,
-) -> Result<(), OptionError> {
-    let error = |path: &Path, reason: std::io::Error| OptionError::Directory {
-        path: path.display().to_string(),
-        reason: reason.to_string(),
-    };
-    for entry in std::fs::read_dir(dir).map_err(|e| error(dir, e))? {
-        let path = entry.map_err(|e| error(dir, e))?.path();
-        let Some(key) = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .map(str::to_owned)
-        else {
-            continue;
-        };
-        if key.starts_with('.') || !path.is_file() {
-            continue;
-        }
-        let size = std::fs::metadata(&path).map_err(|e| error(&path, e))?.len();
-        let text = if size > MAX_VALUE {
-            None
-        } else {
-            std::fs::read_to_string(&path).ok()
-        };
-        let Some(value) = text.map(|text| text.trim_end_matches('\n').to_owned()) else {
-            warnings.push(format!(
-                "{key} in {}: not a text of at most 1 MiB; it has no effect",
-                dir.display()
-            ));
-            continue;
-        };
-        if let Some(def) = defs::find(&key) {
-            given.entry(def.name).or_insert(value);
-            continue;
-        }
-        match foreign::take(&key, &value) {
-            foreign::Taken::Accepted => {}
-            foreign::Taken::Refused { harmless } => {
-                return Err(OptionError::Refused {
-                    key,
-                    value,
-                    harmless,
-                    dir: dir.display().to_string(),
-                });
-            }
-            foreign::Taken::Unknown => {
-                let near = defs::nearest(&key)
-                    .map(|near| format!("; did you mean {near}?"))
-                    .unwrap_or_default();
-                warnings.push(format!(
-                    "{key} in {} is not known and has no effect{near}",
-                    dir.display()
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Values, OptionError> {
-        let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string()));
-        Values::read(args.iter().map(OsString::from), env)
-    }
-
-    #[test]
-    fn flags_win_over_environment_and_directory() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::write(dir.path().join("cluster-name"), "from-dir\n").expect("write");
-        std::fs::write(dir.path().join("cluster-id"), "7").expect("write");
-        std::fs::write(dir.path().join("enable-ipv6"), "false").expect("write");
-        let dir = dir.path().to_str().expect("utf-8");
-        let values = read(
-            &["--cluster-name=flag", "--config-dir", dir],
-            &[("CILIUM_CLUSTER_ID", "5")],
-        )
-        .expect("valid");
-        assert_eq!(values.get("cluster-name"), "flag");
-        assert_eq!(values.get("cluster-id"), "5");
-        assert_eq!(values.get("enable-ipv6"), "false");
-        assert_eq!(values.get("tunnel-port"), "8472");
-    }
-
-    #[test]
-    fn unknown_flags_and_variables_name_the_nearest() {
-        let error = read(&["--cluster-nam=x"], &[])
-            .expect_err("unknown")
-            .to_string();
-        assert!(error.contains("--cluster-name"), "{error}");
-        let error = read(&[], &[("CILIUM_CLUSTER_NAM", "x")])
-            .expect_err("unknown")
-            .to_string();
-        assert!(error.contains("CILIUM_CLUSTER_NAME"), "{error}");
-        assert!(
-            read(
-                &[],
-                &[
-                    ("CILIUM_INGRESS_SERVICE_HOST", "10.0.0.1"),
-                    ("CILIUM_SOCK", "/x")
-                ]
-            )
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn directory_keys_of_others() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let path = dir.path().to_str().expect("utf-8");
-        for (key, value) in [
-            ("enable-wireguard", "false"),
-            ("enable-hubble", "true"),
-            ("clustermesh-confg", "/x"),
-            ("routing-mode", "tunnel"),
-        ] {
-            std::fs::write(dir.path().join(key), value).expect("write");
-        }
-        let values = read(&["--config-dir", path], &[]).expect("valid");
-        assert_eq!(values.warnings.len(), 2);
-        assert!(
-            values
-                .warnings
-                .iter()
-                .any(|w| w.contains("did you mean clustermesh-config?"))
-        );
-        std::fs::write(dir.path().join("enable-wireguard"), "true").expect("write");
-        let error = read(&["--config-dir", path], &[])
-            .expect_err("refused")
-            .to_string();
-        assert!(error.contains("enable-wireguard"), "{error}");
-    }
-
-    #[test]
-    fn help_lists_every_option() {
-        let Err(OptionError::Flags { text, help: true }) = read(&["--help"], &[]) else {
-            panic!("no help")
-        };
-        assert!(OPTIONS.iter().all(|def| text.contains(def.name)));
-    }
 }

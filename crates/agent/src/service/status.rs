@@ -246,7 +246,8 @@ impl Service {
     pub(super) fn warning_list(&self) -> Vec<Warning> {
         let core = self.core();
         let since = Timestamp::from(self.started);
-        let options = self.values.warnings.iter().map(|text| Warning {
+        let options = self.values.warnings.iter().chain(&core.config.warnings);
+        let options = options.map(|text| Warning {
             since,
             text: text.clone(),
         });
