@@ -56,6 +56,8 @@ pub struct Remote {
     etcd_id: Option<u64>,
     heartbeat: Option<Duration>,
     answer: Option<Duration>,
+    /// Last answer over an earlier connection.
+    heard: Option<Duration>,
     /// What it said last; and why it is not accepted.
     offered: Option<ClusterConfig>,
     refusal: Option<String>,
@@ -86,6 +88,7 @@ impl Remote {
             etcd_id: None,
             heartbeat: None,
             answer: None,
+            heard: None,
             offered: None,
             refusal: None,
             accepted: None,
@@ -184,6 +187,7 @@ impl Remote {
         }
         (self.canaries, self.started, self.synced) = Default::default();
         (self.offered, self.refusal) = (None, None);
+        self.heard = self.answer.or(self.heard);
         (self.etcd_id, self.heartbeat, self.answer) = (None, None, None);
     }
 

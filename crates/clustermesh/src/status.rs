@@ -86,7 +86,7 @@ pub struct EtcdStatus {
     pub cluster_id: String,
     /// Last heartbeat seen over the present connection.
     pub last_heartbeat: Option<SystemTime>,
-    /// Last answer or change of any kind.
+    /// Last answer or change of any kind, also over a connection that is lost since.
     pub last_answer: Option<SystemTime>,
 }
 
@@ -115,6 +115,10 @@ pub struct RemoteStatus {
     pub failures: u64,
     /// When the last one was.
     pub last_failure: Option<SystemTime>,
+    /// What it was; empty if there was none.
+    pub last_error: String,
+    /// Failed attempts since the cluster was last connected; 0 while it is.
+    pub failing: u64,
     /// What it says about itself, as far as accepted.
     pub config: Option<ClusterConfig>,
     /// What was read completely over the present connection.
@@ -146,6 +150,8 @@ impl RemoteStatus {
             identities: 0,
             failures: 0,
             last_failure: None,
+            last_error: String::new(),
+            failing: 0,
             config: None,
             synced: Synced::default(),
             refused_rows: 0,

@@ -19,7 +19,10 @@ mod store;
 pub use allocator::{Allocator, AllocatorOptions, AllocatorStatus, IsNew};
 pub use config::{Config, ConfigError};
 pub use error::Error;
-pub use etcd::{ClientOptions, Etcd};
+pub use etcd::{
+    Certificate, Certificates, ClientOptions, Diagnosis, EndpointDiagnosis, Etcd, ServerDiagnosis,
+    TlsDiagnosis, diagnose,
+};
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
 pub use memory::Memory;
 pub use publisher::{Publisher, PublisherOptions, PublisherStatus};

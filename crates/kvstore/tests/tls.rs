@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use kvstore::{ClientOptions, Config, Error, Etcd, Store};
+use kvstore::{ClientOptions, Config, Error, Etcd, Store, diagnose};
 use support::{Authority, Leaf, Server};
 
 async fn refusal(text: &str) -> String {
@@ -129,4 +129,69 @@ async fn a_renewed_certificate_is_used_by_the_next_connection() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("still refused: {last:?}");
+}
+
+const STEP: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn every_step_of_the_way_is_told() {
+    let server = Server::start().await;
+    server.client().await;
+    let text = server.config_text("127.0.0.1");
+    let found = diagnose(&Config::parse(&text).unwrap(), STEP).await;
+    let status = found.server.unwrap();
+    assert!(status.cluster_id != 0 && status.version.starts_with("3."));
+    assert_eq!((status.has_leader, status.heartbeat), (Some(true), None));
+    let endpoint = &found.endpoints[0];
+    assert_eq!(endpoint.addresses, Ok(vec!["127.0.0.1".parse().unwrap()]));
+    let peer = endpoint.tcp.clone().unwrap().unwrap();
+    assert_eq!(format!("https://{peer}"), endpoint.url);
+    let tls = endpoint.tls.clone().unwrap().unwrap();
+    assert_eq!(tls.version, "TLSv1_3");
+    assert!(tls.cipher.starts_with("TLS13_"), "{}", tls.cipher);
+    let leaf = &tls.chain[0];
+    assert!(leaf.names.contains(&"127.0.0.1".to_owned()), "{leaf:?}");
+    assert!(leaf.not_before < leaf.not_after && !leaf.serial.is_empty());
+    let (ca, client) = (found.ca.unwrap(), found.client.unwrap());
+    assert_eq!(ca.file, server.path("ca.crt"));
+    let (ca, client) = (ca.found.unwrap(), client.found.unwrap());
+    assert_eq!(
+        (&ca[0].subject, &ca[0].subject),
+        (&leaf.issuer, &client[0].issuer)
+    );
+}
+
+#[tokio::test]
+async fn the_step_that_fails_is_the_one_that_is_told() {
+    let server = Server::start().await;
+    server.client().await;
+    let text = server.config_text("127.0.0.1");
+    Authority::new("a foreign CA").write(&server.path("foreign.crt"));
+    let foreign = text.replace("/ca.crt", "/foreign.crt");
+    let found = diagnose(&Config::parse(&foreign).unwrap(), STEP).await;
+    assert!(found.server.is_err());
+    let endpoint = &found.endpoints[0];
+    assert!(endpoint.tcp.clone().unwrap().is_ok());
+    let refused = endpoint.tls.clone().unwrap().unwrap_err().to_string();
+    assert_says(&refused, &["not signed by a CA of", "foreign.crt"]);
+
+    let broken = text.replace("client.crt", "etcd.log");
+    let found = diagnose(&Config::parse(&broken).unwrap(), STEP).await;
+    let client = found.client.unwrap().found.unwrap_err().to_string();
+    assert_says(&client, &["holds no PEM certificate"]);
+
+    // Nobody listens on the second, and the third has no address.
+    let more = text.replace(
+        "endpoints:",
+        "endpoints:\n- https://127.0.0.1:1\n- https://no-such-host.invalid:2379",
+    );
+    let found = diagnose(&Config::parse(&more).unwrap(), STEP).await;
+    let [closed, unnamed, good] = &found.endpoints[..] else {
+        panic!("three endpoints: {found:?}");
+    };
+    let refused = closed.tcp.clone().unwrap().unwrap_err().to_string();
+    assert_says(&refused, &["127.0.0.1:1", "refused"]);
+    assert!(closed.tls.is_none());
+    assert!(unnamed.addresses.is_err() && unnamed.tcp.is_none());
+    assert!(good.tls.clone().unwrap().is_ok());
 }

@@ -104,6 +104,13 @@ impl Remote {
         status.connected = self.connected();
         status.failures = self.failures;
         status.last_failure = self.last_failure.as_ref().map(|(at, _)| wall(*at));
+        if let Some((_, reason)) = &self.last_failure {
+            status.last_error.clone_from(reason);
+        }
+        status.failing = match self.connected() {
+            true => 0,
+            false => self.attempts.into(),
+        };
         status.config = self.accepted.clone();
         status.synced = self.synced();
         status.served_from_disk = self.from_disk;
@@ -111,7 +118,7 @@ impl Remote {
             endpoints: self.endpoints.clone(),
             cluster_id: self.etcd_id.map(|id| format!("{id:x}")).unwrap_or_default(),
             last_heartbeat: self.heartbeat.map(&wall),
-            last_answer: self.answer.map(&wall),
+            last_answer: self.answer.or(self.heard).map(&wall),
         };
         status
     }

@@ -15,6 +15,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::stream::{Io, Started};
 use super::tls;
@@ -105,6 +106,17 @@ impl Connector {
         if !endpoint.tls {
             return Ok(Io::Plain(tcp));
         }
+        let (stream, first) = self.handshake(endpoint, name, tcp).await?;
+        Ok(Io::Tls(Box::new(Started::new(stream, &first))))
+    }
+
+    /// TLS over `tcp`, and what the server sent first: by that it has accepted the client certificate.
+    pub(super) async fn handshake(
+        &self,
+        endpoint: &Endpoint,
+        name: &str,
+        tcp: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Vec<u8>), Error> {
         let config = tls::client_config(&self.config).await?;
         let server = ServerName::try_from(endpoint.host.clone()).map_err(|_| Error::Tls {
             reason: format!("{:?} cannot stand in a certificate", endpoint.host),
@@ -126,10 +138,10 @@ impl Connector {
                     .unwrap_or_else(|| tls::closed(name, &self.config)));
             }
         };
-        Ok(Io::Tls(Box::new(Started::new(stream, &first[..read]))))
+        Ok((stream, first[..read].to_vec()))
     }
 
-    async fn tcp(&self, endpoint: &Endpoint, name: &str) -> Result<TcpStream, Error> {
+    pub(super) async fn tcp(&self, endpoint: &Endpoint, name: &str) -> Result<TcpStream, Error> {
         let fail = |reason: String| Error::Connect { reason };
         let addresses = self.addresses(endpoint, name).await?;
         let mut last = fail(format!("{name}: the name has no address"));
@@ -146,7 +158,11 @@ impl Connector {
         Err(last)
     }
 
-    async fn addresses(&self, endpoint: &Endpoint, name: &str) -> Result<Vec<SocketAddr>, Error> {
+    pub(super) async fn addresses(
+        &self,
+        endpoint: &Endpoint,
+        name: &str,
+    ) -> Result<Vec<SocketAddr>, Error> {
         let aliases = &self.config.host_aliases;
         if let Some(alias) = aliases.iter().find(|alias| alias.hostname == endpoint.host) {
             let mut ips: Vec<IpAddr> = alias.ips.clone();

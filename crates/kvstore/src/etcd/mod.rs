@@ -3,6 +3,7 @@
 
 mod connector;
 mod convert;
+mod diagnose;
 mod stream;
 mod tls;
 mod watch;
@@ -28,6 +29,10 @@ use crate::store::{
 };
 use connector::{Connector, LastFailure};
 use convert::{convert, convert_op, prefix_end};
+pub use diagnose::{
+    Certificate, Certificates, Diagnosis, EndpointDiagnosis, ServerDiagnosis, TlsDiagnosis,
+    diagnose,
+};
 
 /// Largest answer that is read, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;

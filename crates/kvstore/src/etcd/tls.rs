@@ -38,7 +38,10 @@ async fn read(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
     tokio::fs::read(path).await.map_err(unreadable)
 }
 
-async fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(super) async fn certificates(
+    path: &Path,
+    what: &str,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read(path, what).await?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
