@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! This cluster's etcd as a source: its nodes, addresses and identities, and how the connection is.
 
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+mod status;
 
-use api::Timestamp;
-use api::models::{State, Status};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
 use datapath::Linux;
 use futures::StreamExt;
 use ipnet::IpNet;
-use kvstore::{Etcd, KeyValue, PublisherStatus, Store as _, Update, schema};
+use kvstore::{Etcd, KeyValue, Update, schema};
 use model::{IpEntry, Labels, Node, NumericIdentity};
 use tables::{Change, Event, Store};
-use tokio::sync::watch;
 
 use crate::addresses::Source;
 use crate::core::Core;
 use crate::own_file;
 
-/// How often the server is asked about itself.
-const PROBE: Duration = Duration::from_secs(10);
+pub(crate) use status::OwnStatus;
+
 /// How often changed rows are written to disk.
 const SAVE: Duration = Duration::from_secs(2);
 
@@ -34,115 +33,6 @@ pub(crate) struct Synced {
 impl Synced {
     pub(crate) fn all(self) -> bool {
         self.nodes && self.ips && self.identities
-    }
-}
-
-#[derive(Debug)]
-struct Connection {
-    /// The newest failure, gone with the next success.
-    failing: Option<String>,
-    since: SystemTime,
-    server: String,
-    /// Whether the server knows a leader; `None` before it was asked.
-    quorum: Option<bool>,
-}
-
-/// How this cluster's etcd is.
-pub(crate) struct OwnStatus {
-    endpoints: Vec<String>,
-    connection: Mutex<Connection>,
-    pub(crate) synced: watch::Sender<Synced>,
-}
-
-impl OwnStatus {
-    pub(crate) fn new(endpoints: Vec<String>) -> Arc<Self> {
-        let connection = Connection {
-            failing: Some("no answer yet".into()),
-            since: SystemTime::now(),
-            server: String::new(),
-            quorum: None,
-        };
-        Arc::new(Self {
-            endpoints,
-            connection: Mutex::new(connection),
-            synced: watch::Sender::new(Synced::default()),
-        })
-    }
-
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn heard(&self, failure: Option<String>) {
-        let mut connection = self.connection();
-        if connection.failing.is_some() != failure.is_some() {
-            connection.since = SystemTime::now();
-            match &failure {
-                Some(reason) => tracing::warn!(reason, "this cluster's etcd is away"),
-                None => tracing::info!("this cluster's etcd answers"),
-            }
-        }
-        connection.failing = failure;
-    }
-
-    /// Whether it does not answer.
-    pub(crate) fn is_away(&self) -> bool {
-        self.connection().failing.is_some()
-    }
-
-    /// The line of `status`.
-    pub(crate) fn status(&self, publisher: &PublisherStatus) -> Status {
-        let connection = self.connection();
-        let total = self.endpoints.len().max(1);
-        let since = Timestamp::from(connection.since).seconds();
-        if let Some(reason) = &connection.failing {
-            return Status::new(
-                State::Failure,
-                format!(
-                    "etcd: 0/{total} connected since {since}: {reason}; {} keys wait to be written",
-                    publisher.pending
-                ),
-            );
-        }
-        let quorum = connection
-            .quorum
-            .map_or("unknown".to_owned(), |quorum| quorum.to_string());
-        let waiting = match publisher.pending {
-            0 => String::new(),
-            count => format!(", {count} keys wait to be written"),
-        };
-        let contested = publisher
-            .contested
-            .as_ref()
-            .map(|key| format!(", somebody else writes {key:?} too"))
-            .unwrap_or_default();
-        Status::new(
-            State::Ok,
-            format!(
-                "etcd: 1/{total} connected, has-quorum={quorum}: {}{waiting}{contested}",
-                connection.server
-            ),
-        )
-    }
-
-    /// Asks the server about itself for ever.
-    pub(crate) async fn probe(self: Arc<Self>, store: Etcd) {
-        loop {
-            match store.status().await {
-                Ok(status) => {
-                    let server = self.endpoints.first().map_or("", String::as_str);
-                    let mut connection = self.connection();
-                    connection.server = format!("{server} - {}", status.version);
-                    connection.quorum = Some(status.has_leader);
-                    drop(connection);
-                    self.heard(None);
-                }
-                Err(error) => self.heard(Some(error.to_string())),
-            }
-            tokio::time::sleep(PROBE).await;
-        }
     }
 }
 

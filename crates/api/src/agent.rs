@@ -149,6 +149,9 @@ operations! {
     fn mesh() -> MeshReport;
     /// `GET /isthmus/warnings`: options that are not known, maps that fill up, policies that were refused, …
     fn warnings() -> Vec<Warning>;
+    /// `GET /isthmus/troubleshoot?cluster=&timeout=`: tries the way to the etcds of `clusters`, or of all if none is named,
+    /// each step for at most `seconds`; 404 for one that no file names.
+    fn troubleshoot(clusters: Vec<String>, seconds: u64) -> Troubleshoot;
     /// `GET /isthmus/bpf/ct`: the conntrack map.
     fn flows() -> Feed<FlowEntry>;
     /// `GET /isthmus/bpf/ipcache`: the address maps.

@@ -16,7 +16,7 @@ Called isthmus-cni or cilium-cni it is the CNI plugin; called cilium or cilium-d
 
 /// A mesh of Kubernetes clusters: look at the agent of this node.
 #[derive(Parser, Debug)]
-#[command(name = "isthmus", version, disable_version_flag = true, after_help = OTHER_PROCESSES, max_term_width = 120)]
+#[command(name = "isthmus", version, after_help = OTHER_PROCESSES, max_term_width = 120)]
 pub(crate) struct Cli {
     /// Socket of the agent
     #[arg(short = 'H', long = "host", global = true, env = api::SOCKET_ENV, default_value = api::DEFAULT_SOCKET, value_name = "SOCKET")]
@@ -62,8 +62,36 @@ pub(crate) enum Command {
     Map(Map),
     /// Show dropped packets as they happen, with what dropped them
     Monitor(Monitor),
+    /// Look for what is wrong between this node and others
+    #[command(subcommand)]
+    Troubleshoot(Troubleshoot),
     /// Show the version of this program and of the agent
     Version(Output),
+}
+
+/// `troubleshoot`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Troubleshoot {
+    /// Try the way to the etcds of remote clusters: files, names, TCP, TLS, certificates, etcd
+    Clustermesh(TroubleshootArgs),
+}
+
+/// `troubleshoot clustermesh`.
+#[derive(Args, Debug)]
+pub(crate) struct TroubleshootArgs {
+    /// Only these clusters
+    #[arg(value_name = "CLUSTER")]
+    pub(crate) clusters: Vec<String>,
+    /// Give up a step after so long, 1s to 10s
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = step)]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+fn step(text: &str) -> Result<u64, String> {
+    let seconds = seconds(text).ok().filter(|n| (1..=10).contains(n));
+    seconds.ok_or_else(|| "1s to 10s are expected".into())
 }
 
 /// `status`.
@@ -87,21 +115,36 @@ pub(crate) struct StatusArgs {
     /// A lost Kubernetes API is a failure
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) require_k8s_connectivity: bool,
-    /// Give up after so many seconds
-    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
+    /// Give up after so long
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = seconds)]
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) output: Output,
 }
 
-/// Seconds, with or without the unit: `30`, `30s`.
+/// Seconds, as a number or as Go writes durations: `30`, `30s`, `1m30s`.
 fn seconds(text: &str) -> Result<u64, String> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    number
-        .parse()
-        .ok()
-        .filter(|n| (1..=86400).contains(n))
-        .ok_or_else(|| "1 to 86400 seconds are expected, as 30 or 30s".into())
+    let expected = || "1s to 24h are expected, as 30, 30s or 1m30s".to_owned();
+    let mut total = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let number: u64 = rest[..end].parse().map_err(|_| expected())?;
+        let mut after = rest[end..].chars();
+        let unit = match after.next() {
+            None if end == text.len() => 1,
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            _ => return Err(expected()),
+        };
+        total = number.saturating_mul(unit).saturating_add(total);
+        rest = after.as_str();
+    }
+    let good = (1..=86400).contains(&total);
+    good.then_some(total).ok_or_else(expected)
 }
 
 /// `node`.
@@ -186,8 +229,8 @@ pub(crate) enum Policy {
     Wait {
         /// The revision
         revision: i64,
-        /// Give up after so many seconds
-        #[arg(long, default_value_t = 360, value_parser = seconds, value_name = "SECONDS")]
+        /// Give up after so long
+        #[arg(long, default_value = "6m", value_parser = seconds, value_name = "DURATION")]
         max_wait_time: u64,
     },
 }
@@ -303,4 +346,35 @@ pub(crate) struct Monitor {
     /// Only packets that this endpoint sent or was to receive
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) related_to: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("30", 30),
+            ("30s", 30),
+            ("1m30s", 90),
+            ("6m", 360),
+            ("24h", 86400),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "-1",
+            "1x",
+            "s",
+            "25h",
+            "1m30",
+            "99999999999999999999s",
+        ] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert!(step("11s").is_err());
+    }
 }

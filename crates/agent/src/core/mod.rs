@@ -7,6 +7,7 @@ mod endpoints;
 mod maps;
 mod objects;
 mod remote;
+mod runs;
 mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,6 +32,7 @@ use crate::ipam::Pool;
 use crate::node::LocalNode;
 
 pub(crate) use endpoints::{CreateError, Gone, NewEndpoint, Relabel};
+pub(crate) use runs::{AllRuns, Runs};
 
 /// A thing that an operator should know, with the time when it began.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +69,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) problems: Vec<kubernetes::Problem>,
     /// Things that went wrong and still are, by what they are about.
     pub(crate) notes: BTreeMap<String, Note>,
+    /// How repeated work fares.
+    pub(crate) runs: AllRuns,
     /// All first lists are there: policy may be written.
     pub(crate) ready: bool,
     /// Rows of before this start that nobody claims any more are gone from the kernel.
@@ -129,6 +133,7 @@ impl<K: Kernel> Core<K> {
             namespaces: HashMap::new(),
             problems: Vec::new(),
             notes: BTreeMap::new(),
+            runs: AllRuns::default(),
             ready: false,
             swept: false,
             adopted_clusters: BTreeSet::new(),
@@ -332,6 +337,8 @@ impl<K: Kernel> Core<K> {
 
     /// Remembers what is wrong with `subject`, or that nothing is any more.
     pub(crate) fn note(&mut self, subject: &str, problem: Option<impl std::fmt::Display>) {
+        let problem = problem.map(|problem| problem.to_string());
+        self.runs.ended(subject, problem.as_deref());
         match problem {
             None => {
                 self.notes.remove(subject);

@@ -28,8 +28,10 @@ impl Service {
             policy_revision: endpoint.realized_revision as i64,
             id: endpoint.identity.0.into(),
             policy_enabled: enabled.into(),
+            l4: Some(L4Policy::default()),
             ..Default::default()
         };
+        let spec = spec();
         let labels: Vec<String> = endpoint.labels.iter().map(ToString::to_string).collect();
         let named_ports = core
             .pods
@@ -83,20 +85,39 @@ impl Service {
             }),
             health: Some(endpoint.state.health()),
             log: endpoint.log.front().map(log_line).into_iter().collect(),
+            realized: Some(spec.clone()),
             ..Default::default()
         };
         Endpoint {
             id: a.id.0.into(),
-            spec: Some(EndpointConfigurationSpec::default()),
+            spec: Some(spec),
             status: Some(status),
         }
+    }
+}
+
+/// What is true of every endpoint, in the names of the options that Cilium has for it.
+fn spec() -> EndpointConfigurationSpec {
+    let options = [
+        ("Debug", "Disabled"),
+        ("DropNotification", "Enabled"),
+        ("PolicyAuditMode", "Disabled"),
+        ("PolicyVerdictNotification", "Disabled"),
+        ("SourceIPVerification", "Enabled"),
+        ("TraceNotification", "Disabled"),
+    ];
+    EndpointConfigurationSpec {
+        options: options
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
+        label_configuration: Some(LabelConfigurationSpec::default()),
     }
 }
 
 pub(super) fn log_line(entry: &crate::endpoint::LogEntry) -> EndpointStatusChange {
     EndpointStatusChange {
         timestamp: Timestamp::from(entry.at).seconds(),
-        code: if entry.ok { "ok" } else { "failed" }.into(),
+        code: if entry.ok { "OK" } else { "Failure" }.into(),
         message: entry.message.clone(),
         state: Some(entry.state),
     }

@@ -69,7 +69,7 @@ impl Service {
             if !labels_fit || inside.is_some_and(|net| !net.contains(prefix)) {
                 continue;
             }
-            rows.push((*prefix, self.ip_entry(*prefix, source, claim)));
+            rows.push((*prefix, self.ip_entry(&core.node, *prefix, source, claim)));
         }
         if rows.is_empty() {
             return Err(ApiError::not_found(""));
@@ -80,6 +80,7 @@ impl Service {
 
     fn ip_entry(
         &self,
+        own: &crate::node::LocalNode,
         prefix: IpNet,
         source: &Source,
         claim: &crate::addresses::Claim,
@@ -104,10 +105,13 @@ impl Service {
             namespace,
             name,
         });
+        // Behind this node are its pods and its router; its underlay addresses are behind nobody.
+        let behind_own = *source == Source::Local && !own.underlay().any(|ip| prefix == ip.into());
+        let host = behind_own.then(|| own.ipv4.into()).or(claim.tunnel);
         IpListEntry {
             cidr: prefix.to_string(),
             identity: claim.identity.0.into(),
-            host_ip: claim.tunnel.map(|ip| ip.to_string()).unwrap_or_default(),
+            host_ip: host.map(|ip| ip.to_string()).unwrap_or_default(),
             encrypt_key: 0,
             metadata,
         }

@@ -32,7 +32,8 @@ pub(super) fn remote_cluster(remote: &clustermesh::RemoteStatus) -> RemoteCluste
             nodes: remote.synced.nodes,
             endpoints: remote.synced.endpoints,
             identities: remote.synced.identities,
-            services: remote.synced.all(),
+            // Nothing of this kind is watched, so nothing is missing; clients need the field.
+            services: true,
             ..Default::default()
         }),
         num_nodes: remote.nodes as i64,
@@ -84,14 +85,13 @@ pub(super) fn mesh_cluster(remote: &clustermesh::RemoteStatus) -> MeshCluster {
             .map(|row| RefusedRow {
                 key: row.key.clone(),
                 reason: row.reason.clone(),
-                ..Default::default()
             })
             .collect(),
         failures: remote.failures,
-        last_failure_msg: remote.disk_error.clone(),
+        last_failure_msg: remote.last_error.clone(),
+        disk_error: remote.disk_error.clone(),
         since: remote.since.into(),
         last_heard: time(remote.etcd.last_answer),
         last_failure: time(remote.last_failure),
-        ..Default::default()
     }
 }

@@ -2,14 +2,17 @@
 //! The agent behind its API: requests in, the node's state out.
 
 mod bpf;
+mod controllers;
 mod endpoint_model;
 mod endpoints;
+mod features;
 mod identities;
 mod ipam;
 mod mesh;
 mod nodes;
 mod relabel;
 mod status;
+mod troubleshoot;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -160,6 +163,10 @@ impl Agent for Service {
 
     async fn warnings(&self) -> Answer<Vec<Warning>> {
         Ok(self.warning_list())
+    }
+
+    async fn troubleshoot(&self, clusters: Vec<String>, seconds: u64) -> Answer<Troubleshoot> {
+        self.trouble(&clusters, seconds).await
     }
 
     async fn flows(&self) -> Answer<Feed<FlowEntry>> {

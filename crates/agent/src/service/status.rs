@@ -4,8 +4,9 @@
 use api::models::*;
 use api::{API_VERSION, StatusQuery, Timestamp};
 
-use super::Service;
 use super::mesh::{mesh_cluster, remote_cluster};
+use super::{Service, features};
+use crate::config::KvstoreSource;
 
 /// The version, as everything prints it.
 pub(crate) fn version() -> String {
@@ -15,10 +16,15 @@ pub(crate) fn version() -> String {
 impl Service {
     pub(super) fn status_response(&self, query: StatusQuery) -> StatusResponse {
         let kvstore = self.kvstore_status();
+        let remotes = self.mesh.as_ref().map(|mesh| mesh.status());
+        let controllers = self.controllers(remotes.as_deref().unwrap_or_default());
         let core = self.core();
         let problem = problem(&core);
         let cilium = match (&kvstore, core.ready, problem) {
-            (_, false, _) => Status::new(State::Warning, "starting: waiting for the first lists"),
+            (_, false, _) => Status::new(
+                State::Warning,
+                format!("{}    starting: waiting for the first lists", version()),
+            ),
             (
                 Status {
                     state: State::Failure,
@@ -42,6 +48,11 @@ impl Service {
             return StatusResponse {
                 cilium: Some(cilium),
                 cluster,
+                controllers: controllers
+                    .into_iter()
+                    .find(is_failing)
+                    .into_iter()
+                    .collect(),
                 ..Default::default()
             };
         }
@@ -83,44 +94,19 @@ impl Service {
         StatusResponse {
             cilium: Some(cilium),
             kvstore: Some(kvstore),
-            kubernetes: Some(K8sStatus {
-                state: State::Disabled,
-                ..Default::default()
-            }),
-            host_firewall: Some(HostFirewall {
-                mode: "Disabled".into(),
-                devices: Vec::new(),
-            }),
-            cni_chaining: Some(Mode {
-                mode: "none".into(),
-            }),
             cluster,
-            cluster_mesh: self.mesh.as_ref().map(|mesh| ClusterMeshStatus {
-                clusters: mesh.status().iter().map(remote_cluster).collect(),
+            cluster_mesh: remotes.map(|remotes| ClusterMeshStatus {
+                clusters: remotes.iter().map(remote_cluster).collect(),
             }),
+            controllers,
             ipam: Some(ipam),
             identity_range: Some(IdentityRange {
                 min_identity: *range.start(),
                 max_identity: *range.end(),
             }),
-            routing: Some(Routing {
-                inter_host_routing_mode: "Tunnel".into(),
-                intra_host_routing_mode: "BPF".into(),
-                tunnel_protocol: "vxlan".into(),
-            }),
             masquerading: Some(masquerading),
-            encryption: Some(EncryptionStatus {
-                mode: "Disabled".into(),
-                msg: String::new(),
-            }),
             bpf_maps,
-            clock_source: Some(ClockSource {
-                mode: "ktime".into(),
-                hertz: 0,
-            }),
-            attach_mode: "tcx".into(),
-            datapath_mode: "veth".into(),
-            ..Default::default()
+            ..features::fixed()
         }
     }
 
@@ -190,6 +176,16 @@ impl Service {
                 configured_datapath_mode: "veth".into(),
                 ipam_mode: "cluster-pool".into(),
                 masquerade: core.config.masquerade.0 || core.config.masquerade.1,
+                kvstore_configuration: core.config.kvstore.as_ref().map(|own| {
+                    let (name, value) = match &own.source {
+                        KvstoreSource::File(path) => ("etcd.config", path.display().to_string()),
+                        KvstoreSource::Address(url) => ("etcd.address", url.clone()),
+                    };
+                    KvstoreConfiguration {
+                        kind: "etcd".into(),
+                        options: [(name.to_owned(), value)].into(),
+                    }
+                }),
                 daemon_configuration_map: map,
                 ..Default::default()
             }),
@@ -265,6 +261,11 @@ impl Service {
         });
         options.chain(problems).chain(notes).chain(full).collect()
     }
+}
+
+fn is_failing(controller: &ControllerStatus) -> bool {
+    let runs = controller.status.as_ref();
+    runs.is_some_and(|runs| runs.consecutive_failure_count > 0)
 }
 
 /// What is wrong first of all, in the order of what it may cost; the list of warnings has the rest.

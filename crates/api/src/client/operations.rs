@@ -198,6 +198,14 @@ impl Client {
         self.call(Ask::get(path)).await
     }
 
+    /// Tries the way to the etcds of `clusters`, or of all; each step for at most `seconds`, 1 to 10.
+    pub async fn troubleshoot(&self, clusters: &[String], seconds: u64) -> Result<Troubleshoot> {
+        let names: Vec<String> = clusters.iter().map(|name| escape(name)).collect();
+        let names = names.join(",");
+        let path = format!("/isthmus/troubleshoot?cluster={names}&timeout={seconds}");
+        self.call(Ask::get(path)).await
+    }
+
     /// The conntrack map.
     pub async fn flows(&self) -> Result<Lines<FlowEntry>> {
         self.lines("/isthmus/bpf/ct").await

@@ -25,6 +25,20 @@ model! {
     "kebab-case" LabelConfigurationSpec { user: Vec<String>, }
 }
 model! {
+    /// Answer of `GET /endpoint/{id}/config`.
+    "kebab-case" EndpointConfigurationStatus {
+        realized: Option<EndpointConfigurationSpec>,
+        immutable: BTreeMap<String, String>,
+    }
+}
+model! {
+    /// Answer of `GET /endpoint/{id}/labels`.
+    "kebab-case" LabelConfiguration {
+        spec: Option<LabelConfigurationSpec>,
+        status: Option<LabelConfigurationStatus>,
+    }
+}
+model! {
     /// What is in force.
     "kebab-case" EndpointStatus {
         controllers: Vec<ControllerStatus>,
@@ -129,7 +143,7 @@ model! {
     "kebab-case" EndpointStatusChange {
         /// UTC, RFC 3339.
         timestamp: String,
-        /// `OK` or `failed`.
+        /// `OK` or `Failure`.
         code: String,
         message: String,
         state: Option<EndpointState>,

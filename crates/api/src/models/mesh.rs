@@ -42,21 +42,19 @@ model! {
         /// Reconnections.
         failures: u64,
         last_failure_msg: String,
-        /// Round trip of the last probe of its etcd, microseconds; 0 none.
-        rtt_us: u64,
+        /// What is wrong with its rows on this node's disk.
+        disk_error: String,
     } always {
         /// Since when `state` holds.
         since: Timestamp,
         /// When the remote was heard last.
         last_heard: Timestamp,
-        /// When its rows were last known complete and current.
-        last_synced: Timestamp,
         last_failure: Timestamp,
     }
 }
 model! {
     /// A row of a remote that was not accepted.
-    "kebab-case" RefusedRow { key: String, reason: String, } always { since: Timestamp, }
+    "kebab-case" RefusedRow { key: String, reason: String, }
 }
 model! {
     /// Something the operator should look at, although the agent works.

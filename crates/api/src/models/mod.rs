@@ -20,6 +20,7 @@ mod mesh;
 mod node;
 mod policy;
 mod status;
+mod troubleshoot;
 
 pub use bpf::*;
 pub use config::*;
@@ -33,6 +34,7 @@ pub use mesh::*;
 pub use node::*;
 pub use policy::*;
 pub use status::*;
+pub use troubleshoot::*;
 
 /// Whether a field is left out: it has its zero value.
 fn absent<T: Default + PartialEq>(value: &T) -> bool {

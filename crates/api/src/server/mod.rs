@@ -4,6 +4,7 @@
 mod endpoints;
 mod ipam;
 mod own;
+mod path;
 mod reply;
 mod routes;
 
@@ -84,13 +85,20 @@ async fn connection(stream: UnixStream, router: axum::Router) {
     }
 }
 
-async fn answer(router: axum::Router, request: axum::extract::Request) -> axum::response::Response {
+async fn answer(
+    router: axum::Router,
+    mut request: axum::extract::Request,
+) -> axum::response::Response {
+    if let Some(uri) = path::clean(request.uri()) {
+        *request.uri_mut() = uri;
+    }
     let answer = tokio::time::timeout(TIMEOUT, router.oneshot(request)).await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => reply::too_late(),
     };
+    response = reply::in_json(response).await;
     reply::mark(&mut response);
     response
 }

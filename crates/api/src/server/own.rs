@@ -20,6 +20,7 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/mesh", get(mesh::<A>))
         .route("/warnings", get(warnings::<A>))
         .route("/pressure", get(pressure::<A>))
+        .route("/troubleshoot", get(troubleshoot::<A>))
         .route("/events", get(events::<A>))
         .route("/bpf/ct", get(flows::<A>))
         .route("/bpf/ipcache", get(ipcache::<A>))
@@ -42,6 +43,29 @@ async fn warnings<A: Agent>(State(agent): State<Arc<A>>) -> Response {
 
 async fn pressure<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.pressure().await)
+}
+
+#[derive(Deserialize)]
+struct Trouble {
+    /// Names, separated by commas.
+    cluster: Option<String>,
+    timeout: Option<u64>,
+}
+
+/// Longest time for one step, seconds: all steps together must end before the request does.
+const MAX_STEP: u64 = 10;
+/// The same, if the client names none.
+const STEP: u64 = 5;
+
+async fn troubleshoot<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Query(query): Query<Trouble>,
+) -> Response {
+    let names = query.cluster.unwrap_or_default();
+    let names = names.split(',').filter(|name| !name.is_empty());
+    let names = names.map(str::to_owned).collect();
+    let seconds = query.timeout.unwrap_or(STEP).clamp(1, MAX_STEP);
+    reply::ok(agent.troubleshoot(names, seconds).await)
 }
 
 async fn events<A: Agent>(

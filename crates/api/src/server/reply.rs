@@ -16,6 +16,8 @@ use crate::{API_VERSION, Answer, ApiError, Deleted, EndpointRef, Feed};
 
 /// Header that tells the version of the own paths; a client knows an agent of ours by it.
 pub(crate) const VERSION_HEADER: HeaderName = HeaderName::from_static("isthmus-api");
+/// Longest text of a refusal, bytes.
+const MAX_REFUSAL: usize = 64 << 10;
 /// Most items of a feed that are sent as one chunk.
 const CHUNK: usize = 256;
 
@@ -86,6 +88,19 @@ pub(super) fn feed<T: Serialize + Send + 'static>(answer: Answer<Feed<T>>) -> Re
 /// The answer that took too long.
 pub(super) fn too_late() -> Response {
     ApiError::failed("the agent did not finish within 60 s: look at its log").into_response()
+}
+
+/// A refusal that the HTTP library made, in text, as the bare JSON string that clients of the API read.
+pub(super) async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE);
+    let text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !text || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let body = axum::body::to_bytes(response.into_body(), MAX_REFUSAL).await;
+    let words = body.map(|body| String::from_utf8_lossy(&body).into_owned());
+    ApiError::new(status, words.unwrap_or_default()).into_response()
 }
 
 /// Tells who answers.

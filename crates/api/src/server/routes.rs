@@ -8,10 +8,11 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{MAX_BODY, endpoints, ipam, own, reply};
+use crate::models::{BpfMap, DaemonConfigurationSpec};
 use crate::{Agent, Answer, ApiError, IpQuery, StatusQuery};
 
 /// All paths of the API.
@@ -19,7 +20,7 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
     let api = Router::new()
         .route("/healthz", get(status::<A>))
         .route("/cluster/nodes", get(nodes::<A>))
-        .route("/config", get(config::<A>))
+        .route("/config", get(config::<A>).patch(change_config::<A>))
         .route("/debuginfo", get(debuginfo::<A>))
         .route("/identity", get(identities::<A>))
         .route("/identity/endpoints", get(identity_endpoints::<A>))
@@ -28,6 +29,10 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/policy", get(policy::<A>))
         .route("/policy/selectors", get(policy_selectors::<A>))
         .route("/map", get(maps::<A>))
+        .route("/map/{name}", get(map::<A>))
+        .route("/service", get(nothing))
+        .route("/node/ids", get(nothing))
+        .route("/fqdn/cache", get(no_names))
         .route("/ipam", post(ipam::allocate::<A>))
         .route(
             "/ipam/{ip}",
@@ -38,6 +43,7 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
     Router::new()
         .nest("/v1", api)
         .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(agent)
 }
@@ -46,14 +52,29 @@ async fn no_such_path(uri: Uri) -> ApiError {
     ApiError::not_found(format!("this agent has no path {}", uri.path()))
 }
 
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let text = format!("{method} is not possible on {}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+/// What this agent translates and numbers: nothing.
+async fn nothing() -> Response {
+    reply::ok(Ok::<[(); 0], _>([]))
+}
+
+/// Names that policies looked up: there is no policy by name.
+async fn no_names() -> ApiError {
+    ApiError::not_found("")
+}
+
 /// A boolean header.
 pub(super) fn flag(headers: &HeaderMap, name: &str, default: bool) -> Answer<bool> {
     let Some(value) = headers.get(name) else {
         return Ok(default);
     };
-    match value.to_str() {
-        Ok("true" | "1") => Ok(true),
-        Ok("false" | "0" | "") => Ok(false),
+    match value.to_str().map(str::to_ascii_lowercase).as_deref() {
+        Ok("true" | "t" | "1" | "yes" | "y" | "on") => Ok(true),
+        Ok("false" | "f" | "0" | "no" | "n" | "off" | "") => Ok(false),
         _ => Err(ApiError::invalid(format!(
             "header {name} must be true or false"
         ))),
@@ -93,6 +114,27 @@ async fn nodes<A: Agent>(State(agent): State<Arc<A>>, headers: HeaderMap) -> Res
 
 async fn config<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.config().await)
+}
+
+/// What can be changed while the agent runs: nothing; asking for what is there is fine.
+async fn change_config<A: Agent>(State(agent): State<Arc<A>>, body: Bytes) -> Response {
+    let changed = async {
+        let wanted: DaemonConfigurationSpec = reply::body(&body)?;
+        let now = agent.config().await?.spec.unwrap_or_default();
+        let same = wanted
+            .options
+            .iter()
+            .all(|(k, v)| now.options.get(k) == Some(v));
+        let mode = &wanted.policy_enforcement;
+        if same && (mode.is_empty() || *mode == now.policy_enforcement) {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "options are set when the agent starts (isthmus agent --help); restart it with others",
+        ))
+    };
+    reply::empty(changed.await)
 }
 
 async fn debuginfo<A: Agent>(State(agent): State<Arc<A>>) -> Response {
@@ -140,6 +182,16 @@ async fn policy<A: Agent>(State(agent): State<Arc<A>>) -> Response {
 
 async fn policy_selectors<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.policy_selectors().await)
+}
+
+async fn map<A: Agent>(State(agent): State<Arc<A>>, Path(name): Path<String>) -> Response {
+    let found = async {
+        let maps = agent.maps().await?.maps;
+        let is = |map: &BpfMap| map.path.rsplit('/').next() == Some(name.as_str());
+        let map = maps.into_iter().find(is);
+        map.ok_or_else(|| ApiError::not_found(""))
+    };
+    reply::ok(found.await)
 }
 
 async fn maps<A: Agent>(State(agent): State<Arc<A>>) -> Response {

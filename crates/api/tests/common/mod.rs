@@ -83,6 +83,21 @@ impl Agent for Fake {
         }])
     }
     async fn endpoint(&self, id: EndpointRef) -> Answer<Endpoint> {
+        if id == EndpointRef::Local(61) {
+            let labels = LabelConfigurationStatus {
+                realized: Some(LabelConfigurationSpec::default()),
+                security_relevant: vec!["k8s:app=web".into()],
+                ..Default::default()
+            };
+            return Ok(Endpoint {
+                id: 61,
+                spec: Some(EndpointConfigurationSpec::default()),
+                status: Some(EndpointStatus {
+                    labels: Some(labels),
+                    ..Default::default()
+                }),
+            });
+        }
         Err(ApiError::not_found(format!("no endpoint {id}")))
     }
     async fn create_endpoint(
@@ -149,10 +164,13 @@ impl Agent for Fake {
         Ok(vec![])
     }
     async fn maps(&self) -> Answer<BpfMapList> {
-        Ok(BpfMapList::default())
+        let path = "/sys/fs/bpf/isthmus/v1/maps/ist_flows".into();
+        let map = BpfMap { path, cache: None };
+        Ok(BpfMapList { maps: vec![map] })
     }
     async fn version(&self) -> Answer<Version> {
         Ok(Version {
+            version: "1.2.3".into(),
             api: API_VERSION,
             ..Default::default()
         })
@@ -162,6 +180,10 @@ impl Agent for Fake {
     }
     async fn warnings(&self) -> Answer<Vec<Warning>> {
         Ok(vec![])
+    }
+    async fn troubleshoot(&self, clusters: Vec<String>, seconds: u64) -> Answer<Troubleshoot> {
+        self.note(format!("{clusters:?} {seconds}"));
+        Ok(Troubleshoot::default())
     }
     async fn flows(&self) -> Answer<Feed<FlowEntry>> {
         let flows = stream::iter(0..100_000).map(|n| FlowEntry {

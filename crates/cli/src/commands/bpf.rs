@@ -103,7 +103,7 @@ fn protocol(number: u8) -> String {
     }
 }
 
-/// One line.
+/// One line, with those of Cilium's fields that an entry has: packets, bytes and reports are not counted.
 pub(super) fn flow(flow: &FlowEntry, time_diff: bool) -> String {
     let local = endpoint(&flow.local, flow.local_port);
     let remote = endpoint(&flow.remote, flow.remote_port);
@@ -122,9 +122,8 @@ pub(super) fn flow(flow: &FlowEntry, time_diff: bool) -> String {
         .map(|f| format!("{f} "))
         .collect();
     format!(
-        "{} {way} expires={}{remaining} Packets=0 Bytes=0 RxFlagsSeen={:#04x} LastRxReport=0 \
-         TxFlagsSeen={:#04x} LastTxReport=0 Flags={:#06x} [ {names}] RevNAT={} SourceSecurityID={} \
-         BackendID={} NatPort=0 \n",
+        "{} {way} expires={}{remaining} RxFlagsSeen={:#04x} TxFlagsSeen={:#04x} Flags={:#06x} [ {names}] \
+         RevNAT={} SourceSecurityID={} BackendID={} \n",
         protocol(flow.protocol),
         flow.expires,
         flow.rx_flags,

@@ -101,18 +101,10 @@ fn ours(cluster: &MeshCluster, now: Timestamp) -> String {
     }
     text.push('\n');
     if !cluster.last_heard.is_never() {
-        text += &format!("   └  last heard: {}", ago(cluster.last_heard, now));
-        if cluster.rtt_us > 0 {
-            let (whole, part) = (cluster.rtt_us / 1000, cluster.rtt_us % 1000);
-            text += &format!(", round trip {whole}.{part:03} ms");
-        }
-        text.push('\n');
+        text += &format!("   └  last heard: {}\n", ago(cluster.last_heard, now));
     }
     if cluster.from_disk {
-        text += &format!(
-            "   └  served from disk: rows saved by an earlier run, complete {}\n",
-            ago(cluster.last_synced, now)
-        );
+        text += "   └  served from disk: rows that an earlier run saved\n";
     }
     if cluster.refused > 0 {
         text += &format!("   └  refused rows: {}\n", cluster.refused);
@@ -126,6 +118,9 @@ fn ours(cluster: &MeshCluster, now: Timestamp) -> String {
             ago(cluster.last_failure, now),
         );
         text += &format!("   └  last failure: {message} ({when})\n");
+    }
+    if !cluster.disk_error.is_empty() {
+        text += &format!("   └  rows on disk: {}\n", clean(&cluster.disk_error));
     }
     text
 }
@@ -169,16 +164,15 @@ mod tests {
                 reason: "no answer to a probe".into(),
                 since: at("2026-05-04T10:00:50Z"),
                 last_heard: at("2026-05-04T10:00:40Z"),
-                rtt_us: 1250,
                 from_disk: true,
                 refused: 1,
                 refused_rows: vec![RefusedRow {
                     key: "cilium/state/ip/v1/default/10.0.0.1\x1b[2J".into(),
                     reason: "inside our own pod network".into(),
-                    ..Default::default()
                 }],
                 last_failure_msg: "connection refused".into(),
                 last_failure: at("2026-05-04T10:00:00Z"),
+                disk_error: "no space left".into(),
                 ..Default::default()
             }],
             ..Default::default()
@@ -191,11 +185,12 @@ mod tests {
    └  remote configuration: expected=true, retrieved=true, cluster-id=2, kvstoremesh=false, sync-canaries=true, service-exports=unsupported, endpoint-slice-export-mode=services-only
    └  synchronization status: nodes=true, endpoints=false, identities=false, services=false, endpoint-slices=false, service-exports=true
    └  state: stale since 2026-05-04T10:00:50.000Z (12s ago): no answer to a probe
-   └  last heard: 22s ago, round trip 1.250 ms
-   └  served from disk: rows saved by an earlier run, complete never
+   └  last heard: 22s ago
+   └  served from disk: rows that an earlier run saved
    └  refused rows: 1
       - cilium/state/ip/v1/default/10.0.0.1\u{fffd}[2J: inside our own pod network
    └  last failure: connection refused (1m2s ago)
+   └  rows on disk: no space left
 "
         );
         let unknown = ClusterMeshStatus {

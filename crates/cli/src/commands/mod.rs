@@ -14,6 +14,7 @@ mod monitor;
 mod node;
 mod policy;
 mod status;
+mod troubleshoot;
 mod version;
 
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use api::Client;
 use api::models::BpfMapList;
 
-use crate::args::{Cli, Command, Map};
+use crate::args::{Cli, Command, Map, Troubleshoot};
 use crate::{Error, output};
 
 /// Runs one command.
@@ -39,7 +40,10 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
             output::answer(output.output.as_ref(), &client.maps().await?, maps)?;
         }
         Command::Monitor(args) => monitor::run(&client, args).await?,
-        Command::Version(output) => version::run(&client, output.output).await?,
+        Command::Troubleshoot(Troubleshoot::Clustermesh(args)) => {
+            return troubleshoot::run(client, args).await;
+        }
+        Command::Version(output) => return version::run(&client, output.output).await,
     }
     Ok(ExitCode::SUCCESS)
 }
