@@ -12,6 +12,7 @@ use crate::mac::deliver;
 use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
 use crate::related::related;
 use crate::resolve::{is_this_host, outside, world};
+use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
 
 /// Decides a packet on the ingress of the VXLAN device. `key`: VNI and outer source, if there is any.
@@ -53,6 +54,7 @@ pub fn from_overlay<P: Packet, T: Tables>(
     if work.packet.ttl <= 1 {
         return work.report.drop(DropReason::TtlExceeded);
     }
+    remember(tables, &work.packet);
     match tables.endpoint(id) {
         Some(endpoint) => deliver(pkt, &work.packet, endpoint, &mut work.report),
         None => work.report.drop(DropReason::EndpointNotReady),

@@ -14,6 +14,7 @@ use crate::neighbour;
 use crate::parse::ethertype;
 use crate::related::related;
 use crate::resolve::{is_this_host, resolve};
+use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Tunnel, Work, parse};
 
 /// Decides a packet on the ingress of a pod's host-side device.
@@ -38,6 +39,7 @@ pub fn from_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) 
             return step;
         }
     }
+    remember(tables, &work.packet);
     match work.flow.next_hop {
         next_hop::TUNNEL => tunnel(pkt, tables, config, work),
         next_hop::LOCAL => to_local(pkt, tables, config, work),

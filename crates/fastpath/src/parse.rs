@@ -304,7 +304,7 @@ fn elsewhere<P: Packet, T: Tables>(pkt: &P, tables: &T, out: &mut Parsed) -> Opt
     let at = usize::from(out.l4);
     match out.fragment {
         Parsed::LATER => later_fragment(tables, out),
-        Parsed::FIRST => first_fragment(pkt, tables, out, at),
+        Parsed::FIRST => first_fragment(pkt, out, at),
         _ => transport::<false, P>(pkt, out, at),
     }
 }

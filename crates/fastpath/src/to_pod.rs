@@ -13,6 +13,7 @@ use crate::parse::ethertype;
 use crate::policy::{HOST, REMOTE_NODE, is_pod};
 use crate::related::related;
 use crate::resolve::{outside, world};
+use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
 
 /// Decides a packet on the egress of a pod's host-side device.
@@ -31,10 +32,14 @@ pub fn to_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) ->
         return work.report.drop(reason);
     }
     write_key(&mut work.key, &work.packet, false);
-    if established(pkt, tables, config, work) {
-        return Step::Pass;
+    if !established(pkt, tables, config, work) {
+        let step = judge(pkt, tables, work);
+        if step != Step::Pass {
+            return step;
+        }
     }
-    judge(pkt, tables, work)
+    remember(tables, &work.packet);
+    Step::Pass
 }
 
 #[inline(always)]

@@ -105,23 +105,32 @@ fn kind6(icmp: u8) -> Layer4 {
     }
 }
 
-/// Reads the transport header of a first fragment and remembers its ports.
+/// Reads the transport header of a first fragment.
 #[inline(always)]
-pub(crate) fn first_fragment<P: Packet, T: Tables>(
+pub(crate) fn first_fragment<P: Packet>(
     pkt: &P,
-    tables: &T,
     out: &mut Parsed,
     at: usize,
 ) -> Option<DropReason> {
-    let reason = refused(out).or_else(|| transport::<false, P>(pkt, out, at));
-    if reason.is_none() {
-        let ports = FragPorts {
-            src: out.sport,
-            dst: out.dport,
-        };
-        tables.remember_fragment(&out.fragment_key(), ports);
+    refused(out).or_else(|| transport::<false, P>(pkt, out, at))
+}
+
+/// Remembers the ports of a first fragment that is let through: what is refused must not tell where the rest of
+/// somebody's datagram belongs.
+#[inline(always)]
+pub(crate) fn remember<T: Tables>(tables: &T, packet: &Parsed) {
+    if packet.fragment == Parsed::FIRST {
+        remember_first(tables, packet);
     }
-    reason
+}
+
+#[inline(never)]
+fn remember_first<T: Tables>(tables: &T, packet: &Parsed) {
+    let ports = FragPorts {
+        src: packet.sport,
+        dst: packet.dport,
+    };
+    tables.remember_fragment(&packet.fragment_key(), ports);
 }
 
 /// Gives a later fragment the ports of its first.

@@ -272,3 +272,27 @@ fn errors_from_the_path_come_through_the_tunnel_too() {
             .all(|f| fastpath::FlowRef::get(f).flags & flow_flags::REPLIED == 0)
     );
 }
+
+#[test]
+fn only_a_first_fragment_that_is_let_through_lends_its_ports() {
+    let mut world = World::default();
+    let ip = |fragment| Ip::v4(POD_REMOTE, POD_A).fragment(fragment);
+    let first = |world: &World, outer| world.overlay(ID_REMOTE, outer, ip(0x2000).udp(5, 53, 1400));
+    let later = |world: &World| {
+        let frame = ip(176).frame(17, &[0; 40]);
+        world.overlay(ID_REMOTE, NODE_REMOTE, frame).reason()
+    };
+    let missing = Some(DropReason::FirstFragmentNotFound as u8);
+    assert!(first(&world, STRANGER).reason().is_some());
+    assert_eq!(later(&world), missing, "forged");
+    world.default_deny(1, Direction::Ingress);
+    assert!(first(&world, NODE_REMOTE).reason().is_some());
+    assert_eq!(later(&world), missing, "denied");
+    world.allow_all(1);
+    world.bump(1);
+    assert_eq!(first(&world, NODE_REMOTE).reason(), None);
+    assert_eq!(later(&world), None);
+    let spoofed = Ip::v4(POD_B, OUTSIDE).fragment(0x2000).udp(5, 53, 1400);
+    assert!(world.send(IF_A, spoofed).reason().is_some());
+    assert_eq!(world.fragments.borrow().len(), 1);
+}
