@@ -7,7 +7,7 @@ use abi::{
 
 use crate::flow::{belongs, reopens, touch, write_key};
 use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::judge::{begin, current, decide, opened_by_local, outer_source, refresh_remote};
+use crate::judge::{begin, current, decide, find, opened_by_local, outer_source, refresh_remote};
 use crate::mac::deliver;
 use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
 use crate::related::related;
@@ -64,7 +64,7 @@ pub fn from_overlay<P: Packet, T: Tables>(
 /// The cheap way: the receiving endpoint, or 0.
 #[inline(always)]
 fn established<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni: u32) -> u32 {
-    let Some(entry) = tables.flow(&work.key) else {
+    let Some(entry) = find(tables, work) else {
         return 0;
     };
     let flow = entry.get();

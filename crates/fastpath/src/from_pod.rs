@@ -8,7 +8,7 @@ use abi::{
 use crate::answer::{time_exceeded, too_big};
 use crate::flow::{belongs, reopens, touch, write_key};
 use crate::headers::{ETH_LEN, ETHERTYPE_ARP};
-use crate::judge::{begin, current, decide, opened_by_local, refresh_remote};
+use crate::judge::{begin, current, decide, find, opened_by_local, refresh_remote};
 use crate::mac::deliver;
 use crate::neighbour;
 use crate::parse::ethertype;
@@ -55,7 +55,7 @@ fn established<P: Packet, T: Tables>(
     config: &NodeConfig,
     work: &mut Work,
 ) -> bool {
-    let Some(entry) = tables.flow(&work.key) else {
+    let Some(entry) = find(tables, work) else {
         return false;
     };
     let flow = entry.get();
@@ -230,7 +230,7 @@ fn received<T: Tables>(
     receiver: &Endpoint,
     peer: u32,
 ) -> bool {
-    let Some(entry) = tables.flow(&work.key) else {
+    let Some(entry) = find(tables, work) else {
         return false;
     };
     let flow = entry.get();

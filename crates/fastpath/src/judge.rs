@@ -25,8 +25,16 @@ pub(crate) fn current<T: Tables>(tables: &T, flow: &Flow, endpoint: &Endpoint, n
         && tables.epoch(flow.identity_bucket) == flow.identity_epoch
 }
 
+/// Looks for the entry under `work.key`, and leaves in `work.present` whether [`begin`] has to look again.
+#[inline(always)]
+pub(crate) fn find<T: Tables>(tables: &T, work: &mut Work) -> Option<T::Flow> {
+    let entry = tables.flow(&work.key);
+    work.present = u16::from(entry.is_some());
+    entry
+}
+
 /// Begins judging the packet for `endpoint`: puts the live entry of its flow into `work.flow`, or a fresh one
-/// opened by this packet. `work.key` is set. True: there is a live entry.
+/// opened by this packet. `work.key` is set, and [`find`] was asked for it. True: there is a live entry.
 #[inline(always)]
 pub(crate) fn begin<T: Tables>(
     tables: &T,
@@ -35,10 +43,10 @@ pub(crate) fn begin<T: Tables>(
     from_local: bool,
 ) -> bool {
     let now = tables.now();
-    work.present = 0;
+    let seen = core::mem::take(&mut work.present) != 0;
     work.live = 0;
     work.remember = u8::from(opens(work.packet.kind));
-    if let Some(entry) = tables.flow(&work.key) {
+    if seen && let Some(entry) = tables.flow(&work.key) {
         entry.copy_to(&mut work.flow);
         work.present = 1 + work.flow.endpoint;
         let taken = alive(&work.flow, now)

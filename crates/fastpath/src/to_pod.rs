@@ -8,7 +8,7 @@ use abi::{
 
 use crate::flow::{belongs, reopens, touch, write_key};
 use crate::headers::ETHERTYPE_ARP;
-use crate::judge::{begin, came_by_stack, current, decide, opened_by_local, refresh_remote};
+use crate::judge::{begin, came_by_stack, current, decide, find, opened_by_local, refresh_remote};
 use crate::parse::ethertype;
 use crate::policy::{HOST, REMOTE_NODE, is_pod};
 use crate::related::related;
@@ -49,7 +49,7 @@ fn established<P: Packet, T: Tables>(
     config: &NodeConfig,
     work: &mut Work,
 ) -> bool {
-    let Some(entry) = tables.flow(&work.key) else {
+    let Some(entry) = find(tables, work) else {
         return false;
     };
     let flow = entry.get();

@@ -117,7 +117,7 @@ pub struct Work {
     pub flow: Flow,
     /// The result.
     pub report: Report,
-    /// Entry under `key` before this packet: 0 none, else its endpoint + 1.
+    /// Entry under `key` before this packet: 0 none, else its endpoint + 1 (before judgement begins, any number).
     pub present: u16,
     /// 1: `flow` is a live entry that the packet belongs to, not a fresh one.
     pub live: u8,

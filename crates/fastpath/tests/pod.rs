@@ -3,7 +3,7 @@
 
 mod common;
 
-use abi::{Addr, Direction, DropReason, ExtError, RowVerdict, action, endpoint_flags};
+use abi::{Direction, DropReason, ExtError, RowVerdict, action, endpoint_flags};
 use common::frames::{self, Ip};
 use common::*;
 use fastpath::Step;
@@ -87,6 +87,20 @@ fn established_packets_look_up_neither_policy_nor_addresses() {
 }
 
 #[test]
+fn conntrack_is_asked_once_per_endpoint_for_a_new_flow() {
+    let world = World::default();
+    for (dst, lookups) in [(POD_REMOTE, 1), (OUTSIDE, 1), (POD_B, 2)] {
+        let before = world.flow_lookups.get();
+        assert_eq!(world.send(IF_A, a_to(dst).tcp(5, 80, SYN)).reason(), None);
+        assert_eq!(world.flow_lookups.get() - before, lookups, "{dst:?}");
+    }
+    let before = world.flow_lookups.get();
+    let frame = Ip::v4(POD_REMOTE, POD_A).tcp(9, 80, SYN);
+    assert_eq!(world.overlay(ID_REMOTE, NODE_REMOTE, frame).reason(), None);
+    assert_eq!(world.flow_lookups.get() - before, 1, "by tunnel");
+}
+
+#[test]
 fn spoofed_sources_are_refused() {
     let world = World::default();
     let _ = world.send(IF_B, Ip::v4(POD_B, OUTSIDE).tcp(1, 2, SYN));
@@ -116,28 +130,6 @@ fn loopback_is_not_reached_from_a_pod() {
         let frame = Ip::v6(six(POD_A), dst).tcp(5, 80, SYN);
         assert_eq!(world.send(IF_A, frame).reason(), stale);
     }
-}
-
-#[test]
-fn frames_with_a_tag_belong_to_no_pod() {
-    let world = World::default();
-    let tagged = |bytes| Frame {
-        bytes,
-        tagged: true,
-        ifindex: IF_A,
-        ..Frame::default()
-    };
-    for bytes in [a_to(POD_B).tcp(5, 80, SYN), frames::arp(POD_A, ROUTER)] {
-        let out = world.run_from_pod(tagged(bytes));
-        assert_eq!(out.reason(), reason(DropReason::VlanFiltered));
-        assert_eq!(out.work.report.endpoint, 1);
-    }
-    let mut frame = tagged(Ip::v4(POD_REMOTE, POD_A).tcp(5, 80, SYN));
-    let mut work = fastpath::Work::default();
-    let key = Some((ID_REMOTE, Addr::v4(NODE_REMOTE)));
-    let step = fastpath::from_overlay(&mut frame, &world, &mut work, key);
-    assert_eq!(step, Step::Drop);
-    assert_eq!(work.report.reason, DropReason::VlanFiltered as u8);
 }
 
 #[test]
@@ -258,71 +250,6 @@ fn shares_and_a_full_table_are_errors() {
     assert_eq!(out.reason(), reason(DropReason::FlowTableFull));
     assert_eq!(out.work.report.ext, 0);
     assert_eq!(world.shares.borrow().get(&2), None);
-}
-
-#[test]
-fn arp_and_solicitations_are_answered_with_the_host_side() {
-    let world = World::default();
-    let out = world.send(IF_A, frames::arp(POD_A, ROUTER));
-    assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
-    let own = &world.endpoints[&1];
-    assert_eq!(out.frame.bytes[20..22], [0, 2]);
-    assert_eq!(out.frame.bytes[22..28], own.host_mac);
-    assert_eq!(out.frame.bytes[28..32], ROUTER);
-    assert_eq!(out.frame.bytes[32..38], own.mac);
-    assert_eq!(world.send(IF_A, frames::arp(POD_A, POD_A)).step, Step::Pass);
-    let spoof = world.send(IF_A, frames::arp(POD_B, ROUTER));
-    assert_eq!(spoof.reason(), reason(DropReason::InvalidSourceIp));
-
-    for (target, flags) in [(ROUTER, 0xe0), (POD_B, 0x60)] {
-        for options in [&[][..], &[1, 1, 2, 0, 0, 0, 0, 0xbb]] {
-            let body = [&six(target)[..], options].concat();
-            let ns = Ip::v6(six(POD_A), six(target))
-                .ttl(255)
-                .icmp(135, 0, [0; 4], &body);
-            let out = world.send(IF_A, ns);
-            assert_eq!(out.step, Step::Deliver);
-            let na = &out.frame.bytes;
-            assert_eq!((na.len(), na[54], na[58]), (86, 136, flags));
-            assert_eq!(na[62..78], six(target));
-            assert_eq!(na[80..86], own.host_mac);
-            assert!(frames::icmp6_is_sound(na));
-        }
-    }
-}
-
-#[test]
-fn other_discovery_is_dropped_quietly() {
-    let world = World::default();
-    // A router solicitation is shorter than what names a target.
-    for (kind, src, body) in [
-        (133, [0; 16], 0),
-        (133, six(POD_A), 8),
-        (143, [0; 16], 16),
-        (135, [0; 16], 16),
-        (134, six(POD_A), 16),
-    ] {
-        let out = world.send(
-            IF_A,
-            Ip::v6(src, six(ROUTER))
-                .ttl(255)
-                .icmp(kind, 0, [0; 4], &[0; 16][..body]),
-        );
-        assert_eq!(
-            out.reason(),
-            reason(DropReason::InvalidSourceIp),
-            "type {kind}"
-        );
-        assert_eq!(out.work.report.quiet, 1);
-    }
-    let na = Ip::v6(six(POD_A), six(ROUTER))
-        .ttl(255)
-        .icmp(136, 0, [0; 4], &six(POD_A));
-    assert_eq!(
-        world.send(IF_A, na).step,
-        Step::Pass,
-        "the host's own solicitation is answered"
-    );
 }
 
 #[test]

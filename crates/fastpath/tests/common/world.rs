@@ -77,6 +77,7 @@ pub(crate) struct World {
     pub(crate) fragments: RefCell<HashMap<FragKey, FragPorts>>,
     pub(crate) now: Cell<u32>,
     pub(crate) lookups: Cell<u32>,
+    pub(crate) flow_lookups: Cell<u32>,
 }
 
 impl Default for World {
@@ -117,6 +118,7 @@ impl Default for World {
             fragments: RefCell::default(),
             now: Cell::new(1000),
             lookups: Cell::new(0),
+            flow_lookups: Cell::new(0),
         };
         world.pod(1, POD_A, IF_A, ID_A);
         world.pod(2, POD_B, IF_B, ID_B);
@@ -341,6 +343,7 @@ impl Tables for World {
         self.epochs.borrow().get(&bucket).copied().unwrap_or(0)
     }
     fn flow(&self, key: &FlowKey) -> Option<Entry> {
+        self.flow_lookups.set(self.flow_lookups.get() + 1);
         self.flows.borrow().get(key).copied()
     }
     fn create_flow(&self, key: &FlowKey, flow: &Flow) -> Insert {
