@@ -97,6 +97,7 @@ fn ensure_masquerade(config: &Config, node: &LocalNode) -> Result<(), StartError
                 pods,
                 native,
                 overlay: OVERLAY.into(),
+                tunnel_port: config.tunnel_port,
             },
         )?;
     }

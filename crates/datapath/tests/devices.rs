@@ -221,11 +221,12 @@ fn masquerade_is_one_table_of_ours() {
             pods: ["10.5.1.0/24", "fd05:1::/64"].map(net).into(),
             native: ["10.5.0.0/16"].map(net).into(),
             overlay: OVERLAY_DEVICE.into(),
+            tunnel_port: 8472,
         };
         for _ in 0..2 {
             devices::ensure_masquerade(&nft, &spec).expect("made");
             let table = nft.read_table(NFT_TABLE).expect("readable").expect("there");
-            assert_eq!(table.chains.len(), 1);
+            assert_eq!(table.chains.len(), 3);
             assert!(table.chains[0].rules > 0);
         }
         devices::remove_masquerade(&nft).expect("deletable");

@@ -133,6 +133,7 @@ fn table_masquerades_with_exceptions() {
                 mask: 0xf00,
             }],
         },
+        untracked: Vec::new(),
     };
     nft.ensure_table(&spec).unwrap();
     nft.ensure_table(&spec).unwrap();
@@ -178,4 +179,50 @@ fn table_masquerades_with_exceptions() {
     nft.delete_table(TABLE).unwrap();
     assert_eq!(nft.read_table(TABLE).unwrap(), None);
     assert_eq!(both(), plain);
+}
+
+#[test]
+fn tunnels_that_end_here_are_not_tracked() {
+    let lab = lab();
+    let nft = Nft::open_in(&lab.router).unwrap();
+    let spec = TableSpec {
+        name: TABLE.into(),
+        masquerade: Masquerade {
+            sources: vec!["10.1.1.0/24".parse().unwrap()],
+            ..Masquerade::default()
+        },
+        untracked: vec![8472],
+    };
+    nft.ensure_table(&spec).unwrap();
+    nft.ensure_table(&spec).unwrap();
+    let bind = |ns: &NetNs, address: &str| {
+        let socket = ns.run(|| UdpSocket::bind(address).unwrap()).unwrap();
+        let limit = Some(Duration::from_secs(5));
+        socket.set_read_timeout(limit).unwrap();
+        socket
+    };
+    let tracked = || -> u32 {
+        let path = "/proc/sys/net/netfilter/nf_conntrack_count";
+        let text = lab.router.run(|| std::fs::read_to_string(path).unwrap());
+        text.unwrap().trim().parse().unwrap()
+    };
+    let world = bind(&lab.world, "192.0.2.9:8472");
+    let mut buffer = [0; 16];
+    for (port, entries) in [(8472, 0), (8473, 2)] {
+        let before = tracked();
+        let own = bind(&lab.router, &format!("192.0.2.1:{port}"));
+        let far = bind(&lab.world, &format!("192.0.2.9:{}", port + 100));
+        far.send_to(b"in", own.local_addr().unwrap()).unwrap();
+        own.recv_from(&mut buffer).unwrap();
+        let end = bind(&lab.world, &format!("192.0.2.9:{}", port + 1000));
+        let to = if port == 8472 { &world } else { &end };
+        own.send_to(b"out", to.local_addr().unwrap()).unwrap();
+        to.recv_from(&mut buffer).unwrap();
+        assert_eq!(tracked() - before, entries, "port {port}");
+    }
+    // Others' tunnels are translated as ever.
+    let pod = bind(&lab.pod, "10.1.1.7:0");
+    pod.send_to(b"through", "192.0.2.9:8472").unwrap();
+    let (_, source) = world.recv_from(&mut buffer).unwrap();
+    assert_eq!(source.ip().to_string(), "192.0.2.1");
 }

@@ -21,6 +21,8 @@ pub struct MasqueradeSpec {
     pub native: BTreeSet<IpNet>,
     /// Name of the VXLAN device: what leaves by it stays in the mesh.
     pub overlay: String,
+    /// UDP port of the tunnel, which the kernel's connection tracking leaves alone.
+    pub tunnel_port: u16,
 }
 
 /// The table of a specification.
@@ -37,6 +39,7 @@ pub fn masquerade_table(spec: &MasqueradeSpec) -> TableSpec {
             except_outputs,
             except_marks: Vec::new(),
         },
+        untracked: vec![spec.tunnel_port],
     }
 }
 

@@ -2,7 +2,7 @@
 //! Messages of nf_tables (linux/netfilter/nf_tables.h): a batch of changes, and requests for lists.
 //! Numbers in attributes are big-endian; registers are filled in host byte order.
 
-use super::program::{MetaKey, Step};
+use super::program::{Hook, MetaKey, Step};
 use crate::transport::{HEADER, Until};
 
 pub(super) const SUBSYSTEM: u16 = 10;
@@ -30,6 +30,13 @@ const REGISTER: u32 = 1;
 /// `NF_INET_POST_ROUTING` and the priority of source translation.
 const HOOK_POSTROUTING: u32 = 4;
 const PRIORITY_SOURCE_NAT: i32 = 100;
+/// `NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`, and the priority ahead of connection tracking.
+const HOOK_PREROUTING: u32 = 0;
+const HOOK_OUTPUT: u32 = 3;
+const PRIORITY_RAW: i32 = -300;
+/// `NFT_FIB_RESULT_ADDRTYPE` and `NFTA_FIB_F_DADDR`.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_DESTINATION: u32 = 2;
 const VERDICT_ACCEPT: u32 = 1;
 
 /// A transaction being written.
@@ -89,15 +96,28 @@ impl Batch {
     }
 
     pub(super) fn nat_postrouting_chain(&mut self, table: &str, chain: &str) {
+        self.base_chain(table, chain, "nat", (HOOK_POSTROUTING, PRIORITY_SOURCE_NAT));
+    }
+
+    /// Makes the chain ahead of connection tracking, if it is not there.
+    pub(super) fn raw_chain(&mut self, table: &str, hook: Hook) {
+        let number = match hook {
+            Hook::Prerouting => HOOK_PREROUTING,
+            Hook::Output => HOOK_OUTPUT,
+        };
+        self.base_chain(table, hook.chain(), "filter", (number, PRIORITY_RAW));
+    }
+
+    fn base_chain(&mut self, table: &str, chain: &str, kind: &str, (hook, priority): (u32, i32)) {
         self.message(NEW_CHAIN, CREATE, |b| {
             text(b, 1, table);
             text(b, 3, chain);
             nested(b, 4, |b| {
-                number(b, 1, HOOK_POSTROUTING);
-                number(b, 2, PRIORITY_SOURCE_NAT as u32);
+                number(b, 1, hook);
+                number(b, 2, priority as u32);
             });
             number(b, 5, VERDICT_ACCEPT);
-            text(b, 7, "nat");
+            text(b, 7, kind);
         });
     }
 
@@ -163,14 +183,16 @@ fn expression(b: &mut Vec<u8>, step: &Step) {
                 MetaKey::Mark => 3,
                 MetaKey::OutputName => 7,
                 MetaKey::Family => 15,
+                MetaKey::Protocol => 16,
             };
             number(b, 2, key);
         }),
-        Step::Network { offset, length } => named(b, "payload", |b| {
+        Step::Network { offset, length } => payload(b, 1, *offset, *length),
+        Step::Port => payload(b, 2, 2, 2),
+        Step::DestinationType => named(b, "fib", |b| {
             number(b, 1, REGISTER);
-            number(b, 2, 1);
-            number(b, 3, *offset);
-            number(b, 4, *length);
+            number(b, 2, FIB_ADDRESS_TYPE);
+            number(b, 3, FIB_DESTINATION);
         }),
         Step::Mask(mask) => named(b, "bitwise", |b| {
             number(b, 1, REGISTER);
@@ -190,7 +212,18 @@ fn expression(b: &mut Vec<u8>, step: &Step) {
             nested(b, 2, |b| nested(b, 2, |b| number(b, 1, VERDICT_ACCEPT)));
         }),
         Step::Masquerade => named(b, "masq", |_| {}),
+        Step::NoTrack => named(b, "notrack", |_| {}),
     }
+}
+
+/// Loads bytes of a header: 1 is the network's, 2 the transport's.
+fn payload(b: &mut Vec<u8>, header: u32, offset: u32, length: u32) {
+    named(b, "payload", |b| {
+        number(b, 1, REGISTER);
+        number(b, 2, header);
+        number(b, 3, offset);
+        number(b, 4, length);
+    });
 }
 
 fn named(b: &mut Vec<u8>, name: &str, data: impl FnOnce(&mut Vec<u8>)) {

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::transport::{About, Transport, Until};
 use crate::{Error, NetNs, Result};
 use encode::Batch;
+use program::Hook;
 pub use read::{ChainState, TableState};
 
 /// Longest table name that is taken, in bytes.
@@ -58,8 +59,11 @@ pub struct Masquerade {
 pub struct TableSpec {
     /// Its name.
     pub name: String,
-    /// What it does.
+    /// What is translated.
     pub masquerade: Masquerade,
+    /// UDP ports of tunnels that end here. Connection tracking, which translation brings with it, leaves tunnel
+    /// packets from and to this node alone: it would make an entry for every flow inside.
+    pub untracked: Vec<u16>,
 }
 
 /// A `NETLINK_NETFILTER` socket of one network namespace.
@@ -91,6 +95,12 @@ impl Nft {
             batch.nat_postrouting_chain(&spec.name, program::CHAIN);
             for rule in program::rules(&spec.masquerade) {
                 batch.rule(&spec.name, program::CHAIN, &rule);
+            }
+            for hook in [Hook::Prerouting, Hook::Output] {
+                for port in &spec.untracked {
+                    batch.raw_chain(&spec.name, hook);
+                    batch.rule(&spec.name, hook.chain(), &program::untracked(hook, *port));
+                }
             }
         })
     }
@@ -163,7 +173,8 @@ fn check(spec: &TableSpec) -> Result<()> {
     let rules = m.sources.len()
         + m.except_destinations.len()
         + m.except_outputs.len()
-        + m.except_marks.len();
+        + m.except_marks.len()
+        + 2 * spec.untracked.len();
     if rules > RULES_MAX {
         return Err(bad(
             &spec.name,
@@ -199,6 +210,7 @@ mod tests {
                 except_outputs,
                 ..Masquerade::default()
             },
+            untracked: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A [`Masquerade`] as rules: the exceptions first, each of which accepts, then the sources.
+//! A [`Masquerade`] as rules: the exceptions first, each of which accepts, then the sources. And the rules that
+//! keep tunnels out of connection tracking.
 
 use std::net::IpAddr;
 
@@ -7,8 +8,27 @@ use ipnet::IpNet;
 
 use super::{DevicePattern, Mark, Masquerade};
 
-/// The one chain.
+/// The chain of translations.
 pub(super) const CHAIN: &str = "postrouting";
+
+/// Where packets are kept out of connection tracking, before it sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hook {
+    /// Those that arrive.
+    Prerouting,
+    /// Those of this node.
+    Output,
+}
+
+impl Hook {
+    /// Name of our chain there.
+    pub(super) fn chain(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Output => "output",
+        }
+    }
+}
 
 /// The instructions of a rule's little machine that are used here. They work on one register.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +37,10 @@ pub(super) enum Step {
     Meta(MetaKey),
     /// Load `length` bytes at `offset` of the network header.
     Network { offset: u32, length: u32 },
+    /// Load the destination port.
+    Port,
+    /// Load what the destination address is to this node's routing.
+    DestinationType,
     /// Keep only these bits.
     Mask(Vec<u8>),
     /// Go on only if the register begins with these bytes.
@@ -27,6 +51,8 @@ pub(super) enum Step {
     Accept,
     /// Take the address of the output device.
     Masquerade,
+    /// Do not track.
+    NoTrack,
 }
 
 /// A fact about a packet.
@@ -38,6 +64,8 @@ pub(super) enum MetaKey {
     OutputName,
     /// Its family.
     Family,
+    /// Its transport protocol.
+    Protocol,
 }
 
 /// Where the addresses are in the network headers.
@@ -76,6 +104,24 @@ pub(super) fn rules(masquerade: &Masquerade) -> Vec<Vec<Step>> {
         rules.push(rule);
     }
     rules
+}
+
+/// UDP to this port, if it ends here (`Prerouting`) or begins here (`Output`): others' tunnels are tracked.
+pub(super) fn untracked(hook: Hook, port: u16) -> Vec<Step> {
+    let udp = libc::IPPROTO_UDP as u8;
+    let mut steps = vec![
+        Step::Meta(MetaKey::Protocol),
+        Step::Equal(vec![udp]),
+        Step::Port,
+        Step::Equal(port.to_be_bytes().to_vec()),
+    ];
+    if hook == Hook::Prerouting {
+        let local = u32::from(libc::RTN_LOCAL);
+        steps.push(Step::DestinationType);
+        steps.push(Step::Equal(local.to_ne_bytes().to_vec()));
+    }
+    steps.push(Step::NoTrack);
+    steps
 }
 
 fn device(pattern: &DevicePattern) -> Step {
