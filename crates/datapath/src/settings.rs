@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
-/// Settings of [`crate::Linux::open`]. Limits of maps that the agent writes cost memory only as they fill
-/// (no preallocation); `flows_max` is allocated at start, 176 bytes per entry.
+/// Settings of [`crate::Linux::open`]. Entries of maps that the agent writes cost memory only as they fill (no
+/// preallocation). Their hashes cost 16 bytes per entry of the limit from the start, and every lookup in a hash
+/// that is far too large is a miss in all caches: limits are not to be generous. `flows_max` is allocated at
+/// start, 176 bytes per entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Mount point of the BPF filesystem.
@@ -34,12 +36,12 @@ impl Default for Settings {
         Self {
             bpf_root: PathBuf::from("/sys/fs/bpf"),
             flows_max: 262_144,
-            ipcache_max: 4_194_304,
+            ipcache_max: 1_048_576,
             prefixes_max: 1_048_576,
-            identities_max: 4_194_304,
-            policies_max: 4_194_304,
+            identities_max: 262_144,
+            policies_max: 1_048_576,
             rows_max: 4_194_304,
-            nodes_max: 1_048_576,
+            nodes_max: 262_144,
             fragments_max: 8192,
             events_bytes: 1 << 20,
         }
