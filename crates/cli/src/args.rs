@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::output::{Format, parse_format};
@@ -18,12 +19,18 @@ Called isthmus-cni or cilium-cni it is the CNI plugin; called cilium or cilium-d
 #[derive(Parser, Debug)]
 #[command(name = "isthmus", version, after_help = OTHER_PROCESSES, max_term_width = 120)]
 pub(crate) struct Cli {
-    /// Socket of the agent
-    #[arg(short = 'H', long = "host", global = true, env = api::SOCKET_ENV, default_value = api::DEFAULT_SOCKET, value_name = "SOCKET")]
+    /// Socket of the agent: a path, also with unix:// before it
+    #[arg(short = 'H', long = "host", global = true, env = api::SOCKET_ENV, default_value = api::DEFAULT_SOCKET, value_name = "SOCKET", value_parser = clap::builder::PathBufValueParser::new().map(socket))]
     pub(crate) host: PathBuf,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// `path` without the scheme that clients of Cilium may write.
+fn socket(path: PathBuf) -> PathBuf {
+    let bare = path.to_str().and_then(|text| text.strip_prefix("unix://"));
+    bare.map(PathBuf::from).unwrap_or(path)
 }
 
 /// `-o`.
@@ -376,5 +383,16 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         assert!(step("11s").is_err());
+    }
+
+    #[test]
+    fn sockets() {
+        for (text, path) in [
+            ("unix:///run/x.sock", "/run/x.sock"),
+            ("/run/x.sock", "/run/x.sock"),
+        ] {
+            let cli = Cli::try_parse_from(["cilium", "-H", text, "version"]).expect("valid");
+            assert_eq!(cli.host, PathBuf::from(path));
+        }
     }
 }
