@@ -32,8 +32,8 @@ pub(super) fn remote_cluster(remote: &clustermesh::RemoteStatus) -> RemoteCluste
             nodes: remote.synced.nodes,
             endpoints: remote.synced.endpoints,
             identities: remote.synced.identities,
-            // Nothing of this kind is watched, so nothing is missing; clients need the field.
-            services: true,
+            // Nothing of this kind is watched, so nothing is missing once rows are read; clients need the field.
+            services: remote.connected && config.is_some(),
             ..Default::default()
         }),
         num_nodes: remote.nodes as i64,
