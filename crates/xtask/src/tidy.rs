@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What no compiler checks: who may depend on whom, heads and sizes of files, where unsafe code may be,
-//! and that the frozen layout of the kernel's maps is there (a test of `abi` compares it).
+//! What no compiler checks: who may depend on whom, heads and sizes of files, where unsafe code may be, that
+//! documents name what is there, and that the frozen layout of the kernel's maps is there (a test of `abi`
+//! compares it).
 
+mod docs;
 mod files;
 mod layers;
 
@@ -13,6 +15,7 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
     let mut problems = layers::check(root)?;
     let sources = sources(&root.join("crates"))?;
     problems.extend(files::check(root, &sources)?);
+    problems.extend(docs::check(root, &sources)?);
     if !root.join("crates/abi/abi.layout").is_file() {
         problems.push("crates/abi/abi.layout is gone: it freezes what pinned maps hold (crates/abi/tests/layout.rs)".to_owned());
     }
