@@ -13,6 +13,16 @@ pub enum LabError {
     /// A signal asked the lab to end while it was still being built.
     #[error("interrupted")]
     Interrupted,
+    /// Another process is using the lab.
+    #[error(
+        "lab {lab} is in use by process {pid}: wait for its end, or end it first (Ctrl-C there takes the lab down)"
+    )]
+    InUse {
+        /// The lab.
+        lab: String,
+        /// The process.
+        pid: i32,
+    },
     /// A needed program or file is not there.
     #[error("{what} not found at {path}: {advice}", path = path.display())]
     Missing {

@@ -13,6 +13,13 @@ pub fn is_set() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
+/// Returns at once, unless a signal came: then the cleanup ends the process, and nobody else may.
+pub fn leave_to_cleanup() {
+    while is_set() {
+        std::thread::park();
+    }
+}
+
 /// Calls `cleanup` and exits with status 130 when SIGINT, SIGTERM or SIGHUP arrives. Call it before any
 /// other thread exists, so that all threads inherit the blocked signals.
 ///

@@ -70,17 +70,23 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the underlay of a new lab. A lab of the same name is taken down first, and so is every lab
-    /// whose owner died.
+    /// Makes the underlay of a new lab. A lab of the same name that stayed is taken down first, and so is every
+    /// lab whose owner died.
     ///
     /// # Errors
-    /// Not root, or a part cannot be made (nothing is left then).
+    /// Not root, another process is using a lab of this name, or a part cannot be made (nothing is left then).
     pub fn create(name: &str, programs: &Programs, keep: Keep) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Err(LabError::NotRoot);
         }
         teardown::sweep();
         let layout = Layout::named(name);
+        if let Some(pid) = layout.record().ok().and_then(|record| record.user()) {
+            return Err(LabError::InUse {
+                lab: name.to_owned(),
+                pid,
+            });
+        }
         teardown::down(&layout);
         Self::build(&layout, programs, keep).inspect_err(|_| {
             teardown::down(&layout);

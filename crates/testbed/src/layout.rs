@@ -153,6 +153,14 @@ impl Record {
         }
     }
 
+    /// The process that made this lab and still runs, unless it is this one.
+    #[must_use]
+    pub fn user(&self) -> Option<i32> {
+        let (pid, start) = self.owner;
+        let other = pid != std::process::id().cast_signed();
+        (other && start_time(pid) == Some(start)).then_some(pid)
+    }
+
     /// True if nobody will take this lab down any more and nobody wants it.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
@@ -180,5 +188,25 @@ impl Record {
                 known: self.places.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_is_in_use_by_another_living_process_only() {
+        let own = Record::new(false);
+        assert_eq!((own.user(), own.is_abandoned()), (None, false));
+        let init = start_time(1).expect("there is a first process");
+        let owned_by = |pid, start| Record {
+            owner: (pid, start),
+            ..own.clone()
+        };
+        assert_eq!(owned_by(1, init).user(), Some(1));
+        // The number was given to another process since.
+        let dead = owned_by(1, init + 1);
+        assert_eq!((dead.user(), dead.is_abandoned()), (None, true));
     }
 }

@@ -82,7 +82,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let outcome = run(Arguments::parse().command);
+    interrupt::leave_to_cleanup();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("lab: {error}");
