@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Agents that announce their cluster: together they write each key once, and take over from each other.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

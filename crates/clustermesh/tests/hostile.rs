@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bad input: what the operator reads, and that the last good state stays.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A remote cluster from its file to its removal, in virtual time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The state machine under any order of inputs.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hundreds of clusters in virtual time, with faults by chance: after they end, everybody knows exactly what is
 //! published. `SEED=n` repeats a run.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
