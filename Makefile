@@ -8,7 +8,7 @@ LAB  := $(BIN)/lab
 KEEP ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test demo demo-down bench lint fmt clean
+.PHONY: help tools build test fuzz demo demo-down bench lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ build: tools ## build the static binary and its links into target/dist
 test: tools ## run levels 1 to 4 of the test ladder; the last line is `N passed, N failed`
 	@cargo xtask test
 
+fuzz: tools ## look for inputs that break it: FUZZ_SECONDS per target (60), TARGET=name for one
+	@cargo xtask fuzz $(TARGET)
+
 demo: build ## two clusters, real etcds, pods, policy and faults; KEEP=1 leaves it running
 	@$(SUDO) env KEEP=$(KEEP) $(LAB) demo --manifests demo
 
@@ -32,13 +35,13 @@ bench: build ## measure against kernel baselines of the same run; JSON in target
 	@cargo build --release --target $(MUSL) -p isthmus -p testbed -p bench
 	@$(SUDO) $(BIN)/bench --json target/bench/latest.json
 
-lint: tools ## formatting, clippy, tidy, licences and advisories of dependencies
+lint: tools ## formatting, clippy, tidy, licences, sources and advisories of dependencies
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path crates/ebpf/Cargo.toml --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo xtask tidy
 	@tools/install.sh deny
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" cargo deny --log-level error check
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" tools/deny.sh
 
 fmt: ## format all Rust files
 	@cargo fmt --all

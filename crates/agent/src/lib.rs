@@ -9,6 +9,7 @@ mod core;
 mod delete_queue;
 mod endpoint;
 mod events;
+pub mod fuzzing;
 mod identities;
 mod ipam;
 mod lock;

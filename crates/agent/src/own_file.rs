@@ -78,7 +78,8 @@ pub(crate) fn load(path: &Path) -> Result<Rows, String> {
     parse(body).ok_or_else(|| damaged("a record is cut off"))
 }
 
-fn parse(mut body: &[u8]) -> Option<Rows> {
+/// Reads the records; `None` if one is cut off.
+pub(crate) fn parse(mut body: &[u8]) -> Option<Rows> {
     let mut rows = Rows::default();
     while !body.is_empty() {
         let (head, rest) = body.split_at_checked(8)?;

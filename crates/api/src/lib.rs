@@ -20,7 +20,7 @@ pub use client::{Client, Lines};
 pub use endpoint_ref::{EndpointRef, EndpointRefError};
 pub use error::Error;
 pub use http::StatusCode;
-pub use server::serve;
+pub use server::{serve, serve_connection};
 pub use socket::bind;
 pub use timestamp::Timestamp;
 

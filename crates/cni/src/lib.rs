@@ -55,6 +55,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether environment and network configuration are acceptable; carries nothing out.
+///
+/// # Errors
+/// What the runtime would be told.
+pub fn check(invocation: &Invocation) -> Result<(), Error> {
+    invocation.parse().map(|_request| ())
+}
+
 /// Runs one invocation in the network namespace of the calling thread.
 pub fn run(invocation: &Invocation) -> Output {
     let request = match invocation.parse() {

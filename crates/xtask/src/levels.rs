@@ -1,40 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The test ladder: all tests are built once, then run level by level; ends with `N passed, N failed`.
 
+mod leftovers;
+mod program;
 mod table;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::{cargo, dist};
+use crate::{cargo, dist, fuzz};
+use program::{Count, Program};
 use table::{LEVELS, Level, level_of};
-
-/// Longest run of one test program.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Part of a line of output that is worth a look also when all is well: the size of a BPF program.
-const FIGURE: &str = " instructions verified";
-
-/// A test program.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Program {
-    package: String,
-    target: String,
-    path: PathBuf,
-    /// Where cargo would run it.
-    directory: PathBuf,
-}
-
-/// Tests that passed and failed.
-#[derive(Default, Clone, Copy)]
-struct Count {
-    passed: usize,
-    failed: usize,
-}
 
 /// Runs the named levels, all if none is named.
 pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
@@ -51,6 +32,10 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
         wanted = vec![1, 2, 3, 4];
     }
     let programs = build(root)?;
+    let fuzzer = match wanted.contains(&1) {
+        true => Some(fuzz::build(root)?),
+        false => None,
+    };
     if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
         dist::build(root)?;
     }
@@ -60,15 +45,18 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
     let mut summary = Vec::new();
     for level in LEVELS.iter().filter(|level| wanted.contains(&level.number)) {
         let started = Instant::now();
-        let count = run_level(level, &programs, &logs)?;
-        total.passed += count.passed;
-        total.failed += count.failed;
+        let mut count = run_level(level, &programs, &logs)?;
+        if let Some(fuzzer) = fuzzer.as_ref().filter(|_| level.number == 1) {
+            count.add(run_fuzzer(root, fuzzer)?);
+        }
+        total.add(count);
         summary.push(format!(
-            "level {} ({}): {} passed, {} failed, {:.1} s",
+            "level {} ({}): {} passed, {} failed{}, {:.1} s",
             level.number,
             level.name,
             count.passed,
             count.failed,
+            ignored(count),
             started.elapsed().as_secs_f64()
         ));
     }
@@ -154,113 +142,59 @@ fn run_level(level: &Level, programs: &[Program], logs: &Path) -> Result<Count, 
         let started = Instant::now();
         let name = format!("{} {}", program.package, program.target);
         let log = logs.join(format!("{}-{}.log", program.package, program.target));
-        let count = run_program(level, program, &log)?;
+        let count = program::run(level, program, &log)?;
         let time = started.elapsed().as_secs_f64();
-        if count.passed + count.failed > 0 {
+        if count != Count::default() {
             println!(
-                "  {name:<28} {:>4} passed {:>3} failed {time:>7.1} s",
-                count.passed, count.failed
+                "  {name:<28} {:>4} passed {:>3} failed {time:>7.1} s{}",
+                count.passed,
+                count.failed,
+                ignored(count)
             );
         }
         if count.failed > 0 {
             let text = fs::read_to_string(&log).unwrap_or_default();
             println!("{text}");
         }
-        total.passed += count.passed;
-        total.failed += count.failed;
+        total.add(count);
     }
     Ok(total)
 }
 
-fn run_program(level: &Level, program: &Program, log: &Path) -> Result<Count, String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", log.display());
-    let file = fs::File::create(log).map_err(failed)?;
-    let mut command = if level.needs_root && !is_root()? {
-        let mut sudo = Command::new("sudo");
-        sudo.arg("--preserve-env").arg(&program.path);
-        sudo
-    } else {
-        Command::new(&program.path)
-    };
-    command
-        .current_dir(&program.directory)
-        .args(level.arguments);
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().map_err(failed)?)
-        .stderr(file);
-    let success = run_bounded(&mut command)?;
-    let text = fs::read_to_string(log).map_err(failed)?;
-    for figure in text.lines().filter(|line| line.contains(FIGURE)) {
-        println!("    {figure}");
-    }
-    let mut count = count(&text);
-    if !success && count.failed == 0 {
-        // It died before it could say which test failed.
-        count.failed = 1;
-    }
-    Ok(count)
-}
-
-/// Whether the program ended well in time.
-fn run_bounded(command: &mut Command) -> Result<bool, String> {
-    let failed = |error: std::io::Error| format!("{error}");
-    let mut child = command.spawn().map_err(failed)?;
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            return Ok(status.success());
-        }
-        if started.elapsed() > PATIENCE {
-            println!("  still running after {} s: ended", PATIENCE.as_secs());
-            child.kill().map_err(failed)?;
-            child.wait().map_err(failed)?;
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(50));
+/// A test that nobody runs is said, so that nobody counts on it.
+fn ignored(count: Count) -> String {
+    match count.ignored {
+        0 => String::new(),
+        some => format!(", {some} ignored"),
     }
 }
 
-/// Sums libtest's `test result: ok. 12 passed; 0 failed; …` lines.
-fn count(text: &str) -> Count {
-    let mut count = Count::default();
-    for line in text
-        .lines()
-        .filter_map(|line| line.strip_prefix("test result: "))
-    {
-        let number = |word: &str| {
-            let before = line.split_once(word)?.0;
-            before
-                .rsplit([' ', '.', ';'])
-                .find(|part| !part.is_empty())?
-                .parse::<usize>()
-                .ok()
+/// Short runs of all fuzz targets; each counts as one test.
+fn run_fuzzer(root: &Path, fuzzer: &Path) -> Result<Count, String> {
+    let mut total = Count::default();
+    for outcome in fuzz::short(root, fuzzer)? {
+        let name = format!("fuzz {}", outcome.target);
+        let (passed, failed) = match outcome.problem {
+            None => (1, 0),
+            Some(_) => (0, 1),
         };
-        count.passed += number(" passed").unwrap_or_default();
-        count.failed += number(" failed").unwrap_or_default();
+        println!(
+            "  {name:<28} {passed:>4} passed {failed:>3} failed {:>7.1} s, {} inputs",
+            outcome.time.as_secs_f64(),
+            outcome.runs
+        );
+        if let Some(problem) = outcome.problem {
+            println!("{problem}");
+        }
+        total.passed += passed;
+        total.failed += failed;
     }
-    count
-}
-
-fn is_root() -> Result<bool, String> {
-    let output = Command::new("id")
-        .arg("-u")
-        .output()
-        .map_err(|error| format!("id: {error}"))?;
-    Ok(output.stdout.trim_ascii() == b"0")
+    Ok(total)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn results_are_summed() {
-        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored; finished in 0.1s\n\
-                    test result: FAILED. 10 passed; 3 failed; 1 ignored; finished in 0.1s\n";
-        let count = count(text);
-        assert_eq!((count.passed, count.failed), (12, 3));
-    }
 
     #[test]
     fn only_test_artifacts_are_programs() {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|test`.
+//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|test|fuzz`.
 #![forbid(unsafe_code)]
 
 mod cargo;
 mod dist;
+mod fuzz;
 mod levels;
 mod tidy;
 
@@ -15,6 +16,7 @@ usage: cargo xtask <task>
   tidy            check layers, file heads and sizes, and where unsafe code is
   dist            build the static binary and its links into target/dist
   test [LEVEL…]   run the levels of the test ladder (1 2 3 4; all if none is named)
+  fuzz [TARGET…]  run fuzz targets for FUZZ_SECONDS each (60), all if none is named
 ";
 
 fn main() -> ExitCode {
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["tidy"] => tidy::check(&root()),
         ["dist"] => dist::build(&root()),
+        ["fuzz", targets @ ..] => fuzz::long(&root(), targets),
         ["test", levels @ ..] => levels::run(&root(), levels),
         _ => Err(USAGE.to_owned()),
     };

@@ -69,6 +69,11 @@ pub async fn serve(listener: UnixListener, agent: Arc<impl Agent>) -> io::Result
     }
 }
 
+/// Serves `agent` on one connection until the client closes it.
+pub async fn serve_connection(stream: UnixStream, agent: Arc<impl Agent>) {
+    connection(stream, routes::router(agent)).await;
+}
+
 async fn connection(stream: UnixStream, router: axum::Router) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let router = router.clone();

@@ -2,6 +2,7 @@
 //! A node in memory: the tables as hash maps, a packet as a vector, and two clusters' worth of rows.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+mod entry;
 pub(crate) mod frames;
 mod world;
 

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use abi::*;
 use fastpath::{FlowRef, Insert, Tables};
 
+use super::entry::Entry;
+
 pub(crate) const POD_A: [u8; 4] = [10, 5, 0, 10];
 pub(crate) const POD_B: [u8; 4] = [10, 5, 0, 11];
 pub(crate) const POD_REMOTE: [u8; 4] = [10, 7, 0, 10];
@@ -33,29 +35,6 @@ pub(crate) fn six(v4: [u8; 4]) -> [u8; 16] {
     out[0] = 0xfd;
     out[12..].copy_from_slice(&v4);
     out
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry(&'static Cell<Flow>);
-
-impl FlowRef for Entry {
-    fn get(&self) -> Flow {
-        self.0.get()
-    }
-    fn refresh(&self, expires: u32) {
-        self.0.set(Flow {
-            expires,
-            ..self.0.get()
-        });
-    }
-    fn transition(&self, flags: u16, tx_flags: u8, rx_flags: u8) {
-        self.0.set(Flow {
-            flags,
-            tx_flags,
-            rx_flags,
-            ..self.0.get()
-        });
-    }
 }
 
 /// All tables. Fields are public: tests change what they need.
@@ -145,6 +124,13 @@ impl Default for World {
             world.classes.insert(identity, 100 + (identity & 0xff));
         }
         world
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let mut flows = self.flows.borrow_mut();
+        flows.drain().for_each(|(_, entry)| entry.reuse());
     }
 }
 
@@ -354,12 +340,12 @@ impl Tables for World {
         if flows.len() >= self.flow_room {
             return Insert::Full;
         }
-        flows.insert(*key, Entry(Box::leak(Box::new(Cell::new(*flow)))));
+        flows.insert(*key, Entry::new(flow));
         Insert::Created
     }
     fn overwrite_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
-        let entry = Entry(Box::leak(Box::new(Cell::new(*flow))));
-        self.flows.borrow_mut().insert(*key, entry);
+        let before = self.flows.borrow_mut().insert(*key, Entry::new(flow));
+        before.into_iter().for_each(Entry::reuse);
         true
     }
     fn share(&self, endpoint: u32) -> u32 {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 34] = [
+const EDGES: [(&str, &str, &str); 44] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
@@ -77,6 +77,16 @@ const EDGES: [(&str, &str, &str); 34] = [
     ("datapath", "netlink", "devices, routes, nftables"),
     ("datapath", "policy", "writes resolved rows"),
     ("policy", "model", "labels, selectors, identities"),
+    ("fuzz", "abi", "tables of the packets' node"),
+    ("fuzz", "agent", "its options and its own rows"),
+    ("fuzz", "api", "its requests"),
+    ("fuzz", "clustermesh", "rows on disk"),
+    ("fuzz", "cni", "its input"),
+    ("fuzz", "fastpath", "its entry points"),
+    ("fuzz", "kubernetes", "manifests"),
+    ("fuzz", "kvstore", "values and client configurations"),
+    ("fuzz", "model", "labels"),
+    ("fuzz", "policy", "compiles what manifests say"),
     ("fastpath", "abi", "reads and writes the maps' values"),
     ("ebpf", "abi", "declares the maps"),
     ("ebpf", "fastpath", "calls the decisions"),

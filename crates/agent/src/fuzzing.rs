@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where fuzzing enters the agent: what it reads from files that others write, as far as nothing is started.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::options::{OptionErrors, Values};
+use crate::own_file;
+
+/// Reads a directory of options and checks them together, as at start.
+///
+/// # Errors
+/// What the operator would read.
+pub fn options(directory: &Path) -> Result<(), String> {
+    let argument = format!("--config-dir={}", directory.display());
+    match Values::read([argument.into()], []) {
+        Ok(values) => match Config::new(&values, "node1") {
+            Ok(_) => Ok(()),
+            Err(errors) => Err(errors.to_string()),
+        },
+        Err(OptionErrors::Help(text)) => Err(text),
+    }
+}
+
+/// Reads the records of a file with this cluster's rows, as if their checksum were right; how many rows there are,
+/// `None` if a record is cut off.
+#[must_use]
+pub fn own_rows(records: &[u8]) -> Option<usize> {
+    let rows = own_file::parse(records)?;
+    Some(rows.nodes.len() + rows.ips.len() + rows.identities.len())
+}
