@@ -45,8 +45,6 @@ pub(crate) struct Endpoint {
     pub(crate) labels: Labels,
     pub(crate) identity: NumericIdentity,
     pub(crate) state: EndpointState,
-    /// Policy revision that its programs enforce.
-    pub(crate) realized_revision: u64,
     /// Newest first.
     pub(crate) log: VecDeque<LogEntry>,
 }
@@ -213,7 +211,6 @@ fn read(path: &Path) -> Result<Endpoint, String> {
         labels,
         identity: NumericIdentity(file.identity),
         state: EndpointState::Restoring,
-        realized_revision: 0,
         log: VecDeque::new(),
     };
     endpoint.enter(EndpointState::Restoring, true, "Restored from disk");
@@ -249,7 +246,6 @@ mod tests {
             labels: Labels::parse(b"k8s:app=web;").expect("labels"),
             identity: NumericIdentity(70000),
             state: EndpointState::Ready,
-            realized_revision: 1,
             log: VecDeque::new(),
         };
         endpoint.save(dir.path()).expect("saved");

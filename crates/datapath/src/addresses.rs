@@ -206,6 +206,61 @@ impl<K: Kernel> Datapath<K> {
         Ok(())
     }
 
+    /// Some of what [`Datapath::set_nodes`] says in whole: costs what changes.
+    pub fn change_nodes(
+        &mut self,
+        new: &[(ClusterId, IpAddr)],
+        gone: &[(ClusterId, IpAddr)],
+    ) -> Result<()> {
+        for &(cluster, ip) in new {
+            for row in [(u32::from(cluster.0), addr(ip)), (ANY_CLUSTER, addr(ip))] {
+                if !self.nodes.contains(&row) {
+                    let (cluster, addr) = row;
+                    self.upsert::<table::Nodes>(&NodeKey { cluster, addr }, &1)?;
+                    self.nodes.insert(row);
+                }
+            }
+        }
+        let mut lost = BTreeSet::new();
+        for &(cluster, ip) in gone {
+            let row = (u32::from(cluster.0), addr(ip));
+            if self.nodes.contains(&row) {
+                self.erase_node(row)?;
+                lost.insert(row.1);
+            }
+            if !self.is_node(row.1) && self.nodes.contains(&(ANY_CLUSTER, row.1)) {
+                self.erase_node((ANY_CLUSTER, row.1))?;
+            }
+        }
+        if !lost.is_empty() {
+            self.kernel.barrier();
+            self.raise_flows(&|_, flow| lost.contains(&flow.node))?;
+        }
+        Ok(())
+    }
+
+    fn erase_node(&mut self, row: (u32, Addr)) -> Result<()> {
+        let (cluster, addr) = row;
+        self.erase::<table::Nodes>(&NodeKey { cluster, addr })?;
+        self.nodes.remove(&row);
+        Ok(())
+    }
+
+    /// Whether nodes of some cluster publish it: one look per cluster, not per node.
+    fn is_node(&self, addr: Addr) -> bool {
+        let mut from = 0;
+        while let Some(&(cluster, _)) = self.nodes.range((from, Addr::NONE)..).next() {
+            if cluster != ANY_CLUSTER && self.nodes.contains(&(cluster, addr)) {
+                return true;
+            }
+            match cluster.checked_add(1) {
+                Some(next) => from = next,
+                None => return false,
+            }
+        }
+        false
+    }
+
     fn write_prefix(&mut self, key: &PrefixKey, info: IpInfo) -> Result<()> {
         self.upsert::<table::Prefixes>(key, &info)?;
         self.prefixes.insert(rank(key), info);

@@ -130,10 +130,7 @@ pub(super) async fn upkeep(service: Arc<Service>) {
         // Walks the flows only if prefixes changed.
         let result = core.dp.settle();
         core.note("prefixes", result.err());
-        if core.dp.waiting_ops() > 0 {
-            let result = core.dp.apply(&[]);
-            core.note("policy", result.err());
-        }
+        core.retry_policy();
         core.retry_addresses();
         core.prune_generations();
         if now < collect {

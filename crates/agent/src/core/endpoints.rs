@@ -89,7 +89,6 @@ impl<K: Kernel> Core<K> {
             labels: new.labels,
             identity: new.identity,
             state: EndpointState::Regenerating,
-            realized_revision: 0,
             log: Default::default(),
         };
         if let Err(error) = self.bring_up(&mut endpoint, socket) {
@@ -124,7 +123,6 @@ impl<K: Kernel> Core<K> {
             true,
             "Successfully regenerated endpoint program",
         );
-        endpoint.realized_revision = self.engine.revision();
         let dir = self.endpoint_dir.clone();
         endpoint.save(&dir).map_err(|source| CreateError::Save {
             dir: dir.display().to_string(),

@@ -6,11 +6,14 @@
 mod endpoints;
 mod maps;
 mod objects;
+
 mod remote;
+mod rules;
 mod runs;
+mod underlay;
 mod unwritten;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +62,10 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) addresses: Addresses,
     /// Nodes of the mesh without this one, and what each claims.
     pub(crate) nodes: BTreeMap<NodeName, Known>,
+    /// How many nodes publish an underlay address.
+    underlay: HashMap<(ClusterId, IpAddr), usize>,
+    /// Underlay addresses are not in the kernel as they should be.
+    nodes_stale: bool,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(crate) next_endpoint: u16,
     pub(crate) pool4: Option<Pool>,
@@ -81,6 +88,10 @@ pub(crate) struct Core<K: Kernel> {
     unwritten: unwritten::Unwritten,
     /// The engine knows more than the kernel.
     dirty: bool,
+    /// The revision of policy that the kernel has.
+    pub(crate) realized: u64,
+    /// What the engine asked for and the kernel was not told yet: a full map stopped it.
+    asked: VecDeque<Op>,
     /// Nothing of earlier runs is left in the policy maps.
     pruned: bool,
     /// Pod networks of nodes changed.
@@ -139,6 +150,10 @@ impl<K: Kernel> Core<K> {
             adopted_clusters: BTreeSet::new(),
             unwritten: unwritten::Unwritten::default(),
             dirty: false,
+            realized: 0,
+            asked: VecDeque::new(),
+            underlay: HashMap::new(),
+            nodes_stale: false,
             pruned: true,
             routes_changed: Arc::default(),
         };
@@ -198,20 +213,6 @@ impl<K: Kernel> Core<K> {
         }
     }
 
-    /// Tells the kernel what the engine knows. Nothing before the first lists are complete: the adopted state is
-    /// better than half of a new one.
-    pub(crate) fn settle(&mut self) {
-        if !self.ready || !std::mem::take(&mut self.dirty) {
-            return;
-        }
-        let ops = self.engine.commit();
-        self.apply(&ops);
-        let revision = self.engine.revision();
-        for endpoint in self.endpoints.values_mut() {
-            endpoint.realized_revision = revision;
-        }
-    }
-
     /// The first lists are complete: writes the whole policy, then removes what earlier runs left.
     pub(crate) fn become_ready(&mut self) {
         if self.ready {
@@ -263,43 +264,13 @@ impl<K: Kernel> Core<K> {
         }
     }
 
-    /// Executes `ops` in order; prefixes of policies are claims like any other.
-    fn apply(&mut self, ops: &[Op]) {
-        let mut rest = ops;
-        while let Some(at) = rest
-            .iter()
-            .position(|op| matches!(op, Op::PutCidr { .. } | Op::DeleteCidr { .. }))
-        {
-            let (before, from) = rest.split_at(at);
-            self.apply_maps(before);
-            match &from[0] {
-                Op::PutCidr { prefix, identity } => {
-                    let claim = Claim {
-                        identity: *identity,
-                        tunnel: None,
-                        remote_cluster: false,
-                        pod: None,
-                    };
-                    self.claim(*prefix, Source::Policy, claim);
-                }
-                Op::DeleteCidr { prefix } => self.withdraw(prefix, &Source::Policy),
-                _ => {}
-            }
-            rest = &from[1..];
-        }
-        self.apply_maps(rest);
-    }
-
-    fn apply_maps(&mut self, ops: &[Op]) {
-        if !ops.is_empty() {
-            let result = self.dp.apply(ops);
-            self.note("policy", result.err());
-        }
-    }
-
     /// `source` claims `prefix`: the kernel gets the claim in force.
     pub(crate) fn claim(&mut self, prefix: IpNet, source: Source, claim: Claim) {
         self.settle();
+        self.write_claim(prefix, source, claim);
+    }
+
+    fn write_claim(&mut self, prefix: IpNet, source: Source, claim: Claim) {
         let (winner, claim) = self.addresses.claim(prefix, source, claim);
         let row = (*winner != Source::Local).then(|| row_of(claim));
         self.write_ip(prefix, row);
@@ -358,25 +329,6 @@ impl<K: Kernel> Core<K> {
             }
         }
     }
-
-    /// All nodes' underlay addresses with their cluster, for the outer source check.
-    fn write_nodes(&mut self) {
-        let addresses = self.nodes.values().flat_map(|known| {
-            let node = &known.node;
-            let underlay = node
-                .addresses
-                .iter()
-                .filter(|a| a.kind != model::AddressType::CiliumInternalIp);
-            underlay.map(move |address| (node.cluster_id, address.ip))
-        });
-        let mut rows: BTreeSet<(ClusterId, IpAddr)> = addresses.collect();
-        if !self.swept {
-            // Nodes of before the restart send on; which of them are gone is not known yet.
-            rows.extend(self.dp.nodes());
-        }
-        let result = self.dp.set_nodes(&rows);
-        self.note("node addresses", result.err());
-    }
 }
 
 fn row_of(claim: &Claim) -> IpRow {
@@ -386,3 +338,6 @@ fn row_of(claim: &Claim) -> IpRow {
         remote_cluster: claim.remote_cluster,
     }
 }
+
+#[cfg(test)]
+mod tests;

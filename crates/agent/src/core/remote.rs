@@ -29,9 +29,8 @@ impl<K: Kernel> Core<K> {
         for (prefix, claim) in claims {
             self.claim(prefix, source.clone(), claim);
         }
-        let addresses_changed = before.as_ref().is_none_or(|before| {
-            before.node.addresses != node.addresses || before.node.cluster_id != node.cluster_id
-        });
+        let old = before.as_ref().map(|before| before.node.clone());
+        self.node_moved(old.as_deref(), Some(&node));
         self.nodes.insert(
             node.name.clone(),
             Known {
@@ -40,9 +39,6 @@ impl<K: Kernel> Core<K> {
                 claims: kept,
             },
         );
-        if addresses_changed {
-            self.write_nodes();
-        }
         self.routes_changed.notify_one();
     }
 
@@ -61,7 +57,7 @@ impl<K: Kernel> Core<K> {
         for prefix in &known.claims {
             self.withdraw(prefix, source);
         }
-        self.write_nodes();
+        self.node_moved(Some(&known.node), None);
         self.routes_changed.notify_one();
     }
 

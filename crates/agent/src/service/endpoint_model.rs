@@ -24,8 +24,8 @@ impl Service {
             (true, true) => "both",
         };
         let policy = EndpointPolicy {
-            build: endpoint.realized_revision as i64,
-            policy_revision: endpoint.realized_revision as i64,
+            build: core.realized as i64,
+            policy_revision: core.realized as i64,
             id: endpoint.identity.0.into(),
             policy_enabled: enabled.into(),
             l4: Some(L4Policy::default()),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Routes of the node's stack: to pods here, to pods elsewhere, and nowhere for addresses of ours that nobody has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -108,20 +108,20 @@ pub fn ensure_routes(socket: &Socket, plan: &RoutePlan) -> Result<Vec<IpNet>> {
         .iter()
         .map(|route| (route.destination.trunc(), metric(route)))
         .collect();
+    // One look per route: a large mesh has thousands of each.
+    let there: HashSet<_> = own.iter().map(essence).collect();
+    let destinations: HashSet<IpNet> = wanted.iter().map(|route| route.destination).collect();
     let mut conflicts = Vec::new();
     let mut result = Ok(());
     for route in &wanted {
         if taken.contains(&(route.destination, metric(route))) {
             conflicts.push(route.destination);
-        } else if !own.iter().any(|found| essence(found) == essence(route)) {
+        } else if !there.contains(&essence(route)) {
             result = result.and(socket.ensure_route(route));
         }
     }
     for route in own {
-        if !wanted
-            .iter()
-            .any(|wanted| wanted.destination == route.destination.trunc())
-        {
+        if !destinations.contains(&route.destination.trunc()) {
             result = result.and(socket.delete_route(&route));
         }
     }

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders of events over a kernel in memory: what is written, when, and how much.
+
+use std::net::Ipv4Addr;
+
+use datapath::{Call, EndpointRow, Fake, Map, Typed, table};
+use kubernetes::{ObjectEvent, Update};
+use model::{AddressType, ClusterName, NodeAddress};
+use policy::{
+    Action, CidrRule, Direction, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, Rule,
+};
+
+use super::*;
+use crate::options::Values;
+
+const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
+const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);
+const ENDPOINT: EndpointId = EndpointId(9);
+
+fn core() -> Core<Fake> {
+    let args = [
+        "--cluster-name=cluster5",
+        "--cluster-id=5",
+        "--enable-ipv6=false",
+    ];
+    let values = Values::read(args.iter().map(Into::into), []).expect("known options");
+    let config = Config::new(&values, "n1").expect("valid");
+    let node = LocalNode {
+        name: name("cluster5", "n1"),
+        ipv4: Ipv4Addr::new(172, 30, 5, 1),
+        ipv6: None,
+        underlay_mtu: 1500,
+        pods4: Some("10.5.1.0/24".parse().expect("valid")),
+        pods6: None,
+        router4: Some(Ipv4Addr::new(10, 5, 1, 1)),
+        router6: None,
+        boot_id: String::new(),
+    };
+    let dp = Datapath::new(Fake::new()).expect("empty maps");
+    let mut core = Core::new(Arc::new(config), Arc::new(node), dp);
+    let row = EndpointRow {
+        id: ENDPOINT,
+        ifindex: 12,
+        device: "lxc9".into(),
+        ipv4: Some(Ipv4Addr::new(10, 5, 1, 9)),
+        ipv6: None,
+        mac: [2; 6],
+        host_mac: [4; 6],
+        identity: WEB,
+    };
+    core.set_identity(WEB, labels("cluster5", "web"));
+    core.engine.upsert_endpoint(ENDPOINT, WEB);
+    core.dp.put_endpoint(&row).expect("room");
+    core.become_ready();
+    core
+}
+
+fn name(cluster: &str, node: &str) -> NodeName {
+    NodeName {
+        cluster: ClusterName::new(cluster).expect("valid"),
+        name: node.into(),
+    }
+}
+
+fn labels(cluster: &str, app: &str) -> Labels {
+    let text = format!(
+        "k8s:app={app};k8s:io.cilium.k8s.policy.cluster={cluster};k8s:io.kubernetes.pod.namespace=demo;"
+    );
+    Labels::parse(text.as_bytes()).expect("valid")
+}
+
+fn policy(peers: Peers) -> PolicyObject {
+    PolicyObject {
+        key: PolicyKey {
+            kind: PolicyKind::CiliumNetworkPolicy,
+            namespace: "demo".into(),
+            name: "p".into(),
+        },
+        uid: String::new(),
+        labels: Vec::new(),
+        rules: vec![Rule {
+            ingress: Some(vec![Entry { peers, ports: None }]),
+            ..Rule::default()
+        }],
+    }
+}
+
+fn from_cidr(cidr: &str) -> PolicyObject {
+    let cidr = cidr.parse().expect("valid");
+    policy(Peers {
+        cidrs: Some(vec![CidrRule {
+            cidr,
+            except: Vec::new(),
+        }]),
+        ..Peers::default()
+    })
+}
+
+fn objects(core: &mut Core<Fake>, events: Vec<ObjectEvent>) {
+    core.take_objects(Update {
+        events,
+        problems: Vec::new(),
+    });
+}
+
+fn node(n: u32) -> Arc<Node> {
+    let [_, _, c, d] = n.to_be_bytes();
+    let address = |kind, a, b| NodeAddress {
+        kind,
+        ip: IpAddr::from([a, b, c, d]),
+    };
+    Arc::new(Node {
+        name: name("cluster7", &format!("n{n}")),
+        cluster_id: ClusterId(7),
+        addresses: vec![
+            address(AddressType::InternalIp, 172, 30),
+            address(AddressType::CiliumInternalIp, 10, 7),
+        ],
+        ipv4_alloc: None,
+        ipv6_alloc: None,
+        secondary_alloc: Vec::new(),
+        health: Vec::new(),
+        ingress: Vec::new(),
+        encryption_key: 0,
+        wireguard_pub_key: String::new(),
+        boot_id: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    })
+}
+
+fn mesh() -> Source {
+    Source::ClusterMesh(ClusterName::new("cluster7").expect("valid"))
+}
+
+fn addresses_of(core: &Core<Fake>) -> usize {
+    core.dp.kernel().len(Map::Ipcache) + core.dp.kernel().len(Map::Prefixes)
+}
+
+#[test]
+fn one_node_of_many_costs_its_own_rows() {
+    let mut core = core();
+    core.sweep();
+    for n in 0..2000 {
+        core.set_node(mesh(), node(n));
+    }
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 4000);
+    let calls = |core: &mut Core<Fake>| std::mem::take(&mut core.dp.kernel_mut().calls).len();
+    calls(&mut core);
+    core.set_node(mesh(), node(7));
+    assert_eq!(calls(&mut core), 0, "nothing changed");
+    let mut moved = (*node(7)).clone();
+    moved.addresses[0].ip = "172.31.0.7".parse().expect("valid");
+    core.set_node(mesh(), Arc::new(moved.clone()));
+    let few = calls(&mut core);
+    assert!((1..=12).contains(&few), "{few}");
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 4000);
+    core.drop_node(&mesh(), &moved.name);
+    let few = calls(&mut core);
+    assert!((1..=12).contains(&few), "{few}");
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 3998);
+}
+
+#[test]
+fn an_address_that_two_nodes_publish_stays_until_both_are_gone() {
+    let mut core = core();
+    core.sweep();
+    let mut twin = (*node(1)).clone();
+    twin.name = name("cluster7", "twin");
+    core.set_node(mesh(), node(1));
+    core.set_node(mesh(), Arc::new(twin.clone()));
+    core.drop_node(&mesh(), &twin.name);
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
+    core.drop_node(&mesh(), &node(1).name);
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
+}
+
+#[test]
+fn nodes_of_before_the_restart_stay_until_the_sweep() {
+    let mut core = core();
+    core.set_node(mesh(), node(1));
+    core.drop_node(&mesh(), &node(1).name);
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
+    core.sweep();
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
+}
+
+#[test]
+fn a_prefix_waits_for_its_identity_and_status_for_both() {
+    let mut core = core();
+    let full = core.dp.kernel().len(Map::Identities) as u32;
+    let before = (addresses_of(&core), core.realized);
+    core.dp.kernel_mut().set_limit(Map::Identities, full);
+    objects(
+        &mut core,
+        vec![ObjectEvent::Policy(from_cidr("192.0.2.0/24"))],
+    );
+    assert!(core.policy_waits() && core.notes.contains_key("policy"));
+    assert_eq!((addresses_of(&core), core.realized), before);
+    for n in 0..100 {
+        let cidr = format!("198.51.{n}.0/24");
+        objects(&mut core, vec![ObjectEvent::Policy(from_cidr(&cidr))]);
+    }
+    assert!(
+        core.asked.len() < 50,
+        "{} operations wait",
+        core.asked.len()
+    );
+    core.dp.kernel_mut().set_limit(Map::Identities, full + 10);
+    core.retry_policy();
+    assert!(!core.policy_waits() && !core.notes.contains_key("policy"));
+    assert_eq!(core.realized, core.engine.revision());
+    assert_eq!(
+        addresses_of(&core),
+        before.0 + 1,
+        "only what is in force now"
+    );
+}
+
+#[test]
+fn a_policy_that_goes_and_comes_in_one_scan_was_never_gone() {
+    let mut core = core();
+    let nobody = || {
+        policy(Peers {
+            endpoints: Some(Vec::new()),
+            ..Peers::default()
+        })
+    };
+    objects(&mut core, vec![ObjectEvent::Policy(nobody())]);
+    let judged = |core: &Core<Fake>| {
+        let why = core
+            .engine
+            .explain(ENDPOINT, Direction::Ingress, PEER, 6, 80);
+        why.expect("committed").verdict
+    };
+    assert_eq!(judged(&core), Action::DefaultDeny);
+    let slot = |core: &Core<Fake>| {
+        let slot = core
+            .dp
+            .kernel()
+            .get_row::<table::Endpoints>(&ENDPOINT.0.into());
+        slot.expect("readable").expect("an array")
+    };
+    let before = slot(&core);
+    core.dp.kernel_mut().calls.clear();
+    let gone = ObjectEvent::PolicyGone(nobody().key);
+    let mut renamed = nobody();
+    renamed.key.name = "q".into();
+    objects(&mut core, vec![gone, ObjectEvent::Policy(renamed)]);
+    assert_eq!(judged(&core), Action::DefaultDeny);
+    let calls = core.dp.kernel().calls.iter();
+    let flips = calls
+        .filter(|call| matches!(call, Call::Put(Map::Endpoints, ..)))
+        .count();
+    assert_eq!(flips, 1, "one flip, from one closed policy to the other");
+    assert_ne!(slot(&core).policy, before.policy);
+}
+
+/// Withdrawn, back under the same number with other labels, with its address: at no time is the address there with the
+/// labels of before.
+#[test]
+fn a_number_that_comes_again_means_its_new_labels() {
+    let mut core = core();
+    let frontend = policy(Peers {
+        endpoints: Some(vec![model::Selector::new([
+            model::Requirement::new("app", model::Operator::In(["frontend".to_owned()].into())),
+            model::Requirement::new("io.cilium.k8s.policy.cluster", model::Operator::Exists),
+        ])]),
+        ..Peers::default()
+    });
+    objects(&mut core, vec![ObjectEvent::Policy(frontend)]);
+    let ip: IpNet = "10.7.1.2/32".parse().expect("valid");
+    let class = |core: &Core<Fake>| {
+        let row = core.dp.kernel().get_row::<table::Identities>(&PEER.0);
+        row.expect("readable")
+    };
+    core.set_identity(PEER, labels("cluster7", "frontend"));
+    core.set_remote_ip(mesh(), ip, PEER, None);
+    let allowed = class(&core);
+    assert!(allowed.is_some(), "identity before address");
+    for gap in [false, true] {
+        core.withdraw(&ip, &mesh());
+        core.drop_identity(PEER);
+        if gap {
+            core.settle();
+            assert_eq!(class(&core), None, "nobody speaks for the number");
+        }
+        core.set_identity(PEER, labels("cluster7", "reports"));
+        core.dp.kernel_mut().calls.clear();
+        core.set_remote_ip(mesh(), ip, PEER, None);
+        let maps = core.dp.kernel().calls.iter().filter_map(|call| match call {
+            Call::Put(map @ (Map::Identities | Map::Ipcache), ..) => Some(*map),
+            _ => None,
+        });
+        assert_eq!(maps.collect::<Vec<_>>(), [Map::Identities, Map::Ipcache]);
+        assert_ne!(class(&core), allowed);
+        let why = core
+            .engine
+            .explain(ENDPOINT, Direction::Ingress, PEER, 6, 80);
+        assert_eq!(why.expect("committed").verdict, Action::DefaultDeny);
+        core.set_identity(PEER, labels("cluster7", "frontend"));
+        core.settle();
+        let why = core
+            .engine
+            .explain(ENDPOINT, Direction::Ingress, PEER, 6, 80);
+        assert_eq!(why.expect("committed").verdict, Action::Allow);
+    }
+}
+
+#[test]
+fn reserved_identities_are_not_forgotten() {
+    let mut core = core();
+    objects(
+        &mut core,
+        vec![ObjectEvent::Policy(policy(Peers {
+            entities: Some(vec![Entity::World]),
+            ..Peers::default()
+        }))],
+    );
+    core.drop_identity(reserved::WORLD);
+    core.settle();
+    let why = core
+        .engine
+        .explain(ENDPOINT, Direction::Ingress, reserved::WORLD, 6, 80);
+    assert_eq!(why.expect("committed").verdict, Action::Allow);
+}
