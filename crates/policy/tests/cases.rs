@@ -461,6 +461,21 @@ fn entities_64_to_75() {
 }
 
 #[test]
+fn api_server_69_and_70() {
+    let api = || allow_to([all(entities(&["kube-apiserver"]))]);
+    let case = one(api());
+    case.egress(69, &[7], (TCP, 6443), true);
+    case.egress(69, &[N, E], (TCP, 6443), false);
+    let mut case = one(allow_to([Entry::default()]));
+    case.egress(70, &[7], (TCP, 6443), false);
+    case.engine
+        .upsert_policy(object("q", api()))
+        .expect("valid");
+    case.commit();
+    case.egress(70, &[7], (TCP, 6443), true);
+}
+
+#[test]
 fn health_endpoints_73() {
     let mut object = clusterwide(allow([Entry::default()]));
     object.rules[0].subject = selector("");
