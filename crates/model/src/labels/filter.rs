@@ -2,8 +2,8 @@
 //! Which labels make up an identity: prefixes, longest include against shortest exclude, as in
 //! Cilium's `pkg/labelsfilter/filter.go`.
 //!
-//! The user's rules are regular expressions anchored at the start of the key; only their literal subset is
-//! supported (`\.` and plain characters, a trailing `.*`), since a prefix is what every known rule is.
+//! The user's rules are regular expressions anchored at the start of the key; of these plain and escaped characters, `.`,
+//! `.*` in front and behind, and a closing `$` are supported, since a prefix is what every known rule is.
 
 use super::Label;
 
@@ -11,10 +11,14 @@ use super::Label;
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Rule {
     source: Option<String>,
-    /// Literal prefix of the key.
-    prefix: String,
-    /// The prefix may begin with anything (`.*` in front).
+    /// What the key begins with; `None` is any character.
+    prefix: Vec<Option<char>>,
+    /// Anything may stand in front (`.*`).
     floating: bool,
+    /// Anything that follows belongs to the match (`.*` behind).
+    greedy: bool,
+    /// Nothing may follow (`$`).
+    closed: bool,
     exclude: bool,
 }
 
@@ -102,53 +106,65 @@ impl Rule {
         let (source, pattern) = rest
             .split_once(':')
             .map_or((None, rest), |(source, p)| (Some(source.to_owned()), p));
+        let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
         let (floating, pattern) = match pattern.strip_prefix(".*") {
             Some(rest) if !rest.is_empty() => (true, rest),
             _ => (false, pattern),
         };
-        let pattern = pattern
+        let open = pattern
+            .strip_suffix('$')
+            .filter(|rest| !rest.ends_with('\\'));
+        let (closed, pattern) = (open.is_some(), open.unwrap_or(pattern));
+        let rest = pattern
             .strip_suffix(".*")
-            .unwrap_or(pattern)
-            .strip_prefix('^')
-            .unwrap_or(pattern.strip_suffix(".*").unwrap_or(pattern));
-        let mut prefix = String::new();
+            .filter(|rest| !rest.ends_with('\\'));
+        let (greedy, pattern) = (rest.is_some(), rest.unwrap_or(pattern));
+        let mut prefix = Vec::new();
         let mut chars = pattern.chars();
         while let Some(c) = chars.next() {
             match c {
-                '\\' => prefix.push(chars.next().ok_or_else(error)?),
-                '[' | ']' | '(' | ')' | '*' | '+' | '?' | '|' | '{' | '}' | '$' => {
+                '\\' => {
+                    let escaped = chars.next().filter(|c| !c.is_alphanumeric());
+                    prefix.push(Some(escaped.ok_or_else(error)?));
+                }
+                '.' => prefix.push(None),
+                '[' | ']' | '(' | ')' | '*' | '+' | '?' | '|' | '{' | '}' | '$' | '^' => {
                     return Err(error());
                 }
-                other => prefix.push(other),
+                other => prefix.push(Some(other)),
             }
         }
         Ok(Self {
             source,
             prefix,
             floating,
+            greedy,
+            closed,
             exclude,
         })
     }
 
-    /// Length of the match, if it matches.
+    /// Length of the match, if it matches: a floating rule takes the last place that it finds.
     fn matches(&self, label: &Label) -> Option<usize> {
-        if self
-            .source
-            .as_deref()
-            .is_some_and(|source| source != label.source())
-        {
+        let source = self.source.as_deref();
+        if source.is_some_and(|source| source != label.source()) {
             return None;
         }
-        if self.floating {
-            return label
-                .key()
-                .find(&self.prefix)
-                .map(|at| at + self.prefix.len());
-        }
-        label
-            .key()
-            .starts_with(&self.prefix)
-            .then_some(self.prefix.len())
+        let key: Vec<char> = label.key().chars().collect();
+        let last = key.len().checked_sub(self.prefix.len())?;
+        let fits = |at: &usize| {
+            let end = at + self.prefix.len();
+            let mut pairs = key[*at..end].iter().zip(&self.prefix);
+            let ends = !self.closed || self.greedy || end == key.len();
+            ends && pairs.all(|(c, wanted)| wanted.is_none_or(|wanted| wanted == *c))
+        };
+        let places = if self.floating { 0..last + 1 } else { 0..1 };
+        let at = places.rev().find(fits)?;
+        Some(if self.greedy {
+            key.len()
+        } else {
+            at + self.prefix.len()
+        })
     }
 }
 
@@ -182,6 +198,31 @@ mod tests {
             "k8s:controller-uid=1",
         ] {
             assert!(!accepted(&filter, no), "{no}");
+        }
+    }
+
+    #[test]
+    fn expressions() {
+        let filter = LabelFilter::new("!k8s:secret$ !k8s:a.c !k8s:hidden.*").expect("valid");
+        for (label, yes) in [
+            ("k8s:secret", false),
+            ("k8s:secrets", true),
+            ("k8s:abc", false),
+            ("k8s:a.cd", false),
+            ("k8s:abd", true),
+            ("k8s:hidden-thing", false),
+            ("k8s:annotations.x", false),
+            ("k8s:x.beta.kubernetes.io/y", false),
+            ("any:secret", true),
+        ] {
+            assert_eq!(accepted(&filter, label), yes, "{label}");
+        }
+        // The exclusion takes the whole key, so no inclusion is longer.
+        let filter = LabelFilter::new("k8s:annotations").expect("valid");
+        assert!(!accepted(&filter, "k8s:annotations.x"));
+        assert!(accepted(&filter, "k8s:app.kubernetes.io/name") == accepted(&filter, "k8s:name"));
+        for bad in ["a\\", "a\\d", "(a|b)", "a+", "a^b"] {
+            assert!(LabelFilter::new(bad).is_err(), "{bad}");
         }
     }
 
