@@ -125,6 +125,7 @@ impl Hub {
             labels: core
                 .identities
                 .get(&NumericIdentity(identity))
+                .or_else(|| core.engine.labels_of(NumericIdentity(identity)))
                 .map(|labels| labels.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
             address: ip.map(|ip| ip.to_string()).unwrap_or_default(),

@@ -70,6 +70,11 @@ impl Engine {
         self.selectors.compared()
     }
 
+    /// The labels of an identity, also of those that the engine gave to prefixes.
+    pub fn labels_of(&self, identity: NumericIdentity) -> Option<&model::Labels> {
+        self.labels(identity)
+    }
+
     /// What a cookie stands for; also for some time after the rule is gone.
     pub fn rule(&self, cookie: u32) -> Option<RuleInfo> {
         self.cookies.info(cookie)

@@ -370,6 +370,10 @@ impl Test {
         &(endpoint, way, who, (proto, port)): &(EndpointId, Direction, Who, (u8, u16)),
         action: Action,
     ) {
+        for (prefix, id) in &self.kernel.cidrs {
+            let labels = self.engine.labels_of(*id).expect("a prefix has labels");
+            assert!(labels.iter().any(|label| label.prefix() == Some(*prefix)));
+        }
         let Who::Identity(id) = who else { return };
         let why = self
             .engine
