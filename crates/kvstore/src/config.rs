@@ -68,6 +68,13 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// Host and port, for messages.
+    pub(crate) fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 /// A name that is resolved without DNS.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct HostAlias {

@@ -178,6 +178,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Ends a lease and deletes its keys. An unknown lease is fine.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<()>> + Send;
 
+    /// How long a lease lives if nobody renews it; `None` if it is no more. Zero if it lives and only that is known.
+    fn lease_left(&self, lease: LeaseId) -> impl Future<Output = Result<Option<Duration>>> + Send;
+
     /// Number of the etcd cluster that answered last; `None` before the first answer. The answer that first shows another
     /// number is turned into [`Error::ClusterIdChanged`], and so is every watch that began before.
     fn cluster_id(&self) -> Option<u64>;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Opens connections: endpoints in random order, aliases before DNS, TLS, and socket options by which a silent network is
-//! noticed.
+//! Opens connections: endpoints in random order and side by side, aliases before DNS, TLS, and the socket option by which a
+//! silent network is noticed.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -9,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use rand::seq::SliceRandom;
 use rustls_pki_types::ServerName;
@@ -22,11 +26,8 @@ use super::tls;
 use crate::config::{Config, Endpoint};
 use crate::error::Error;
 
-/// A peer whose network is silent is noticed after about this long: unanswered data, or unanswered TCP probes.
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Idle time before the kernel probes, and between probes. They cost the server process nothing.
-const TCP_IDLE: Duration = Duration::from_secs(4);
-const TCP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an attempt is waited for before another address is tried besides.
+const STAGGER: Duration = Duration::from_millis(300);
 /// How long the server's first bytes are waited for; they show that it accepts the client certificate.
 const FIRST_BYTES: Duration = Duration::from_secs(2);
 
@@ -47,11 +48,36 @@ impl LastFailure {
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Every request and watch.
+    Work,
+    /// Only to find out whether the way to the server is silent: goes where the connection for work went.
+    Sentinel,
+}
+
+impl Purpose {
+    /// What is sent and not acknowledged for so long ends the connection. That is how a silent network shows; a process that is
+    /// stopped acknowledges and does not answer.
+    fn user_timeout(self) -> Duration {
+        match self {
+            Purpose::Work => Duration::from_millis(2500),
+            Purpose::Sentinel => Duration::from_millis(1500),
+        }
+    }
+}
+
+/// Where the connection for work went.
+pub(super) type Target = Arc<Mutex<Option<(Endpoint, SocketAddr)>>>;
+
 #[derive(Clone)]
 pub(super) struct Connector {
+    pub(super) purpose: Purpose,
     pub(super) config: Arc<Config>,
     pub(super) dial_timeout: Duration,
     pub(super) failure: LastFailure,
+    pub(super) target: Target,
 }
 
 impl tower::Service<http::Uri> for Connector {
@@ -74,21 +100,56 @@ impl tower::Service<http::Uri> for Connector {
 }
 
 impl Connector {
-    /// Tries every endpoint once.
     async fn connect(&self) -> Result<Io, Error> {
+        if self.purpose == Purpose::Work {
+            return self.connect_anywhere().await;
+        }
+        let target = self
+            .target
+            .lock()
+            .expect("nothing panics under this lock")
+            .clone();
+        let (endpoint, address) = target.ok_or_else(|| Error::Connect {
+            reason: "there is no connection for work".into(),
+        })?;
+        self.dial_in_time(&endpoint, address).await
+    }
+
+    /// Tries every address of every endpoint: the next begins when one has failed, or is silent for [`STAGGER`]. The first
+    /// that answers is taken.
+    async fn connect_anywhere(&self) -> Result<Io, Error> {
         let mut endpoints = self.config.endpoints.clone();
         endpoints.shuffle(&mut rand::rng());
-        let mut failures = Vec::new();
-        for endpoint in &endpoints {
-            let name = format!("{}:{}", endpoint.host, endpoint.port);
-            match timeout(self.dial_timeout, self.dial(endpoint, &name)).await {
-                Ok(Ok(io)) => return Ok(io),
-                Ok(Err(failure)) => failures.push(failure),
-                Err(_) => failures.push(Error::Connect {
-                    reason: format!("{name} did not answer within {:?}", self.dial_timeout),
-                }),
+        let (mut failures, mut targets) = (Vec::new(), VecDeque::new());
+        let found = endpoints.iter().map(|endpoint| async move {
+            let found = timeout(self.dial_timeout, self.addresses(endpoint)).await;
+            let silent = || Error::Connect {
+                reason: format!("{}: the resolver does not answer", endpoint.name()),
+            };
+            found.unwrap_or_else(|_| Err(silent()))
+        });
+        for (endpoint, found) in endpoints.iter().zip(join_all(found).await) {
+            match found {
+                Ok(addresses) => targets.extend(addresses.into_iter().map(|at| (endpoint, at))),
+                Err(failure) => failures.push(failure),
             }
         }
+        let mut dials = FuturesUnordered::new();
+        loop {
+            if let Some((endpoint, address)) = targets.pop_front() {
+                dials.push(self.dial_in_time(endpoint, address));
+            }
+            let silent = tokio::time::sleep(STAGGER);
+            tokio::select! {
+                Some(result) = dials.next() => match result {
+                    Ok(io) => return Ok(io),
+                    Err(failure) => failures.push(failure),
+                },
+                () = silent, if !targets.is_empty() => {}
+                else => break,
+            }
+        }
+        failures.dedup();
         match failures.len() {
             1 => Err(failures.remove(0)),
             _ => Err(Error::Connect {
@@ -101,12 +162,32 @@ impl Connector {
         }
     }
 
-    async fn dial(&self, endpoint: &Endpoint, name: &str) -> Result<Io, Error> {
-        let tcp = self.tcp(endpoint, name).await?;
+    async fn dial_in_time(&self, endpoint: &Endpoint, address: SocketAddr) -> Result<Io, Error> {
+        let dialled = timeout(self.dial_timeout, self.dial(endpoint, address)).await;
+        let silent = || Error::Connect {
+            reason: format!(
+                "{} did not answer within {:?}",
+                endpoint.name(),
+                self.dial_timeout
+            ),
+        };
+        let io = dialled.unwrap_or_else(|_| Err(silent()))?;
+        *self.target.lock().expect("nothing panics under this lock") =
+            Some((endpoint.clone(), address));
+        Ok(io)
+    }
+
+    async fn dial(&self, endpoint: &Endpoint, address: SocketAddr) -> Result<Io, Error> {
+        let name = endpoint.name();
+        let fail = |error: std::io::Error| Error::Connect {
+            reason: format!("{name}: {error}"),
+        };
+        let tcp = TcpStream::connect(address).await.map_err(fail)?;
+        self.tune(&tcp).map_err(fail)?;
         if !endpoint.tls {
             return Ok(Io::Plain(tcp));
         }
-        let (stream, first) = self.handshake(endpoint, name, tcp).await?;
+        let (stream, first) = self.handshake(endpoint, &name, tcp).await?;
         Ok(Io::Tls(Box::new(Started::new(stream, &first))))
     }
 
@@ -141,28 +222,21 @@ impl Connector {
         Ok((stream, first[..read].to_vec()))
     }
 
-    pub(super) async fn tcp(&self, endpoint: &Endpoint, name: &str) -> Result<TcpStream, Error> {
-        let fail = |reason: String| Error::Connect { reason };
-        let addresses = self.addresses(endpoint, name).await?;
-        let mut last = fail(format!("{name}: the name has no address"));
-        for address in addresses {
+    pub(super) async fn tcp(&self, endpoint: &Endpoint) -> Result<TcpStream, Error> {
+        let fail = |error: std::io::Error| Error::Connect {
+            reason: format!("{}: {error}", endpoint.name()),
+        };
+        let mut last = None;
+        for address in self.addresses(endpoint).await? {
             match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    tune(&stream)
-                        .map_err(|error| fail(format!("{name}: socket options: {error}")))?;
-                    return Ok(stream);
-                }
-                Err(error) => last = fail(format!("{name}: {error}")),
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(fail(error)),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| fail(std::io::ErrorKind::AddrNotAvailable.into())))
     }
 
-    pub(super) async fn addresses(
-        &self,
-        endpoint: &Endpoint,
-        name: &str,
-    ) -> Result<Vec<SocketAddr>, Error> {
+    pub(super) async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
         let aliases = &self.config.host_aliases;
         if let Some(alias) = aliases.iter().find(|alias| alias.hostname == endpoint.host) {
             let mut ips: Vec<IpAddr> = alias.ips.clone();
@@ -171,18 +245,24 @@ impl Connector {
             return Ok(addresses.collect());
         }
         let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
-        found.map(|all| all.take(16).collect()).map_err(|error| Error::Connect {
-            reason: format!("{name}: the name cannot be resolved: {error}; cilium-host-aliases can name its addresses"),
-        })
+        let name = endpoint.name();
+        let all: Vec<SocketAddr> = found
+            .map_err(|error| Error::Connect {
+                reason: format!("{name}: the name cannot be resolved: {error}; cilium-host-aliases can name its addresses"),
+            })?
+            .take(16)
+            .collect();
+        match all.is_empty() {
+            true => Err(Error::Connect {
+                reason: format!("{name}: the name has no address"),
+            }),
+            false => Ok(all),
+        }
     }
-}
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(TCP_IDLE)
-        .with_interval(TCP_INTERVAL);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    fn tune(&self, stream: &TcpStream) -> std::io::Result<()> {
+        let socket = socket2::SockRef::from(stream);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(self.purpose.user_timeout()))
+    }
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
-use super::connector::{Connector, LastFailure};
+use super::connector::{Connector, LastFailure, Purpose, Target};
 use super::{ClientOptions, Etcd, tls};
 use crate::config::{Config, Endpoint};
 use crate::error::{Error, cut};
@@ -105,6 +105,8 @@ pub struct ServerDiagnosis {
 /// Tries everything once; each step takes at most `limit`.
 pub async fn diagnose(config: &Config, limit: Duration) -> Diagnosis {
     let connector = Connector {
+        purpose: Purpose::Work,
+        target: Target::default(),
         config: Arc::new(config.clone()),
         dial_timeout: limit,
         failure: LastFailure::default(),
@@ -179,7 +181,7 @@ async fn endpoint(
     };
     let name = format!("{host}:{}", endpoint.port);
     let scheme = if endpoint.tls { "https" } else { "http" };
-    let addresses = within(limit, &name, connector.addresses(endpoint, &name)).await;
+    let addresses = within(limit, &name, connector.addresses(endpoint)).await;
     let mut found = EndpointDiagnosis {
         url: format!("{scheme}://{name}"),
         addresses: addresses.map(|all| all.iter().map(SocketAddr::ip).collect()),
@@ -189,7 +191,7 @@ async fn endpoint(
     if found.addresses.is_err() {
         return found;
     }
-    let tcp = match within(limit, &name, connector.tcp(endpoint, &name)).await {
+    let tcp = match within(limit, &name, connector.tcp(endpoint)).await {
         Ok(tcp) => tcp,
         Err(error) => {
             found.tcp = Some(Err(error));

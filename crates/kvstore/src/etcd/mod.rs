@@ -4,20 +4,22 @@
 mod connector;
 mod convert;
 mod diagnose;
+mod probe;
 mod stream;
 mod tls;
 mod watch;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etcd_client::{
     Client, CompareOp, ConnectOptions, GetOptions, ResponseHeader, SortOrder, SortTarget, Txn,
     TxnOpResponse,
 };
-use tokio::sync::OnceCell;
+use tables::Tasks;
+use tokio::sync::{OnceCell, watch as watch_channel};
 use tonic::Code;
 
 use crate::config::Config;
@@ -27,7 +29,7 @@ use crate::store::{
     Compare, KeyValue, LeaseId, Listing, Op, PAGE, Page, PageToken, Result, Status, Store,
     TxnResult, WatchStream,
 };
-use connector::{Connector, LastFailure};
+use connector::{Connector, LastFailure, Purpose, Target};
 use convert::{convert, convert_op, prefix_end};
 pub use diagnose::{
     Certificate, Certificates, Diagnosis, EndpointDiagnosis, ServerDiagnosis, TlsDiagnosis,
@@ -44,10 +46,10 @@ pub struct ClientOptions {
     pub dial_timeout: Duration,
     /// Longest time for one request.
     pub request_timeout: Duration,
-    /// HTTP/2 ping on a silent connection. etcd closes connections that ping more often than every 5 s.
-    pub keepalive_interval: Duration,
-    /// Longest time for the answer to a ping.
-    pub keepalive_timeout: Duration,
+    /// How often a connection is asked whether it still works. There are two connections, asked in turn.
+    pub probe_interval: Duration,
+    /// Longest time for the answer of a server that acknowledges the question.
+    pub probe_timeout: Duration,
 }
 
 impl Default for ClientOptions {
@@ -55,17 +57,22 @@ impl Default for ClientOptions {
         Self {
             dial_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
-            keepalive_interval: Duration::from_secs(10),
-            keepalive_timeout: Duration::from_secs(10),
+            probe_interval: Duration::from_secs(10),
+            probe_timeout: Duration::from_secs(10),
         }
     }
 }
 
 struct Inner {
     client: OnceCell<Client>,
+    sentinel: OnceCell<Client>,
     config: Arc<Config>,
     options: ClientOptions,
     failure: LastFailure,
+    target: Target,
+    /// Says that the connection for work is of no use; ends every watch.
+    broken: watch_channel::Sender<Option<Error>>,
+    tasks: Mutex<Tasks>,
     /// Pinned cluster id; 0 before the first answer.
     cluster_id: AtomicU64,
 }
@@ -90,9 +97,13 @@ impl Etcd {
         Self {
             inner: Arc::new(Inner {
                 client: OnceCell::new(),
+                sentinel: OnceCell::new(),
                 config: Arc::new(config),
                 options,
                 failure: LastFailure::default(),
+                target: Target::default(),
+                broken: watch_channel::Sender::new(None),
+                tasks: Mutex::default(),
                 cluster_id: AtomicU64::new(0),
             }),
         }
@@ -107,42 +118,52 @@ impl Etcd {
 
     async fn client(&self) -> Result<Client> {
         let made = self.inner.client.get_or_try_init(|| async {
-            let inner = &self.inner;
-            let first = inner
-                .config
-                .endpoints
-                .first()
-                .ok_or_else(|| Error::Connect {
-                    reason: "the configuration has no endpoints".into(),
-                })?;
-            let authority = match first.host.contains(':') {
-                true => format!("http://[{}]:{}", first.host, first.port),
-                false => format!("http://{}:{}", first.host, first.port),
-            };
-            let refuse = |error: tonic::transport::Error| Error::Connect {
-                reason: error.to_string(),
-            };
-            // "http" because our connector does the TLS.
-            let channel = tonic::transport::Endpoint::from_shared(authority)
-                .map_err(refuse)?
-                .http2_keep_alive_interval(inner.options.keepalive_interval)
-                .keep_alive_timeout(inner.options.keepalive_timeout)
-                .keep_alive_while_idle(true)
-                .connect_with_connector_lazy(Connector {
-                    config: inner.config.clone(),
-                    dial_timeout: inner.options.dial_timeout,
-                    failure: inner.failure.clone(),
-                });
-            let mut options = ConnectOptions::new().with_require_leader(true);
-            if let Some((name, password)) = &inner.config.user {
-                options = options
-                    .with_user(name, password)
-                    .with_auto_token_refresh(true);
-            }
-            let made = Client::from_channel(etcd_client::Channel::Tonic(channel), Some(options));
-            made.await.map_err(|error| self.explain("login", error))
+            let client = self.make(Purpose::Work, &self.inner.failure).await?;
+            let mut tasks = self
+                .inner
+                .tasks
+                .lock()
+                .expect("nothing panics under this lock");
+            tasks.spawn("etcd probes", probe::run(Arc::downgrade(&self.inner)));
+            Ok::<_, Error>(client)
         });
         Ok(made.await?.clone())
+    }
+
+    async fn make(&self, purpose: Purpose, failure: &LastFailure) -> Result<Client> {
+        let inner = &self.inner;
+        let first = inner
+            .config
+            .endpoints
+            .first()
+            .ok_or_else(|| Error::Connect {
+                reason: "the configuration has no endpoints".into(),
+            })?;
+        let authority = match first.host.contains(':') {
+            true => format!("http://[{}]:{}", first.host, first.port),
+            false => format!("http://{}:{}", first.host, first.port),
+        };
+        let refuse = |error: tonic::transport::Error| Error::Connect {
+            reason: error.to_string(),
+        };
+        // "http" because our connector does the TLS.
+        let channel = tonic::transport::Endpoint::from_shared(authority)
+            .map_err(refuse)?
+            .connect_with_connector_lazy(Connector {
+                purpose,
+                config: inner.config.clone(),
+                dial_timeout: inner.options.dial_timeout,
+                failure: failure.clone(),
+                target: inner.target.clone(),
+            });
+        let mut options = ConnectOptions::new().with_require_leader(true);
+        if let Some((name, password)) = &inner.config.user {
+            options = options
+                .with_user(name, password)
+                .with_auto_token_refresh(true);
+        }
+        let made = Client::from_channel(etcd_client::Channel::Tonic(channel), Some(options));
+        made.await.map_err(|error| self.explain("login", error))
     }
 
     /// Runs one request with its time limit.
@@ -358,6 +379,25 @@ impl Store for Etcd {
             Err(Error::Request { reason, .. }) if reason.contains("lease not found") => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn lease_left(&self, lease: LeaseId) -> Result<Option<Duration>> {
+        let operation = format!("look at lease {lease}");
+        let mut client = self.client().await?.lease_client();
+        let answer = match self
+            .call(&operation, client.time_to_live(lease.0, None))
+            .await
+        {
+            Err(Error::Request { reason, .. }) if reason.contains("lease not found") => {
+                return Ok(None);
+            }
+            // Newer servers ask for the right to read its keys, so there is such a lease.
+            Err(Error::Permission { .. }) => return Ok(Some(Duration::ZERO)),
+            answer => answer?,
+        };
+        self.check(&operation, answer.header())?;
+        let left = u64::try_from(answer.ttl()).ok().filter(|left| *left > 0);
+        Ok(left.map(Duration::from_secs))
     }
 
     fn cluster_id(&self) -> Option<u64> {

@@ -23,6 +23,7 @@ struct Watch {
     /// The cluster that the watch began with.
     cluster_id: u64,
     ready: VecDeque<WatchEvent>,
+    broken: tokio::sync::watch::Receiver<Option<Error>>,
     over: bool,
 }
 
@@ -36,6 +37,7 @@ pub(super) async fn open(etcd: &Etcd, prefix: &str, from: i64) -> Result<WatchSt
         .with_fragment();
     let client = etcd.client().await?.watch_client();
     let mut client = client.max_decoding_message_size(MAX_MESSAGE);
+    let broken = etcd.inner.broken.subscribe();
     let opened = async {
         let mut answers = client.watch(prefix, Some(options)).await?;
         let first = answers.message().await?;
@@ -49,10 +51,15 @@ pub(super) async fn open(etcd: &Etcd, prefix: &str, from: i64) -> Result<WatchSt
         from,
         cluster_id: 0,
         ready: VecDeque::new(),
+        broken,
         over: false,
     };
     let first = first.ok_or_else(|| watch.closed("the server closed it"))?;
-    etcd.check(&operation, first.header())?;
+    let revision = etcd.check(&operation, first.header())?;
+    if revision + 1 < from {
+        // The server has lost what was listed: such a watch would be silent until it has caught up.
+        return Err(watch.closed("the revision of the store went backwards"));
+    }
     watch.cluster_id = first.header().map_or(0, |header| header.cluster_id());
     watch.take(first)?;
     let events = futures::stream::unfold(watch, |mut watch| async move {
@@ -79,7 +86,15 @@ impl Watch {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
-            let answer = match self.answers.message().await {
+            let answer = tokio::select! {
+                biased;
+                answer = self.answers.message() => answer,
+                Ok(()) = self.broken.changed() => {
+                    let error = self.broken.borrow_and_update().clone();
+                    return Err(error.unwrap_or_else(|| self.closed("the connection is broken")));
+                }
+            };
+            let answer = match answer {
                 Ok(answer) => answer.ok_or_else(|| self.closed("the server closed it"))?,
                 Err(error) => {
                     return Err(self.etcd.explain(&format!("watch {}", self.prefix), error));

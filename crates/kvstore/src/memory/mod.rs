@@ -239,6 +239,10 @@ impl Store for Memory {
         Ok(())
     }
 
+    async fn lease_left(&self, lease: LeaseId) -> Result<Option<Duration>> {
+        Ok(self.request("look at a lease")?.lease_left(lease))
+    }
+
     fn cluster_id(&self) -> Option<u64> {
         *self
             .link

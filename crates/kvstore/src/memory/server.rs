@@ -248,6 +248,11 @@ impl Server {
         Ok(lease.ttl)
     }
 
+    pub(super) fn lease_left(&self, id: LeaseId) -> Option<Duration> {
+        let lease = self.leases.get(&id)?;
+        Some(lease.ends.duration_since(Instant::now()))
+    }
+
     pub(super) fn revoke(&mut self, id: LeaseId) {
         if self.leases.remove(&id).is_none() {
             return;
