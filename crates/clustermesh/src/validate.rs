@@ -2,9 +2,9 @@
 //! Whether a row that a remote cluster publishes may enter a table. Bytes are decoded by `kvstore::schema`; here is
 //! what they may say.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kvstore::schema::keys;
 use kvstore::schema::{decode_identity, decode_ip, decode_node, ip_key, ip_of_key};
 use model::{
@@ -62,6 +62,18 @@ pub enum Refusal {
     ClusterLabel {
         /// Whose etcd it is.
         expected: ClusterName,
+    },
+    /// A label that only this node may give: what it selects is no pod.
+    #[error("label {label} is not for pods of a cluster to have")]
+    ReservedLabel {
+        /// The label.
+        label: String,
+    },
+    /// A reserved number that means something of this cluster, or nothing on an address.
+    #[error("reserved identity {identity} is not for other clusters to give to addresses")]
+    ReservedIdentity {
+        /// The number.
+        identity: NumericIdentity,
     },
     /// A pod without a node.
     #[error("no host address: it cannot be reached")]
@@ -159,6 +171,12 @@ pub(crate) fn net_of(suffix: &str) -> Result<IpNet, Refusal> {
         .ok_or_else(|| Refusal::Malformed("the key is not an address in its canonical form".into()))
 }
 
+/// The only way of writing `net` in a key.
+pub(crate) fn suffix_of(net: &IpNet) -> String {
+    let mut key = ip_key(net);
+    key.split_off(keys::IPS.len() + 1)
+}
+
 /// Whether `identity` may be published by `by`.
 fn in_range(by: &Publisher, identity: NumericIdentity) -> Result<(), Refusal> {
     let range = by.scheme.range(by.id);
@@ -178,6 +196,11 @@ pub(crate) fn identity(
     labels: &Labels,
 ) -> Result<(), Refusal> {
     in_range(by, identity)?;
+    if let Some(label) = labels.iter().find(|label| is_ours_to_give(label)) {
+        return Err(Refusal::ReservedLabel {
+            label: format!("{}:{}", label.source(), label.key()),
+        });
+    }
     let mut claims = labels
         .iter()
         .filter(|label| label.key() == model::keys::CLUSTER);
@@ -191,6 +214,26 @@ pub(crate) fn identity(
         })
     }
 }
+
+/// Sources whose labels say what an address is to this node. Selectors for the world, for hosts, for networks and names must not
+/// match a pod because its cluster says so. A pod that waits for its labels is `reserved:init` in its own cluster.
+fn is_ours_to_give(label: &model::Label) -> bool {
+    match label.source() {
+        "reserved" => label.key() != "init",
+        "cidr" | "cidrgroup" | "fqdn" | "node" => true,
+        _ => false,
+    }
+}
+
+/// Reserved identities that addresses of another cluster may have.
+const FOREIGN: [NumericIdentity; 6] = [
+    reserved::HOST,
+    reserved::UNMANAGED,
+    reserved::HEALTH,
+    reserved::INIT,
+    reserved::REMOTE_NODE,
+    reserved::INGRESS,
+];
 
 /// Everything about a node but its claims.
 pub(crate) fn node(by: &Publisher, suffix: &str, node: &Node) -> Result<(), Refusal> {
@@ -211,28 +254,16 @@ pub(crate) fn node(by: &Publisher, suffix: &str, node: &Node) -> Result<(), Refu
             expected: by.id,
         });
     }
-    for net in claims_of(node) {
-        let shortest = if net.addr().is_ipv4() {
-            SHORTEST_V4
-        } else {
-            SHORTEST_V6
-        };
-        if net.prefix_len() < shortest {
-            return Err(Refusal::TooWide { net });
-        }
-        usable(net)?;
-    }
-    Ok(())
+    claims_of(node).into_iter().try_for_each(usable)
 }
 
-/// What a node has that nobody else may have: pod networks, underlay, router and health addresses.
+/// What a node has that nobody else may have: pod networks, and every address that it publishes, for each of them gets an
+/// identity.
 pub(crate) fn claims_of(node: &Node) -> Vec<IpNet> {
-    let addresses = [node.underlay(true), node.underlay(false)]
-        .into_iter()
-        .flatten();
+    let addresses = node.addresses.iter().map(|address| address.ip);
     let addresses = addresses
-        .chain(node.routers())
-        .chain(node.health.iter().copied());
+        .chain(node.health.iter().copied())
+        .chain(node.ingress.iter().copied());
     let mut claims: Vec<IpNet> = node.pod_cidrs().map(|net| net.trunc()).collect();
     claims.extend(addresses.map(IpNet::from));
     claims.sort();
@@ -259,14 +290,9 @@ pub(crate) fn ip(
         if entry.host.is_none() {
             return Err(Refusal::NoHost);
         }
-    }
-    let shortest = if entry.prefix.addr().is_ipv4() {
-        SHORTEST_V4
-    } else {
-        SHORTEST_V6
-    };
-    if entry.prefix.prefix_len() < shortest {
-        return Err(Refusal::TooWide { net: entry.prefix });
+    } else if !FOREIGN.contains(&entry.identity) {
+        let identity = entry.identity;
+        return Err(Refusal::ReservedIdentity { identity });
     }
     usable(entry.prefix)?;
     if let Some(host) = entry.host {
@@ -275,20 +301,44 @@ pub(crate) fn ip(
     Ok(entry)
 }
 
-/// Loopback, multicast, broadcast, unspecified and mapped addresses are nobody's pod or node.
+/// Networks whose addresses are nobody's pod or node: unspecified, loopback, link-local (cloud metadata is there), multicast,
+/// reserved, broadcast; in IPv6 also what stands for IPv4.
+const SPECIAL_V4: [(Ipv4Addr, u8); 5] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
+    // Unspecified, loopback, IPv4-compatible and IPv4-mapped.
+    (Ipv6Addr::UNSPECIFIED, 64),
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
+/// Whether a network may be somebody's pods, or an address somebody's node.
 fn usable(net: IpNet) -> Result<(), Refusal> {
-    let special = match net.addr() {
-        IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0
+    let (shortest, special) = match net {
+        IpNet::V4(net) => {
+            let is = |(ip, length): &(Ipv4Addr, u8)| {
+                Ipv4Net::new(*ip, *length)
+                    .is_ok_and(|special| special.contains(&net) || net.contains(&special))
+            };
+            (SHORTEST_V4, SPECIAL_V4.iter().any(is))
         }
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_multicast()
-                || ip.is_unspecified()
-                || ip.to_ipv4_mapped().is_some()
+        IpNet::V6(net) => {
+            let is = |(ip, length): &(Ipv6Addr, u8)| {
+                Ipv6Net::new(*ip, *length)
+                    .is_ok_and(|special| special.contains(&net) || net.contains(&special))
+            };
+            (SHORTEST_V6, SPECIAL_V6.iter().any(is))
         }
     };
-    if special {
+    if net.prefix_len() < shortest {
+        Err(Refusal::TooWide { net })
+    } else if special {
         Err(Refusal::SpecialAddress { net })
     } else {
         Ok(())
