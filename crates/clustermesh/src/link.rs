@@ -5,10 +5,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use futures::stream::{BoxStream, SelectAll};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt, StreamExt};
 use kvstore::schema::{decode_cluster_config, keys};
-use kvstore::{Error, KeyValue, Store, Update};
+use kvstore::{Error, KeyValue, LeaseId, Store, Update};
 use model::{ClusterConfig, ClusterName};
 use tables::Event;
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ const POLL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum Row {
     Begin,
-    Put(String, Result<Value, Refusal>),
+    Put(String, Result<Value, Refusal>, Option<LeaseId>),
     Delete(String),
     Listed,
 }
@@ -38,6 +39,17 @@ pub(crate) enum Seen {
     Heartbeat,
     Config(Result<Option<ClusterConfig>, String>),
     Canary(Kind),
+    /// How long a lease lives; `None` if it is gone.
+    Lease(LeaseId, Option<Duration>),
+}
+
+/// What a link is asked for.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// To follow something, below `cilium/cache` or not.
+    Follow(Watch, bool),
+    /// To find out whether a lease lives.
+    Lease(LeaseId),
 }
 
 /// Where a link reports to. Rows may wait for the agent; what was seen does not wait for rows.
@@ -92,6 +104,8 @@ struct Link<S> {
     store: S,
     reports: Reports,
     streams: SelectAll<Stream>,
+    /// Questions about leases under way.
+    asked: FuturesUnordered<BoxFuture<'static, (LeaseId, kvstore::Result<Option<Duration>>)>>,
     /// The configuration that the list in progress named.
     config: Option<Result<ClusterConfig, String>>,
 }
@@ -129,7 +143,7 @@ pub(crate) async fn run<S: Store>(
     name: ClusterName,
     session: Session,
     connect: impl Future<Output = kvstore::Result<S>>,
-    wanted: mpsc::UnboundedReceiver<(Watch, bool)>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
     reports: Reports,
 ) {
     let seen = reports.seen.clone();
@@ -142,6 +156,7 @@ pub(crate) async fn run<S: Store>(
                 store,
                 reports,
                 streams,
+                asked: FuturesUnordered::new(),
                 config: None,
             };
             link.run(wanted).await.err()
@@ -155,26 +170,30 @@ pub(crate) async fn run<S: Store>(
 }
 
 impl<S: Store> Link<S> {
-    async fn run(
-        mut self,
-        mut wanted: mpsc::UnboundedReceiver<(Watch, bool)>,
-    ) -> Result<(), String> {
+    async fn run(mut self, mut wanted: mpsc::UnboundedReceiver<Wanted>) -> Result<(), String> {
         self.follow(Source::Heartbeat, keys::HEARTBEAT.to_owned());
         let mut next = None;
         loop {
-            while let Ok((watch, cached)) = wanted.try_recv() {
-                self.want(watch, cached);
+            while let Ok(want) = wanted.try_recv() {
+                self.want(want);
             }
             let update = match next.take() {
                 Some(update) => Some(update),
                 None => tokio::select! {
                     watch = wanted.recv() => match watch {
-                        Some((watch, cached)) => {
-                            self.want(watch, cached);
+                        Some(want) => {
+                            self.want(want);
                             continue;
                         }
                         None => return Ok(()),
                     },
+                    Some((lease, left)) = self.asked.next() => {
+                        let left = left.map_err(|error| error.to_string())?;
+                        match self.report(Seen::Lease(lease, left)).await {
+                            Ok(()) => continue,
+                            Err(_) => return Ok(()),
+                        }
+                    }
                     update = self.streams.next() => update,
                 },
             };
@@ -196,7 +215,15 @@ impl<S: Store> Link<S> {
         });
     }
 
-    fn want(&mut self, watch: Watch, cached: bool) {
+    fn want(&mut self, want: Wanted) {
+        let (watch, cached) = match want {
+            Wanted::Follow(watch, cached) => (watch, cached),
+            Wanted::Lease(lease) => {
+                let store = self.store.clone();
+                let ask = async move { (lease, store.lease_left(lease).await) };
+                return self.asked.push(ask.boxed());
+            }
+        };
         let name = self.name.as_str();
         match watch {
             Watch::Config => self.follow(Source::Config, keys::cluster_config(name)),
@@ -348,7 +375,7 @@ fn row(kind: Kind, prefix: usize, update: Update) -> Option<Row> {
     let put = |key: String, kv: &KeyValue| {
         let (watched, suffix) = key.split_at_checked(prefix)?;
         let value = decode(kind, watched, suffix, &kv.value);
-        Some(Row::Put(suffix.to_owned(), value))
+        Some(Row::Put(suffix.to_owned(), value, kv.lease))
     };
     match update {
         Update::Event(Event::Init) => Some(Row::Begin),
@@ -357,7 +384,8 @@ fn row(kind: Kind, prefix: usize, update: Update) -> Option<Row> {
         Update::Event(Event::Delete(key)) => Some(Row::Delete(key.get(prefix..)?.to_owned())),
         Update::Skipped { key, error } => {
             let suffix = key.get(prefix..)?.to_owned();
-            Some(Row::Put(suffix, Err(Refusal::Malformed(error.to_string()))))
+            let refusal = Refusal::Malformed(error.to_string());
+            Some(Row::Put(suffix, Err(refusal), None))
         }
         Update::Failed(_) => None,
     }

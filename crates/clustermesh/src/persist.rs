@@ -2,13 +2,14 @@
 //! The last good rows of a cluster in a file: bounded, checksummed, versioned, replaced atomically.
 //!
 //! Layout, little endian: [`MAGIC`], version u32, length of the body u64, CRC-32 of the body u32, body. The body is
-//! records: kind u8 (0 cluster configuration, 1 node, 2 identity, 3 address), length of the key u16, key, length of the
-//! value u32, value. Values are as in the kvstore, so reading them validates them like rows from there.
+//! records: kind u8 (0 cluster configuration, 1 node, 2 identity, 3 address), lease u64 (0: none), length of the key u16, key,
+//! length of the value u32, value. Values are as in the kvstore, so reading them validates them like rows from there.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kvstore::LeaseId;
 use kvstore::schema::{
     decode_cluster_config, encode_cluster_config, encode_identity, encode_ip, encode_node, ip_key,
     keys,
@@ -22,7 +23,7 @@ use crate::{Error, Kind, Refusal, Value};
 
 /// First bytes of a file.
 const MAGIC: &[u8; 16] = b"isthmus-mesh-row";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 16 + 4 + 8 + 4;
 /// Largest file that is read.
 const LARGEST: u64 = 1 << 30;
@@ -32,7 +33,7 @@ const LARGEST: u64 = 1 << 30;
 pub struct Snapshot {
     pub(crate) name: ClusterName,
     pub(crate) config: ClusterConfig,
-    pub(crate) nodes: Vec<Arc<Node>>,
+    pub(crate) nodes: Vec<(Arc<Node>, Option<LeaseId>)>,
     pub(crate) identities: Vec<(NumericIdentity, Labels)>,
     pub(crate) ips: Table,
 }
@@ -42,9 +43,12 @@ pub struct Snapshot {
 pub struct Restored {
     /// What the cluster said about itself.
     pub config: ClusterConfig,
-    /// Kind, key without prefix, and value.
-    pub rows: Vec<(Kind, String, Result<Value, Refusal>)>,
+    /// Kind, key without prefix, value, and the lease of the key.
+    pub rows: Vec<SavedRow>,
 }
+
+/// A row of a file.
+pub type SavedRow = (Kind, String, Result<Value, Refusal>, Option<LeaseId>);
 
 /// The directory of the files.
 pub fn directory(state_dir: &Path) -> PathBuf {
@@ -56,12 +60,13 @@ pub fn path(state_dir: &Path, name: &str) -> PathBuf {
     directory(state_dir).join(format!("{name}.rows"))
 }
 
-fn record(body: &mut Vec<u8>, kind: u8, key: &str, value: &[u8]) {
+fn record(body: &mut Vec<u8>, kind: u8, lease: Option<LeaseId>, key: &str, value: &[u8]) {
     let (Ok(key_length), Ok(length)) = (u16::try_from(key.len()), u32::try_from(value.len()))
     else {
         return; // Nothing that was accepted is that large.
     };
     body.push(kind);
+    body.extend_from_slice(&lease.map_or(0, |lease| lease.0).to_le_bytes());
     body.extend_from_slice(&key_length.to_le_bytes());
     body.extend_from_slice(key.as_bytes());
     body.extend_from_slice(&length.to_le_bytes());
@@ -73,16 +78,18 @@ fn encode(snapshot: &Snapshot) -> Vec<u8> {
     record(
         &mut body,
         0,
+        None,
         snapshot.name.as_str(),
         &encode_cluster_config(&snapshot.config),
     );
-    for node in &snapshot.nodes {
-        record(&mut body, 1, &node.name.name, &encode_node(node));
+    for (node, lease) in &snapshot.nodes {
+        record(&mut body, 1, *lease, &node.name.name, &encode_node(node));
     }
     for (identity, labels) in &snapshot.identities {
         record(
             &mut body,
             2,
+            None,
             &identity.to_string(),
             &encode_identity(labels),
         );
@@ -90,7 +97,8 @@ fn encode(snapshot: &Snapshot) -> Vec<u8> {
     for entry in snapshot.ips.entries() {
         let key = ip_key(&entry.prefix);
         let suffix = &key[keys::IPS.len() + 1..];
-        record(&mut body, 3, suffix, &encode_ip(&entry));
+        let lease = snapshot.ips.lease(&entry.prefix);
+        record(&mut body, 3, lease, suffix, &encode_ip(&entry));
     }
     body
 }
@@ -175,29 +183,34 @@ pub fn parse(name: &ClusterName, mut bytes: &[u8]) -> Result<Restored, String> {
     if sum != u64::from(crc32fast::hash(bytes)) {
         return Err("its checksum is wrong: it is damaged".into());
     }
-    let (kind, key, value) = next_record(&mut bytes)?;
+    let (kind, _, key, value) = next_record(&mut bytes)?;
     if kind != 0 || key != name.as_str() {
         return Err(format!("it is about {key:?}"));
     }
     let config = decode_cluster_config(key, value).map_err(|error| error.to_string())?;
     let mut rows = Vec::new();
     while !bytes.is_empty() {
-        let (kind, key, value) = next_record(&mut bytes)?;
+        let (kind, lease, key, value) = next_record(&mut bytes)?;
         let index = usize::from(kind).checked_sub(1).filter(|index| *index < 3);
         let kind = Kind::ALL[index.ok_or("it holds an unknown kind of row")?];
         let value = decode(kind, &row_prefix(name, kind, false), key, value);
-        rows.push((kind, key.to_owned(), value));
+        rows.push((kind, key.to_owned(), value, lease));
     }
     Ok(Restored { config, rows })
 }
 
-fn next_record<'a>(bytes: &mut &'a [u8]) -> Result<(u8, &'a str, &'a [u8]), String> {
+/// Kind, lease, key and value.
+type Record<'a> = (u8, Option<LeaseId>, &'a str, &'a [u8]);
+
+fn next_record<'a>(bytes: &mut &'a [u8]) -> Result<Record<'a>, String> {
     let kind = take(bytes, 1)?[0];
+    let lease = number::<8>(bytes)?.cast_signed();
+    let lease = (lease != 0).then_some(LeaseId(lease));
     let length = number::<2>(bytes)? as usize;
     let key =
         std::str::from_utf8(take(bytes, length)?).map_err(|_| "it holds a key that is no text")?;
     let length = number::<4>(bytes)? as usize;
-    Ok((kind, key, take(bytes, length)?))
+    Ok((kind, lease, key, take(bytes, length)?))
 }
 
 /// Deletes the rows of a cluster.

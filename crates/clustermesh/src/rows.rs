@@ -6,6 +6,7 @@
 mod apply;
 mod claims;
 mod cluster;
+mod orphans;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use kvstore::LeaseId;
 use model::{ClusterId, ClusterName, IdentityScheme, IpEntry, Labels, Node};
 use tables::Event;
 
@@ -100,6 +102,8 @@ pub struct Rows {
     clusters: HashMap<ClusterName, Cluster>,
     events: VecDeque<MeshEvent>,
     held: VecDeque<Held>,
+    /// Leases to be looked at.
+    questions: VecDeque<(ClusterName, LeaseId)>,
     /// Somebody gave way: when to try refused rows again.
     retry: Option<Duration>,
     now: Duration,
@@ -115,6 +119,7 @@ impl Rows {
             clusters: HashMap::new(),
             events: VecDeque::new(),
             held: VecDeque::new(),
+            questions: VecDeque::new(),
             retry: None,
             now: Duration::ZERO,
         };
@@ -160,8 +165,10 @@ impl Rows {
         }
     }
 
-    /// The list is complete: what it did not name goes.
-    pub fn listed(&mut self, name: &ClusterName, kind: Kind) {
+    /// The list is complete: what it did not name goes, or becomes an orphan. `announced`: the publisher says itself that the list
+    /// is whole, so what is missing was deleted.
+    pub fn listed(&mut self, now: Duration, name: &ClusterName, kind: Kind, announced: bool) {
+        self.now = now;
         let Some(cluster) = self.clusters.get_mut(name) else {
             return;
         };
@@ -169,7 +176,7 @@ impl Rows {
         match kind {
             Kind::Nodes => {
                 for node in cluster.stale_nodes() {
-                    self.remove_node(name, &node);
+                    self.vanished(name, kind, &node, announced);
                 }
             }
             Kind::Identities => {
@@ -179,7 +186,7 @@ impl Rows {
             }
             Kind::Ips => {
                 for net in cluster.ips.stale() {
-                    self.remove_ip(name, &net);
+                    self.vanished(name, kind, &validate::suffix_of(&net), announced);
                 }
             }
         }
@@ -191,7 +198,7 @@ impl Rows {
         }
     }
 
-    /// `suffix`, the key without what was watched, has a new value. If it is refused, the row before stays.
+    /// `suffix`, the key without what was watched, has a new value and hangs on `lease`. If it is refused, the row before stays.
     pub fn put(
         &mut self,
         now: Duration,
@@ -199,13 +206,14 @@ impl Rows {
         kind: Kind,
         suffix: &str,
         value: Result<Value, Refusal>,
+        lease: Option<LeaseId>,
     ) {
         self.now = now;
         if !self.clusters.contains_key(name) {
             return;
         }
         let done = value.map(|value| {
-            let attempt = self.attempt(name, kind, suffix, value.clone());
+            let attempt = self.attempt(name, kind, suffix, value.clone(), lease);
             attempt.map_err(|refusal| (refusal, value))
         });
         let cluster = self.clusters.get_mut(name).expect("looked up above");
@@ -224,17 +232,18 @@ impl Rows {
         kind: Kind,
         suffix: &str,
         value: Value,
+        lease: Option<LeaseId>,
     ) -> Result<(), Refusal> {
         let by = self.clusters[name].by.clone();
         match (kind, value) {
-            (Kind::Nodes, Value::Node(node)) => self.put_node(&by, suffix, node),
+            (Kind::Nodes, Value::Node(node)) => self.put_node(&by, suffix, node, lease),
             (Kind::Identities, Value::Identity(labels)) => self.put_identity(&by, suffix, labels),
-            (Kind::Ips, Value::Ip(entry)) => self.put_ip(&by, suffix, entry),
+            (Kind::Ips, Value::Ip(entry)) => self.put_ip(&by, suffix, entry, lease),
             _ => Err(Refusal::Malformed("not a value of this kind".into())),
         }
     }
 
-    /// The key is gone.
+    /// The key is gone: deleted, or with its lease.
     pub fn delete(&mut self, now: Duration, name: &ClusterName, kind: Kind, suffix: &str) {
         self.now = now;
         let Some(cluster) = self.clusters.get_mut(name) else {
@@ -242,15 +251,10 @@ impl Rows {
         };
         cluster.refused.clear(kind, suffix);
         match kind {
-            Kind::Nodes => self.remove_node(name, suffix),
+            Kind::Nodes | Kind::Ips => self.vanished(name, kind, suffix, false),
             Kind::Identities => {
                 if let Ok(identity) = validate::identity_of(suffix) {
                     self.remove_identity(name, identity);
-                }
-            }
-            Kind::Ips => {
-                if let Ok(net) = validate::net_of(suffix) {
-                    self.remove_ip(name, &net);
                 }
             }
         }
@@ -285,7 +289,9 @@ impl Rows {
     /// When [`Rows::tick`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         let held = self.held.front().map(|held| held.until);
-        [held, self.retry].into_iter().flatten().min()
+        let orphans = self.clusters.values();
+        let orphans = orphans.filter_map(|c| c.orphans.expiry()).min();
+        [held, self.retry, orphans].into_iter().flatten().min()
     }
 
     /// Lets addresses go that waited long enough, and tries refused rows again after somebody gave way.
@@ -295,12 +301,13 @@ impl Rows {
             let held = self.held.pop_front().expect("looked at above");
             self.let_go(&held.cluster, &held.net);
         }
+        self.expire_orphans();
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
             let names: Vec<ClusterName> = self.clusters.keys().cloned().collect();
             for name in names {
                 for (kind, suffix, value) in self.clusters[&name].refused.waiting() {
-                    let done = self.attempt(&name, kind, &suffix, value);
+                    let done = self.attempt(&name, kind, &suffix, value, None);
                     let refused = &mut self
                         .clusters
                         .get_mut(&name)
@@ -327,6 +334,17 @@ impl Rows {
         self.clusters.get(name).map_or((0, Vec::new()), refused)
     }
 
+    /// How many rows of `name` are orphans, and since when the first is.
+    pub fn orphans(&self, name: &ClusterName) -> (usize, Option<Duration>) {
+        let orphans = |c: &Cluster| (c.orphans.len(), c.orphans.oldest());
+        self.clusters.get(name).map_or((0, None), orphans)
+    }
+
+    /// The next lease that decides whether rows are orphans; [`Rows::lease`] takes the answer.
+    pub fn pop_question(&mut self) -> Option<(ClusterName, LeaseId)> {
+        self.questions.pop_front()
+    }
+
     /// Everything known about an address, and whose it is.
     pub fn ip(&self, net: &IpNet) -> Option<(ClusterName, IpEntry)> {
         let mut clusters = self.clusters.iter();
@@ -341,17 +359,17 @@ impl Rows {
     }
 
     /// The rows of `name` as they are now, to be kept.
-    pub(crate) fn snapshot(
-        &self,
-        name: &ClusterName,
-        config: &model::ClusterConfig,
-    ) -> Option<Snapshot> {
+    pub fn snapshot(&self, name: &ClusterName, config: &model::ClusterConfig) -> Option<Snapshot> {
         let cluster = self.clusters.get(name)?;
         let known = cluster.identities.iter();
         Some(Snapshot {
             name: name.clone(),
             config: config.clone(),
-            nodes: cluster.nodes.values().map(|row| row.node.clone()).collect(),
+            nodes: cluster
+                .nodes
+                .values()
+                .map(|row| (row.node.clone(), row.lease))
+                .collect(),
             identities: known
                 .filter_map(|(id, row)| Some((*id, row.labels.clone()?)))
                 .collect(),

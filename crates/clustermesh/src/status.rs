@@ -127,6 +127,10 @@ pub struct RemoteStatus {
     pub refused_rows: u64,
     /// Some of them, the latest first.
     pub refused: Vec<RefusedRow>,
+    /// Rows whose key went with its lease: their agents are away, they stay.
+    pub orphans: usize,
+    /// When the first of them became one.
+    pub orphans_since: Option<SystemTime>,
     /// Its rows, or some, are those of the disk.
     pub served_from_disk: bool,
     /// What is wrong with saving or restoring its rows, empty if nothing.
@@ -156,6 +160,8 @@ impl RemoteStatus {
             synced: Synced::default(),
             refused_rows: 0,
             refused: Vec::new(),
+            orphans: 0,
+            orphans_since: None,
             served_from_disk: false,
             disk_error: String::new(),
             etcd: EtcdStatus::default(),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kvstore::LeaseId;
 use model::{IpEntry, NamedPort, NumericIdentity};
 
 use crate::intern::Interner;
@@ -51,8 +52,8 @@ impl From<&Key> for IpNet {
     }
 }
 
-/// Underlay address and encryption key index of a node.
-type Host = (Option<IpAddr>, u8);
+/// Underlay address and encryption key index of a node, and the lease of its keys.
+type Host = (Option<IpAddr>, u8, Option<LeaseId>);
 /// Namespace, service account, named ports: what the pods of a workload share.
 type Workload = (Arc<str>, Arc<str>, Arc<[NamedPort]>);
 
@@ -107,7 +108,7 @@ impl Table {
     }
 
     fn row_of(&self, slot: &Slot) -> IpRow {
-        let (host, key) = *self.hosts.get(slot.host);
+        let (host, key, _) = *self.hosts.get(slot.host);
         IpRow {
             identity: NumericIdentity(slot.identity & IDENTITY),
             host,
@@ -117,6 +118,12 @@ impl Table {
 
     pub(crate) fn get(&self, net: &IpNet) -> Option<IpRow> {
         self.rows.get(&Key::from(net)).map(|slot| self.row_of(slot))
+    }
+
+    /// The lease that the key hangs on.
+    pub(crate) fn lease(&self, net: &IpNet) -> Option<LeaseId> {
+        let slot = self.rows.get(&Key::from(net))?;
+        self.hosts.get(slot.host).2
     }
 
     fn entry_of(&self, net: IpNet, slot: &Slot) -> IpEntry {
@@ -156,8 +163,8 @@ impl Table {
     }
 
     /// Stores `entry`; returns the row before. A name longer than 255 bytes is cut.
-    pub(crate) fn put(&mut self, entry: &IpEntry) -> Option<IpRow> {
-        let host = self.hosts.take(&(entry.host, entry.key));
+    pub(crate) fn put(&mut self, entry: &IpEntry, lease: Option<LeaseId>) -> Option<IpRow> {
+        let host = self.hosts.take(&(entry.host, entry.key, lease));
         let workload = (
             entry.namespace.clone(),
             entry.service_account.clone(),
@@ -311,7 +318,8 @@ mod tests {
         let mut six = entry(1, "web-1");
         six.prefix = "fd00::/64".parse().unwrap();
         for row in [entry(1, "web-1"), entry(2, ""), six] {
-            assert_eq!(table.put(&row), None);
+            assert_eq!(table.put(&row, Some(LeaseId(7))), None);
+            assert_eq!(table.lease(&row.prefix), Some(LeaseId(7)));
             assert_eq!(table.entry(&row.prefix), Some(row));
         }
         table.remove(&entry(1, "").prefix);
@@ -324,7 +332,7 @@ mod tests {
         let mut table = Table::default();
         for round in 0..20 {
             for n in 0..1000 {
-                table.put(&entry(n, &format!("pod-{n}-of-round-{round}")));
+                table.put(&entry(n, &format!("pod-{n}-of-round-{round}")), None);
             }
         }
         assert!(table.names.len() < 100_000, "{}", table.names.len());
@@ -333,7 +341,7 @@ mod tests {
             "pod-999-of-round-19"
         );
         table.begin();
-        table.put(&entry(5, "a"));
+        table.put(&entry(5, "a"), None);
         table.keep(&entry(6, "").prefix);
         let stale = table.stale();
         assert_eq!(stale.len(), 998);

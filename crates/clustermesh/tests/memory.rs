@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clustermesh::{Kind, Rows, Value};
 use ipnet::Ipv4Net;
+use kvstore::LeaseId;
 use model::{
     AddressType, ClusterId, ClusterName, IdentityScheme, IpEntry, Labels, Node, NodeAddress,
     NodeName, NumericIdentity,
@@ -127,10 +128,11 @@ fn a_remote_endpoint_costs_less_than_200_bytes() {
                     Kind::Identities => ((7 * 65536 + n).to_string(), Value::Identity(labels(n))),
                     _ => (address(n).to_string(), Value::Ip(entry(n))),
                 };
-                rows.put(Duration::ZERO, &name, kind, &key, Ok(value));
+                let lease = Some(LeaseId(i64::from(n / 100)));
+                rows.put(Duration::ZERO, &name, kind, &key, Ok(value), lease);
                 told += std::iter::from_fn(|| rows.pop_event()).count();
             }
-            rows.listed(&name, kind);
+            rows.listed(Duration::ZERO, &name, kind, false);
         }
         while rows.pop_event().is_some() {}
         let per_row = (IN_USE.load(Ordering::Relaxed) - before) as f64 / f64::from(count);

@@ -64,7 +64,9 @@ fn remote_text(remote: &clustermesh::RemoteStatus) -> String {
     } else {
         format!("; {}: {}", remote.state, remote.reason)
     };
-    format!("{counts}, has-quorum={}{id}{reason}", remote.connected)
+    // A connection begins with a read that a quorum answers, and its watches end when the member has no leader.
+    let quorum = if remote.connected { "true" } else { "unknown" };
+    format!("{counts}, has-quorum={quorum}{id}{reason}")
 }
 
 pub(super) fn mesh_cluster(remote: &clustermesh::RemoteStatus) -> MeshCluster {
@@ -87,6 +89,8 @@ pub(super) fn mesh_cluster(remote: &clustermesh::RemoteStatus) -> MeshCluster {
                 reason: row.reason.clone(),
             })
             .collect(),
+        orphans: remote.orphans as u64,
+        orphans_since: time(remote.orphans_since),
         failures: remote.failures,
         last_failure_msg: remote.last_error.clone(),
         disk_error: remote.disk_error.clone(),

@@ -39,6 +39,8 @@ model! {
         refused: u64,
         /// Some of them.
         refused_rows: Vec<RefusedRow>,
+        /// Rows whose keys went with their lease: their agents are away, the rows stay.
+        orphans: u64,
         /// Reconnections.
         failures: u64,
         last_failure_msg: String,
@@ -50,6 +52,8 @@ model! {
         /// When the remote was heard last.
         last_heard: Timestamp,
         last_failure: Timestamp,
+        /// When the first of the orphans became one.
+        orphans_since: Timestamp,
     }
 }
 model! {

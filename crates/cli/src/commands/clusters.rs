@@ -106,6 +106,13 @@ fn ours(cluster: &MeshCluster, now: Timestamp) -> String {
     if cluster.from_disk {
         text += "   └  served from disk: rows that an earlier run saved\n";
     }
+    if cluster.orphans > 0 {
+        text += &format!(
+            "   └  orphaned rows: {}, kept since their agents went away {}\n",
+            cluster.orphans,
+            ago(cluster.orphans_since, now)
+        );
+    }
     if cluster.refused > 0 {
         text += &format!("   └  refused rows: {}\n", cluster.refused);
         for row in cluster.refused_rows.iter().take(SHOWN_ROWS) {
@@ -165,6 +172,8 @@ mod tests {
                 since: at("2026-05-04T10:00:50Z"),
                 last_heard: at("2026-05-04T10:00:40Z"),
                 from_disk: true,
+                orphans: 3,
+                orphans_since: at("2026-05-04T10:00:02Z"),
                 refused: 1,
                 refused_rows: vec![RefusedRow {
                     key: "cilium/state/ip/v1/default/10.0.0.1\x1b[2J".into(),
@@ -187,6 +196,7 @@ mod tests {
    └  state: stale since 2026-05-04T10:00:50.000Z (12s ago): no answer to a probe
    └  last heard: 22s ago
    └  served from disk: rows that an earlier run saved
+   └  orphaned rows: 3, kept since their agents went away 1m0s ago
    └  refused rows: 1
       - cilium/state/ip/v1/default/10.0.0.1\u{fffd}[2J: inside our own pod network
    └  last failure: connection refused (1m2s ago)

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+use kvstore::LeaseId;
 use model::{ClusterId, ClusterName, IdentityScheme};
 
 use crate::link::Row;
@@ -18,6 +19,8 @@ pub(crate) enum Todo {
     Connect(ClusterName, Session),
     Close(ClusterName, Session),
     Watch(ClusterName, Session, crate::Watch, bool),
+    /// Find out whether a lease lives.
+    Ask(ClusterName, LeaseId),
     Removed(ClusterName),
 }
 
@@ -75,15 +78,15 @@ impl Core {
             return;
         }
         let mut kinds: [Vec<_>; 3] = Default::default();
-        for (kind, key, value) in restored.rows {
-            kinds[kind as usize].push((key, value));
+        for (kind, key, value, lease) in restored.rows {
+            kinds[kind as usize].push((key, value, lease));
         }
         for (kind, rows) in Kind::ALL.into_iter().zip(kinds) {
             self.rows.begin(name, kind);
-            for (key, value) in rows {
-                self.rows.put(now, name, kind, &key, value);
+            for (key, value, lease) in rows {
+                self.rows.put(now, name, kind, &key, value, lease);
             }
-            self.rows.listed(name, kind);
+            self.rows.listed(now, name, kind, true);
         }
     }
 
@@ -124,7 +127,10 @@ impl Core {
             for output in remote.handle(now, input, &mut self.ids) {
                 match output {
                     Output::Connect(session) => todo.push(Todo::Connect(name.clone(), session)),
-                    Output::Close(session) => todo.push(Todo::Close(name.clone(), session)),
+                    Output::Close(session) => {
+                        self.rows.forget_questions(&name);
+                        todo.push(Todo::Close(name.clone(), session));
+                    }
                     Output::Watch {
                         session,
                         watch,
@@ -171,16 +177,41 @@ impl Core {
         for row in rows {
             match row {
                 Row::Begin => self.rows.begin(name, kind),
-                Row::Put(key, value) => self.rows.put(now, name, kind, &key, value),
+                Row::Put(key, value, lease) => {
+                    self.rows.put(now, name, kind, &key, value, lease);
+                }
                 Row::Delete(key) => self.rows.delete(now, name, kind, &key),
                 Row::Listed => {
-                    self.rows.listed(name, kind);
+                    let remote = self.remotes.get(name).and_then(Remote::accepted);
+                    let announced = remote.is_some_and(|config| config.synced_canaries);
+                    self.rows.listed(now, name, kind, announced);
                     todo.extend(self.input(now, name, Input::Listed(session, kind)));
                 }
             }
         }
         self.dirty.insert(name.clone());
+        let asked = std::iter::from_fn(|| self.rows.pop_question());
+        todo.extend(asked.map(|(name, lease)| Todo::Ask(name, lease)));
         todo
+    }
+
+    /// What is known of a lease that was asked for.
+    pub(crate) fn lease(
+        &mut self,
+        now: Duration,
+        name: &ClusterName,
+        session: Session,
+        lease: LeaseId,
+        left: Option<Duration>,
+    ) {
+        if self
+            .remotes
+            .get(name)
+            .is_some_and(|remote| remote.accepts(session))
+        {
+            self.rows.lease(now, name, lease, left);
+            self.dirty.insert(name.clone());
+        }
     }
 
     pub(crate) fn protect(&mut self, now: Duration, own: &[IpNet]) {
@@ -231,6 +262,8 @@ impl Core {
             let mut status = remote.status(wall);
             (status.nodes, status.endpoints, status.identities) = self.rows.counts(remote.name());
             (status.refused_rows, status.refused) = self.rows.refused(remote.name());
+            let (orphans, since) = self.rows.orphans(remote.name());
+            (status.orphans, status.orphans_since) = (orphans, since.map(wall));
             status.disk_error = self
                 .disk_errors
                 .get(&status.name)

@@ -17,8 +17,8 @@ use tracing::Instrument;
 use super::Shared;
 use super::core::Todo;
 use super::keeper::Keeper;
-use crate::link::{self, Reports, Row, Seen};
-use crate::{ConfigChange, ConfigDir, Input, Kind, MeshEvent, Session, Watch};
+use crate::link::{self, Reports, Row, Seen, Wanted};
+use crate::{ConfigChange, ConfigDir, Input, Kind, MeshEvent, Session};
 
 /// How often the directory is read although nothing told of a change.
 const POLL: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ const AT_ONCE: usize = 4096;
 /// A link that ends with its owner.
 struct Link {
     session: Session,
-    wanted: mpsc::UnboundedSender<(Watch, bool)>,
+    wanted: mpsc::UnboundedSender<Wanted>,
     task: JoinHandle<()>,
 }
 
@@ -242,6 +242,10 @@ where
             Seen::Heartbeat => Input::Heartbeat(session),
             Seen::Config(config) => Input::Config(session, config),
             Seen::Canary(kind) => Input::Canary(session, kind),
+            Seen::Lease(lease, left) => {
+                let now = self.shared.now();
+                return self.shared.core().lease(now, &name, session, lease, left);
+            }
         };
         let now = self.shared.now();
         let todo = self.shared.core().input(now, &name, input);
@@ -271,7 +275,12 @@ where
                 Todo::Watch(name, session, watch, cached) => {
                     let link = self.links.get(&name).filter(|link| link.session == session);
                     // A link that has ended has reported why.
-                    let _ = link.map(|link| link.wanted.send((watch, cached)));
+                    let _ = link.map(|link| link.wanted.send(Wanted::Follow(watch, cached)));
+                }
+                Todo::Ask(name, lease) => {
+                    // Without a link the next list asks again.
+                    let link = self.links.get(&name);
+                    let _ = link.map(|link| link.wanted.send(Wanted::Lease(lease)));
                 }
                 Todo::Removed(name) => {
                     self.links.remove(&name);

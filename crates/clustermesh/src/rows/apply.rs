@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use kvstore::LeaseId;
 use model::{ClusterName, IpEntry, Labels, Node, NodeName, NumericIdentity};
 use tables::Event;
 
@@ -36,6 +37,7 @@ impl Rows {
         by: &Publisher,
         suffix: &str,
         node: Arc<Node>,
+        lease: Option<LeaseId>,
     ) -> Result<(), Refusal> {
         let name = &by.name;
         validate::node(by, suffix, &node)?;
@@ -61,12 +63,15 @@ impl Rows {
             node.name.name.clone(),
             NodeRow {
                 node: node.clone(),
+                lease,
                 listed: true,
             },
         );
+        cluster.orphans.adopt(Kind::Nodes, suffix);
         if before.as_ref() == Some(&node) {
             return Ok(());
         }
+        self.orphans_give_way(name, suffix, &claims);
         for net in claims {
             for (holder, loose) in self.claims.claim(name, net) {
                 let refusal = Refusal::OverlapsOther {
@@ -94,6 +99,7 @@ impl Rows {
         let Some(row) = cluster.nodes.remove(node) else {
             return;
         };
+        cluster.orphans.adopt(Kind::Nodes, node);
         cluster.node_bytes -= node_weight(&row.node);
         self.release_claims(name, &claims_of(&row.node));
         let key: NodeName = row.node.name.clone();
@@ -242,6 +248,7 @@ impl Rows {
         by: &Publisher,
         suffix: &str,
         entry: Box<IpEntry>,
+        lease: Option<LeaseId>,
     ) -> Result<(), Refusal> {
         let (name, mut entry) = (&by.name, validate::ip(by, suffix, entry)?);
         let net = entry.prefix;
@@ -261,7 +268,8 @@ impl Rows {
         )?;
         entry.namespace = cluster.text(&entry.namespace);
         entry.service_account = cluster.text(&entry.service_account);
-        let before = cluster.ips.put(&entry);
+        cluster.orphans.adopt(Kind::Ips, suffix);
+        let before = cluster.ips.put(&entry, lease);
         let row = cluster.ips.get(&net).expect("just put");
         let known = row.identity.is_reserved()
             || cluster
@@ -319,6 +327,9 @@ impl Rows {
         let Some(row) = cluster.ips.remove(net) else {
             return;
         };
+        if !cluster.orphans.is_empty() {
+            cluster.orphans.adopt(Kind::Ips, &validate::suffix_of(net));
+        }
         self.claims.remove_ip(name, net);
         if !held {
             let event = MeshEvent::Ip(name.clone(), Event::Delete(*net));
@@ -335,9 +346,7 @@ impl Rows {
             return;
         };
         self.remove_ip(name, net);
-        let key = kvstore::schema::ip_key(net);
-        let suffix = key.strip_prefix(kvstore::schema::keys::IPS).unwrap_or(&key);
-        let suffix = suffix.trim_start_matches('/');
+        let suffix = &validate::suffix_of(net);
         let cluster = self.clusters.get_mut(name).expect("looked up above");
         cluster
             .refused

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use kvstore::LeaseId;
 use model::{ClusterName, Labels, Node, NumericIdentity};
 use tables::Event;
 
 use super::Kind;
+use super::orphans::Orphans;
 use crate::MeshEvent;
 use crate::refused::Refused;
 use crate::table::Table;
@@ -27,6 +29,8 @@ pub(crate) enum Delivery {
 #[derive(Debug)]
 pub(crate) struct NodeRow {
     pub(crate) node: Arc<Node>,
+    /// The lease that its key hangs on.
+    pub(crate) lease: Option<LeaseId>,
     pub(crate) listed: bool,
 }
 
@@ -51,6 +55,7 @@ pub(crate) struct Cluster {
     pub(crate) known: usize,
     pub(crate) ips: Table,
     pub(crate) refused: Refused,
+    pub(crate) orphans: Orphans,
     pub(crate) delivery: [Delivery; 3],
     /// Bytes of the texts of nodes and of identities.
     pub(crate) node_bytes: usize,
@@ -70,6 +75,7 @@ impl Cluster {
             known: 0,
             ips: Table::default(),
             refused: Refused::default(),
+            orphans: Orphans::default(),
             delivery: [Delivery::Nothing; 3],
             node_bytes: 0,
             label_bytes: 0,

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keys that go with their lease: an agent that is away must not cut its pods; a node that is removed must go at once.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Lab, Peer, net};
+use kvstore::schema::{encode_cluster_config, encode_ip, encode_node, ip_key, keys};
+use kvstore::{LeaseId, Store};
+use model::{ClusterConfig, ClusterId, Node};
+
+/// A node with two pods whose keys hang on a lease, as an agent publishes them.
+async fn publish(peer: &Peer, n: u8, ttl: u64) -> LeaseId {
+    let client = peer.store.client();
+    let lease = client
+        .grant(Duration::from_secs(ttl))
+        .await
+        .expect("granted");
+    put_node(peer, &peer.node(n), lease).await;
+    for host in [5, 6] {
+        let pod = peer.pod(n, host, 1);
+        let key = ip_key(&pod.prefix);
+        let put = client.put(&key, encode_ip(&pod), Some(lease));
+        put.await.expect("written");
+    }
+    lease
+}
+
+async fn put_node(peer: &Peer, node: &Node, lease: LeaseId) {
+    let key = keys::node(peer.name.as_str(), &node.name.name);
+    let client = peer.store.client();
+    let put = client.put(&key, encode_node(node), Some(lease));
+    put.await.expect("written");
+}
+
+async fn lab() -> (Arc<Peer>, Lab) {
+    let peer = Peer::new("cluster7", 7);
+    peer.config(7).await;
+    peer.beat().await;
+    peer.put_identity(1).await;
+    let lab = Lab::new(&[&peer]);
+    (peer, lab)
+}
+
+fn counts(lab: &Lab) -> (usize, usize, usize) {
+    let status = lab.status("cluster7");
+    (status.nodes, status.endpoints, status.orphans)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_makes_orphans_and_their_keys_take_them_back() {
+    let (peer, mut lab) = lab().await;
+    publish(&peer, 1, 60).await;
+    publish(&peer, 2, 3600).await;
+    lab.start();
+    lab.seconds(2).await;
+    assert_eq!(counts(&lab), (2, 4, 0));
+    lab.seconds(30).await;
+    peer.beat().await;
+    lab.seconds(30).await;
+    assert_eq!(counts(&lab), (2, 4, 3));
+    assert!(lab.status("cluster7").orphans_since.is_some());
+    assert_eq!(lab.agent.ips.len(), 4);
+    // Identities that orphans use stay too.
+    peer.delete(&keys::identity(peer.identity(1))).await;
+    lab.seconds(1).await;
+    assert_eq!(lab.agent.identities.len(), 1);
+    peer.put_identity(1).await;
+    // Neither a new connection nor a new agent forgets them.
+    peer.network(false);
+    lab.seconds(1).await;
+    peer.network(true);
+    lab.seconds(6).await;
+    assert_eq!(counts(&lab), (2, 4, 3));
+    lab.restart().await;
+    lab.seconds(6).await;
+    assert_eq!((counts(&lab), lab.agent.ips.len()), ((2, 4, 3), 4));
+    // The agent is back.
+    publish(&peer, 1, 3600).await;
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (2, 4, 0));
+    assert_eq!(lab.status("cluster7").orphans_since, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_goes_at_once() {
+    let (peer, mut lab) = lab().await;
+    publish(&peer, 1, 3600).await;
+    lab.start();
+    lab.seconds(2).await;
+    peer.delete_ip(&peer.pod(1, 6, 1)).await;
+    lab.pass(Duration::from_millis(100)).await;
+    assert_eq!(counts(&lab), (1, 1, 0));
+    // Also what was deleted while nobody looked.
+    peer.network(false);
+    peer.delete_ip(&peer.pod(1, 5, 1)).await;
+    peer.network(true);
+    lab.seconds(6).await;
+    assert_eq!(counts(&lab), (1, 0, 0));
+    peer.delete(&keys::node("cluster7", "node1")).await;
+    lab.pass(Duration::from_millis(100)).await;
+    assert_eq!((counts(&lab), lab.agent.nodes.len()), ((0, 0, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_node_takes_its_orphans_along() {
+    let (peer, mut lab) = lab().await;
+    let lease = publish(&peer, 1, 60).await;
+    let other = peer
+        .store
+        .client()
+        .grant(Duration::from_secs(3600))
+        .await
+        .expect("granted");
+    put_node(&peer, &peer.node(1), other).await;
+    lab.start();
+    lab.seconds(2).await;
+    peer.store.expire(lease);
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (1, 2, 2));
+    peer.delete(&keys::node("cluster7", "node1")).await;
+    lab.seconds(1).await;
+    assert_eq!((counts(&lab), lab.agent.ips.len()), ((0, 0, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn orphans_give_way_to_their_cluster_and_to_ours_but_to_no_other() {
+    let (peer, mut lab) = lab().await;
+    let thief = Peer::new("cluster8", 8);
+    thief.populate().await;
+    lab.peers.insert(thief.name.clone(), thief.clone());
+    lab.file("cluster8", Some("endpoints: [\"http://peer:2379\"]\n"));
+    let lease = publish(&peer, 1, 60).await;
+    lab.start();
+    lab.seconds(2).await;
+    peer.store.expire(lease);
+    lab.seconds(1).await;
+    let mut stolen = thief.pod(1, 9, 1);
+    stolen.prefix = net("10.7.1.5");
+    thief.put_ip(&stolen).await;
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (1, 2, 3));
+    assert_eq!(lab.status("cluster8").refused_rows, 1);
+    // The address is given to a pod elsewhere in the cluster.
+    let mut moved = peer.pod(2, 5, 1);
+    moved.prefix = net("10.7.1.5");
+    peer.put_ip(&moved).await;
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (1, 2, 2));
+    peer.delete_ip(&moved).await;
+    // A new node has the network of the one that is away.
+    let mut heir = peer.node(3);
+    heir.ipv4_alloc = peer.node(1).ipv4_alloc;
+    let other = peer
+        .store
+        .client()
+        .grant(Duration::from_secs(3600))
+        .await
+        .expect("granted");
+    put_node(&peer, &heir, other).await;
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (1, 0, 0));
+    assert_eq!(
+        lab.agent
+            .nodes
+            .keys()
+            .map(|n| &*n.name)
+            .filter(|n| *n == "node3")
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_list_is_whole_and_orphans_do_not_live_for_ever() {
+    let (peer, mut lab) = lab().await;
+    publish(&peer, 1, 60).await;
+    lab.start();
+    lab.seconds(2).await;
+    peer.store.expire_all();
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (1, 2, 3));
+    for _ in 0..24 * 60 {
+        peer.beat().await;
+        lab.seconds(60).await;
+    }
+    assert_eq!(counts(&lab), (0, 0, 0));
+
+    publish(&peer, 1, 600).await;
+    lab.seconds(1).await;
+    peer.store.expire_all();
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (1, 2, 3));
+    let config = ClusterConfig {
+        id: ClusterId(7),
+        max_connected_clusters: 255,
+        synced_canaries: true,
+        ..Default::default()
+    };
+    for prefix in [keys::NODES, keys::IDENTITIES, keys::IP_STATE] {
+        peer.put(&keys::synced("cluster7", prefix), kvstore::schema::now())
+            .await;
+    }
+    peer.put(
+        &keys::cluster_config("cluster7"),
+        encode_cluster_config(&config),
+    )
+    .await;
+    lab.seconds(6).await;
+    assert_eq!(counts(&lab), (0, 0, 0));
+}
