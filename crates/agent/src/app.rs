@@ -154,7 +154,7 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
     if let Some(follow) = manifests {
         tasks.spawn("manifests", objects(service.clone(), follow, listed));
     }
-    tasks.spawn("routes", routes(core.clone(), overlay));
+    tasks.spawn("routes", routes(service.clone(), overlay));
     tasks.spawn("upkeep", upkeep(service.clone()));
     let server = service.clone();
     tasks.spawn("api", async move {
@@ -184,12 +184,7 @@ fn start_mesh(
     let Some(dir) = &config.mesh_dir else {
         return Ok(None);
     };
-    let node = lock(core).node.clone();
-    let own = node
-        .pod_cidrs()
-        .into_iter()
-        .chain(node.underlay().map(Into::into))
-        .collect();
+    let own = lock(core).own_networks().into_iter().collect();
     let settings = clustermesh::Settings {
         cluster: config.cluster.clone(),
         id: config.cluster_id,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What runs as long as the agent: rows and objects come in, routes follow, time passes.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -90,8 +91,10 @@ pub(super) async fn objects(
     }
 }
 
-/// Routes follow the nodes, for ever.
-pub(super) async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32) {
+/// Routes follow the nodes, and so does what remote clusters may not claim, for ever.
+pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
+    let core = service.core.clone();
+    let mut own = BTreeSet::new();
     let changed = lock(&core).routes_changed.clone();
     let socket = loop {
         match Socket::open() {
@@ -105,6 +108,11 @@ pub(super) async fn routes(core: Arc<Mutex<Core<Linux>>>, overlay: u32) {
     loop {
         let _ = tokio::time::timeout(ADDRESS_CHECK, changed.notified()).await;
         tokio::time::sleep(ROUTE_SETTLE).await;
+        let networks = lock(&core).own_networks();
+        if let Some(mesh) = service.mesh.as_ref().filter(|_| networks != own) {
+            own = networks;
+            mesh.protect(&own.iter().copied().collect::<Vec<_>>());
+        }
         let mut core = lock(&core);
         if core.ready {
             start::ensure_routes(&mut core, &socket, overlay);

@@ -2,6 +2,7 @@
 //! Rows of other nodes, of this cluster and of remote ones and what a node claims: its own
 //! addresses as host or remote node, its pod networks by way of its tunnel.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,6 +41,17 @@ impl<K: Kernel> Core<K> {
             },
         );
         self.routes_changed.notify_one();
+    }
+
+    /// What no remote cluster may have: pod networks and addresses of this cluster's nodes.
+    pub(crate) fn own_networks(&self) -> BTreeSet<IpNet> {
+        let node = &self.node;
+        let this = node.pod_cidrs().into_iter();
+        let this = this.chain(node.underlay().chain(node.routers()).map(IpNet::from));
+        let others = self.nodes.values();
+        let others = others.filter(|known| known.source == Source::Kvstore);
+        this.chain(others.flat_map(|known| known.claims.iter().copied()))
+            .collect()
     }
 
     /// A node is gone.

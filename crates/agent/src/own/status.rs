@@ -13,7 +13,7 @@ use super::Synced;
 use crate::core::Runs;
 
 /// How often the server is asked about itself.
-const PROBE: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Connection {
@@ -129,7 +129,7 @@ impl OwnStatus {
                 }
                 Err(error) => self.heard(Some(error.to_string())),
             }
-            tokio::time::sleep(PROBE).await;
+            tokio::time::sleep(PROBE / if self.is_away() { 6 } else { 1 }).await;
         }
     }
 }
