@@ -28,7 +28,7 @@ use crate::own::{self, Follower};
 use crate::service::Service;
 use crate::start::{self, StartError};
 use loops::{mesh_rows, objects, routes, upkeep};
-use own_cluster::{Own, own_path};
+use own_cluster::Own;
 use ready::become_ready;
 
 /// Why the agent ends.
@@ -223,7 +223,7 @@ async fn shutdown(
 ) {
     tasks.shutdown().await;
     if let Some(follower) = follower {
-        follower.save_now(&own_path(config));
+        follower.save_now();
     }
     if let Some(service) = Arc::into_inner(service)
         && let Some(mesh) = service.mesh

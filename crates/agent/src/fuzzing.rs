@@ -5,7 +5,6 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::options::{OptionErrors, Values};
-use crate::own_file;
 
 /// Reads a directory of options and checks them together, as at start.
 ///
@@ -20,12 +19,4 @@ pub fn options(directory: &Path) -> Result<(), String> {
         },
         Err(OptionErrors::Help(text)) => Err(text),
     }
-}
-
-/// Reads the records of a file with this cluster's rows, as if their checksum were right; how many rows there are,
-/// `None` if a record is cut off.
-#[must_use]
-pub fn own_rows(records: &[u8]) -> Option<usize> {
-    let rows = own_file::parse(records)?;
-    Some(rows.nodes.len() + rows.ips.len() + rows.identities.len())
 }

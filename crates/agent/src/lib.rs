@@ -16,7 +16,6 @@ mod lock;
 mod node;
 mod options;
 mod own;
-mod own_file;
 mod policy_text;
 mod service;
 mod start;

@@ -40,7 +40,7 @@ pub use remote::{Input, Output, Remote, Session, Watch};
 pub use rows::{Kind, Rows, Value};
 pub use status::{EtcdStatus, RemoteStatus, State, Synced};
 pub use table::IpRow;
-pub use validate::Refusal;
+pub use validate::{Refusal, decode};
 
 /// What the mesh needs to know.
 #[derive(Clone, Debug)]

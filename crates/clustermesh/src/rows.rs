@@ -7,6 +7,7 @@ mod apply;
 mod claims;
 mod cluster;
 mod orphans;
+mod protect;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -139,9 +140,19 @@ impl Rows {
 
     /// Rows of `name` are accepted from now on, as those of cluster `id`. Rows of another id must have been drained.
     pub fn open(&mut self, name: &ClusterName, id: ClusterId) {
+        self.open_as(name, id, false);
+    }
+
+    /// The same for this cluster itself, whose agents may say some things that others may not.
+    pub fn open_own(&mut self, name: &ClusterName, id: ClusterId) {
+        self.open_as(name, id, true);
+    }
+
+    fn open_as(&mut self, name: &ClusterName, id: ClusterId, own: bool) {
         let by = Publisher {
             name: name.clone(),
             id,
+            own,
             scheme: self.scheme,
         };
         match self.clusters.get_mut(name) {
@@ -332,17 +343,6 @@ impl Rows {
     pub fn refused(&self, name: &ClusterName) -> (u64, Vec<RefusedRow>) {
         let refused = |c: &Cluster| (c.refused.count(), c.refused.latest());
         self.clusters.get(name).map_or((0, Vec::new()), refused)
-    }
-
-    /// How many rows of `name` are orphans, and since when the first is.
-    pub fn orphans(&self, name: &ClusterName) -> (usize, Option<Duration>) {
-        let orphans = |c: &Cluster| (c.orphans.len(), c.orphans.oldest());
-        self.clusters.get(name).map_or((0, None), orphans)
-    }
-
-    /// The next lease that decides whether rows are orphans; [`Rows::lease`] takes the answer.
-    pub fn pop_question(&mut self) -> Option<(ClusterName, LeaseId)> {
-        self.questions.pop_front()
     }
 
     /// Everything known about an address, and whose it is.

@@ -110,6 +110,14 @@ pub enum Refusal {
         /// The other.
         holder: ClusterName,
     },
+    /// Inside another node's pod network.
+    #[error("{net} is in the pod network of node {node}, but another node publishes it")]
+    OtherNode {
+        /// The address or network.
+        net: IpNet,
+        /// Whose network it is.
+        node: String,
+    },
     /// Too many rows.
     #[error("more than {limit} {kind} of one cluster")]
     TooMany {
@@ -125,7 +133,10 @@ impl Refusal {
     pub(crate) fn may_pass_later(&self) -> bool {
         matches!(
             self,
-            Refusal::OverlapsOurs { .. } | Refusal::OverlapsOther { .. } | Refusal::TooMany { .. }
+            Refusal::OverlapsOurs { .. }
+                | Refusal::OverlapsOther { .. }
+                | Refusal::OtherNode { .. }
+                | Refusal::TooMany { .. }
         )
     }
 }
@@ -135,16 +146,13 @@ impl Refusal {
 pub(crate) struct Publisher {
     pub(crate) name: ClusterName,
     pub(crate) id: ClusterId,
+    /// It is this cluster.
+    pub(crate) own: bool,
     pub(crate) scheme: IdentityScheme,
 }
 
 /// Decodes `value`. `prefix` is what was watched, `suffix` the rest of the key.
-pub(crate) fn decode(
-    kind: Kind,
-    prefix: &str,
-    suffix: &str,
-    value: &[u8],
-) -> Result<Value, Refusal> {
+pub fn decode(kind: Kind, prefix: &str, suffix: &str, value: &[u8]) -> Result<Value, Refusal> {
     let key = format!("{prefix}{suffix}");
     let malformed = |error: kvstore::schema::DecodeError| {
         Refusal::Malformed(format!("{}: {}", error.field, error.reason))
@@ -205,7 +213,10 @@ pub(crate) fn identity(
         .iter()
         .filter(|label| label.key() == model::keys::CLUSTER);
     let first = claims.next();
-    let exact = first.is_some_and(|l| l.source() == "k8s" && l.value() == by.name.as_str());
+    // Our own label filter may leave the label out.
+    let exact = first.map_or(by.own, |l| {
+        l.source() == "k8s" && l.value() == by.name.as_str()
+    });
     if exact && claims.next().is_none() {
         Ok(())
     } else {
@@ -234,6 +245,9 @@ const FOREIGN: [NumericIdentity; 6] = [
     reserved::REMOTE_NODE,
     reserved::INGRESS,
 ];
+
+/// Reserved identities that mean something of its own cluster besides: well-known ones, and those of a fixed mapping.
+const OWN: std::ops::RangeInclusive<u32> = 100..=255;
 
 /// Everything about a node but its claims.
 pub(crate) fn node(by: &Publisher, suffix: &str, node: &Node) -> Result<(), Refusal> {
@@ -290,7 +304,7 @@ pub(crate) fn ip(
         if entry.host.is_none() {
             return Err(Refusal::NoHost);
         }
-    } else if !FOREIGN.contains(&entry.identity) {
+    } else if !FOREIGN.contains(&entry.identity) && !(by.own && OWN.contains(&entry.identity.0)) {
         let identity = entry.identity;
         return Err(Refusal::ReservedIdentity { identity });
     }

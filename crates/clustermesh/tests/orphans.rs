@@ -211,3 +211,67 @@ async fn an_announced_list_is_whole_and_orphans_do_not_live_for_ever() {
     lab.seconds(6).await;
     assert_eq!(counts(&lab), (0, 0, 0));
 }
+
+#[test]
+fn rows_of_this_cluster_are_checked_too() {
+    use clustermesh::{Kind, Refusal, Rows, Value};
+    let (peer, other) = (Peer::new("cluster7", 7), Peer::new("cluster8", 8));
+    let mut rows = Rows::new(Default::default(), &[]);
+    rows.open_own(&peer.name, ClusterId(7));
+    let now = Duration::ZERO;
+    let mut put = |kind: Kind, suffix: &str, value: Value| {
+        rows.put(now, &peer.name, kind, suffix, Ok(value), None)
+    };
+    for n in [1u8, 2] {
+        put(
+            Kind::Nodes,
+            &format!("node{n}"),
+            Value::Node(Arc::new(peer.node(n))),
+        );
+    }
+    put(Kind::Nodes, "node3", Value::Node(Arc::new(other.node(3))));
+    let local = |n: u32| (7 * 65536 + n).to_string();
+    put(
+        Kind::Identities,
+        &local(1),
+        Value::Identity(peer.labels("web")),
+    );
+    // A label filter may leave the cluster's label out, but not name another cluster.
+    let bare = model::Labels::parse(b"k8s:app=web;").expect("labels");
+    put(Kind::Identities, &local(2), Value::Identity(bare));
+    put(
+        Kind::Identities,
+        &local(3),
+        Value::Identity(other.labels("web")),
+    );
+    put(
+        Kind::Identities,
+        &(8 * 65536).to_string(),
+        Value::Identity(peer.labels("web")),
+    );
+    let mut ip = |suffix: &str, change: &dyn Fn(&mut model::IpEntry)| {
+        let mut entry = peer.pod(1, 5, 1);
+        entry.prefix = net(suffix);
+        change(&mut entry);
+        put(Kind::Ips, suffix, Value::Ip(Box::new(entry)));
+    };
+    ip("10.7.1.5", &|_| {});
+    ip("10.7.1.6", &|entry| {
+        entry.identity = model::NumericIdentity(104)
+    });
+    ip("10.7.1.7", &|entry| entry.identity = other.identity(1));
+    ip("10.7.1.8", &|entry| entry.identity = model::reserved::WORLD);
+    // In the network of another node.
+    ip("10.7.2.9", &|_| {});
+    assert_eq!(rows.counts(&peer.name), (2, 2, 2));
+    let (refused, some) = rows.refused(&peer.name);
+    assert_eq!(refused, 6);
+    let words = Refusal::OtherNode {
+        net: net("10.7.2.9"),
+        node: "node2".into(),
+    };
+    assert!(
+        some.iter().any(|row| row.reason == words.to_string()),
+        "{some:?}"
+    );
+}

@@ -65,6 +65,44 @@ fn agents_are_killed_and_restarted_without_loss() {
 }
 
 #[test]
+fn an_agent_that_is_away_for_longer_than_its_lease_cuts_no_pod() {
+    let mut mesh = Mesh::start("orphans");
+    let (near, far) = ("cluster5/reports-2", TO);
+    mesh.reach(far, FROM, Family::V4);
+    let key = "cilium/state/nodes/v1/cluster5/node1";
+    lossless(&mut mesh, "the lease ends", |mesh| {
+        mesh.lab.cluster_mut("cluster5").nodes[0].kill_agent();
+        let etcd = &mesh.lab.cluster("cluster5").etcd;
+        let row = etcd.etcdctl(&["get", key, "-w", "json"]).expect("read");
+        let row: serde_json::Value = serde_json::from_str(&row).expect("JSON");
+        let lease = row["kvs"][0]["lease"].as_i64().expect("a lease");
+        etcd.etcdctl(&["lease", "revoke", &format!("{lease:x}")])
+            .expect("revoked");
+        assert_eq!(etcd.etcdctl(&["get", key]).expect("read").trim(), "");
+        mesh.status_says("cluster7", 1, "orphaned rows", Duration::from_secs(5));
+        mesh.status_says("cluster5", 2, "agents are away", Duration::from_secs(5));
+    });
+    for family in Family::BOTH {
+        mesh.reach(FROM, far, family);
+        mesh.reach(far, FROM, family);
+        mesh.reach(near, FROM, family);
+    }
+    mesh.lab
+        .cluster_mut("cluster5")
+        .start_agent(1)
+        .expect("ready again");
+    let orphaned = || {
+        let text = mesh.lab.cluster("cluster7").nodes[0].cli(&["status", "--all-clusters"])?;
+        match text.contains("orphaned rows") {
+            true => Err(testbed::LabError::Unmet(text)),
+            false => Ok(()),
+        }
+    };
+    eventually("no orphans are left", Duration::from_secs(10), orphaned).expect("none");
+    mesh.reach(far, FROM, Family::V4);
+}
+
+#[test]
 fn a_dead_remote_etcd_hurts_nobody_and_is_named() {
     let mut mesh = Mesh::start("etcd-loss");
     mesh.reach(FROM, TO, Family::V4);

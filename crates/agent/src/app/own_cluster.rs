@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! This cluster's etcd: the client, what this node writes there, and what it reads from there.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use clustermesh::Kind;
 use clustermesh::publish::{Announcement, Announcer};
 use datapath::Linux;
 use kvstore::{
@@ -15,7 +15,6 @@ use super::{AppError, lock};
 use crate::config::{Config, KvstoreConfig, KvstoreSource};
 use crate::core::Core;
 use crate::own::{self, Follower, OwnStatus};
-use crate::own_file;
 
 /// This cluster's etcd and what lives on it.
 pub(super) struct Own {
@@ -47,16 +46,8 @@ impl Own {
         let endpoints = client.endpoints.iter().map(url).collect();
         let store = Etcd::lazy(client, ClientOptions::default());
         let status = OwnStatus::new(endpoints);
-        let follower = Follower {
-            core: core.clone(),
-            status: status.clone(),
-            rows: Default::default(),
-        };
-        let path = own_path(config);
-        match own_file::load(&path) {
-            Ok(saved) => drop(follower.restore(saved)),
-            Err(problem) => lock(core).note("last good rows of this cluster", Some(problem)),
-        }
+        let follower = Follower::new(config.clone(), core.clone(), status.clone());
+        follower.restore();
         let node = lock(core).node.clone();
         let options = AllocatorOptions {
             scheme: config.scheme,
@@ -81,9 +72,11 @@ impl Own {
             "own identities",
             follower.clone().identities(allocator.subscribe()),
         );
-        tasks.spawn("own nodes", follower.clone().nodes(store.clone()));
-        tasks.spawn("own addresses", follower.clone().ips(store.clone()));
-        tasks.spawn("own rows on disk", follower.clone().save(path));
+        for (name, kind) in [("own nodes", Kind::Nodes), ("own addresses", Kind::Ips)] {
+            tasks.spawn(name, follower.clone().follow(store.clone(), kind));
+        }
+        tasks.spawn("own rows", follower.clone().tick());
+        tasks.spawn("own rows on disk", follower.clone().save());
         tasks.spawn("own etcd", status.clone().probe(store.clone()));
         let announcer = (config.cluster_id.0 != 0).then(|| {
             Announcer::start(
@@ -114,8 +107,4 @@ fn url(endpoint: &kvstore::config::Endpoint) -> String {
         endpoint.host.clone()
     };
     format!("{scheme}://{host}:{}", endpoint.port)
-}
-
-pub(super) fn own_path(config: &Config) -> PathBuf {
-    config.state_dir.join("state/own.rows")
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datapath::Kernel;
 use ipnet::IpNet;
-use model::{IpEntry, Node, NodeName, NumericIdentity, reserved};
+use model::{ClusterName, IpEntry, Node, NodeName, NumericIdentity, reserved};
 
 use super::{Core, Known};
 use crate::addresses::{Claim, Source};
@@ -127,6 +127,14 @@ impl<K: Kernel> Core<K> {
         {
             return;
         }
+        let prefix = entry.prefix;
+        if let Some((Source::ClusterMesh(holder), _)) = self.addresses.get(&prefix) {
+            let holder = holder.clone();
+            if !self.is_ours(&prefix) {
+                // A pod network of ours would not have let it in.
+                return self.contested(prefix, &holder);
+            }
+        }
         let pod = (!entry.pod.is_empty()).then(|| (entry.namespace.clone(), entry.pod.clone()));
         let claim = Claim {
             identity: remapped(entry.identity),
@@ -135,6 +143,24 @@ impl<K: Kernel> Core<K> {
             pod,
         };
         self.claim(entry.prefix, Source::Kvstore, claim);
+    }
+
+    /// The address is no longer in this cluster's etcd.
+    pub(crate) fn drop_own_cluster_ip(&mut self, prefix: &IpNet) {
+        self.note(&conflict(prefix), None::<String>);
+        self.withdraw(prefix, &Source::Kvstore);
+    }
+
+    fn is_ours(&self, prefix: &IpNet) -> bool {
+        self.own_networks().iter().any(|net| net.contains(prefix))
+    }
+
+    /// This cluster's etcd says what a remote cluster says too, about an address in none of our networks.
+    fn contested(&mut self, prefix: IpNet, holder: &ClusterName) {
+        let problem = format!(
+            "cluster {holder} has it; a row of this cluster's etcd claims it outside of every node's pod network and is refused"
+        );
+        self.note(&conflict(&prefix), Some(problem));
     }
 
     /// An address of a remote cluster.
@@ -151,8 +177,19 @@ impl<K: Kernel> Core<K> {
             remote_cluster: false,
             pod: None,
         };
+        if let (Source::ClusterMesh(holder), Some((Source::Kvstore, _))) =
+            (&source, self.addresses.get(&prefix))
+            && !self.is_ours(&prefix)
+        {
+            self.contested(prefix, holder);
+            self.withdraw(&prefix, &Source::Kvstore);
+        }
         self.claim(prefix, source, claim);
     }
+}
+
+fn conflict(prefix: &IpNet) -> String {
+    format!("address {prefix}")
 }
 
 /// Another node's host is a remote node (Cilium publishes it as `host`).

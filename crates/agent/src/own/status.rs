@@ -30,6 +30,8 @@ struct Connection {
 pub(crate) struct OwnStatus {
     endpoints: Vec<String>,
     connection: Mutex<Connection>,
+    /// What is remarkable about the rows, for the line of `status`.
+    remarks: Mutex<String>,
     pub(crate) synced: watch::Sender<Synced>,
 }
 
@@ -45,12 +47,20 @@ impl OwnStatus {
         Arc::new(Self {
             endpoints,
             connection: Mutex::new(connection),
+            remarks: Mutex::default(),
             synced: watch::Sender::new(Synced::default()),
         })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What is remarkable about the rows.
+    pub(super) fn remarks(&self) -> MutexGuard<'_, String> {
+        self.remarks
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -82,12 +92,13 @@ impl OwnStatus {
     pub(crate) fn status(&self, publisher: &PublisherStatus) -> Status {
         let connection = self.connection();
         let total = self.endpoints.len().max(1);
+        let rows = self.remarks().clone();
         let since = Timestamp::from(connection.since).seconds();
         if let Some(reason) = &connection.failing {
             return Status::new(
                 State::Failure,
                 format!(
-                    "etcd: 0/{total} connected since {since}: {reason}; {} keys wait to be written",
+                    "etcd: 0/{total} connected since {since}: {reason}; {} keys wait to be written{rows}",
                     publisher.pending
                 ),
             );
@@ -107,7 +118,7 @@ impl OwnStatus {
         Status::new(
             State::Ok,
             format!(
-                "etcd: 1/{total} connected, has-quorum={quorum}: {}{waiting}{contested}",
+                "etcd: 1/{total} connected, has-quorum={quorum}: {}{waiting}{contested}{rows}",
                 connection.server
             ),
         )

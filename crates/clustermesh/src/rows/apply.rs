@@ -9,7 +9,7 @@ use model::{ClusterName, IpEntry, Labels, Node, NodeName, NumericIdentity};
 use tables::Event;
 
 use super::cluster::{NodeRow, labels_weight, node_weight};
-use super::{HOLD, Held, Kind, MOST_HELD, Rows, Value, added};
+use super::{HOLD, Held, Kind, MOST_HELD, Rows, added};
 use crate::validate::{self, Publisher, claims_of};
 use crate::{IpRow, MeshEvent, Refusal};
 
@@ -72,6 +72,9 @@ impl Rows {
             return Ok(());
         }
         self.orphans_give_way(name, suffix, &claims);
+        if by.own {
+            self.gave_way();
+        }
         for net in claims {
             for (holder, loose) in self.claims.claim(name, net) {
                 let refusal = Refusal::OverlapsOther {
@@ -252,6 +255,9 @@ impl Rows {
     ) -> Result<(), Refusal> {
         let (name, mut entry) = (&by.name, validate::ip(by, suffix, entry)?);
         let net = entry.prefix;
+        if by.own {
+            self.clusters[name].check_node(net, entry.host)?;
+        }
         self.claims.check_ip(name, net)?;
         if let Some(host) = entry.host {
             self.claims.check_host(name, host)?;
@@ -339,68 +345,5 @@ impl Rows {
             self.unuse(name, row.identity);
         }
         self.gave_way();
-    }
-
-    fn evict_ip(&mut self, name: &ClusterName, net: &IpNet, refusal: Refusal) {
-        let Some(entry) = self.clusters.get(name).and_then(|c| c.ips.entry(net)) else {
-            return;
-        };
-        self.remove_ip(name, net);
-        let suffix = &validate::suffix_of(net);
-        let cluster = self.clusters.get_mut(name).expect("looked up above");
-        cluster
-            .refused
-            .add(Kind::Ips, suffix, refusal, Some(Value::Ip(Box::new(entry))));
-    }
-
-    /// Replaces what belongs to this cluster: nothing that overlaps with it is accepted, and what was accepted goes.
-    pub fn protect(&mut self, own: &[IpNet]) {
-        for net in self.claims.set_own(own) {
-            let (holders, loose) = self.claims.remote_in(&net);
-            let ours = |theirs| Refusal::OverlapsOurs {
-                net: theirs,
-                claimed: net,
-            };
-            for (name, theirs) in loose {
-                self.evict_ip(&name, &theirs, ours(theirs));
-            }
-            for name in holders {
-                self.evict_all_in(&name, &net, ours);
-            }
-        }
-        self.gave_way();
-    }
-
-    fn evict_all_in(&mut self, name: &ClusterName, net: &IpNet, ours: impl Fn(IpNet) -> Refusal) {
-        let overlaps = |theirs: &IpNet| net.contains(theirs) || theirs.contains(net);
-        let Some(cluster) = self.clusters.get(name) else {
-            return;
-        };
-        let ips: Vec<IpNet> = cluster
-            .ips
-            .iter()
-            .map(|(theirs, _)| theirs)
-            .filter(overlaps)
-            .collect();
-        let nodes = cluster.nodes.values();
-        let nodes: Vec<_> = nodes
-            .filter_map(|row| {
-                Some((
-                    row.node.clone(),
-                    claims_of(&row.node).into_iter().find(overlaps)?,
-                ))
-            })
-            .collect();
-        for theirs in ips {
-            self.evict_ip(name, &theirs, ours(theirs));
-        }
-        for (node, theirs) in nodes {
-            self.remove_node(name, &node.name.name);
-            let cluster = self.clusters.get_mut(name).expect("looked up above");
-            let (key, refusal) = (node.name.name.clone(), ours(theirs));
-            cluster
-                .refused
-                .add(Kind::Nodes, &key, refusal, Some(Value::Node(node)));
-        }
     }
 }

@@ -2,18 +2,20 @@
 //! The rows of one cluster.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use kvstore::LeaseId;
 use model::{ClusterName, Labels, Node, NumericIdentity};
 use tables::Event;
 
 use super::Kind;
 use super::orphans::Orphans;
-use crate::MeshEvent;
 use crate::refused::Refused;
 use crate::table::Table;
 use crate::validate::{self, Publisher};
+use crate::{MeshEvent, Refusal};
 
 /// What the agent was told of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +95,25 @@ impl Cluster {
                 .for_each(|row| row.listed = false),
             Kind::Ips => self.ips.begin(),
         }
+    }
+
+    /// Whether pods in `net` can be behind the node `host`: not if only other nodes have that network.
+    pub(crate) fn check_node(&self, net: IpNet, host: Option<IpAddr>) -> Result<(), Refusal> {
+        let mut other = None;
+        for NodeRow { node, .. } in self.nodes.values() {
+            if !node.pod_cidrs().any(|pods| pods.contains(&net)) {
+                continue;
+            }
+            if node
+                .addresses
+                .iter()
+                .any(|address| Some(address.ip) == host)
+            {
+                return Ok(());
+            }
+            other = Some(node.name.name.to_string());
+        }
+        other.map_or(Ok(()), |node| Err(Refusal::OtherNode { net, node }))
     }
 
     /// The row of `suffix` stays through the list in progress.

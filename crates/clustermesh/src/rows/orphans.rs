@@ -78,6 +78,17 @@ impl Orphans {
 }
 
 impl Rows {
+    /// How many rows of `name` are orphans, and since when the first is.
+    pub fn orphans(&self, name: &ClusterName) -> (usize, Option<Duration>) {
+        let orphans = |c: &super::Cluster| (c.orphans.len(), c.orphans.oldest());
+        self.clusters.get(name).map_or((0, None), orphans)
+    }
+
+    /// The next lease that decides whether rows are orphans; [`Rows::lease`] takes the answer.
+    pub fn pop_question(&mut self) -> Option<(ClusterName, LeaseId)> {
+        self.questions.pop_front()
+    }
+
     /// The key of a node or address is gone.
     pub(super) fn vanished(&mut self, name: &ClusterName, kind: Kind, suffix: &str, deleted: bool) {
         let now = self.now;
@@ -134,7 +145,7 @@ impl Rows {
     }
 
     /// Whoever answered is no longer there: what was asked must be asked again.
-    pub(crate) fn forget_questions(&mut self, name: &ClusterName) {
+    pub fn forget_questions(&mut self, name: &ClusterName) {
         self.questions.retain(|(of, _)| of != name);
         if let Some(cluster) = self.clusters.get_mut(name) {
             cluster.orphans.asked.clear();

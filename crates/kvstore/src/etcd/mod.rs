@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! etcd over gRPC: one channel with our own connector, every call bounded in time, every answer's cluster id checked.
 
+mod client;
 mod connector;
 mod convert;
 mod diagnose;
@@ -15,8 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etcd_client::{
-    Client, CompareOp, ConnectOptions, GetOptions, ResponseHeader, SortOrder, SortTarget, Txn,
-    TxnOpResponse,
+    Client, CompareOp, GetOptions, ResponseHeader, SortOrder, SortTarget, Txn, TxnOpResponse,
 };
 use tables::Tasks;
 use tokio::sync::{OnceCell, watch as watch_channel};
@@ -29,7 +29,7 @@ use crate::store::{
     Compare, KeyValue, LeaseId, Listing, Op, PAGE, Page, PageToken, Result, Status, Store,
     TxnResult, WatchStream,
 };
-use connector::{Connector, LastFailure, Purpose, Target};
+use connector::{LastFailure, Target};
 use convert::{convert, convert_op, prefix_end};
 pub use diagnose::{
     Certificate, Certificates, Diagnosis, EndpointDiagnosis, ServerDiagnosis, TlsDiagnosis,
@@ -114,56 +114,6 @@ impl Etcd {
         let etcd = Self::lazy(config, options);
         etcd.get(keys::HEARTBEAT).await?;
         Ok(etcd)
-    }
-
-    async fn client(&self) -> Result<Client> {
-        let made = self.inner.client.get_or_try_init(|| async {
-            let client = self.make(Purpose::Work, &self.inner.failure).await?;
-            let mut tasks = self
-                .inner
-                .tasks
-                .lock()
-                .expect("nothing panics under this lock");
-            tasks.spawn("etcd probes", probe::run(Arc::downgrade(&self.inner)));
-            Ok::<_, Error>(client)
-        });
-        Ok(made.await?.clone())
-    }
-
-    async fn make(&self, purpose: Purpose, failure: &LastFailure) -> Result<Client> {
-        let inner = &self.inner;
-        let first = inner
-            .config
-            .endpoints
-            .first()
-            .ok_or_else(|| Error::Connect {
-                reason: "the configuration has no endpoints".into(),
-            })?;
-        let authority = match first.host.contains(':') {
-            true => format!("http://[{}]:{}", first.host, first.port),
-            false => format!("http://{}:{}", first.host, first.port),
-        };
-        let refuse = |error: tonic::transport::Error| Error::Connect {
-            reason: error.to_string(),
-        };
-        // "http" because our connector does the TLS.
-        let channel = tonic::transport::Endpoint::from_shared(authority)
-            .map_err(refuse)?
-            .connect_with_connector_lazy(Connector {
-                purpose,
-                config: inner.config.clone(),
-                dial_timeout: inner.options.dial_timeout,
-                failure: failure.clone(),
-                target: inner.target.clone(),
-            });
-        let mut options = ConnectOptions::new().with_require_leader(true);
-        if let Some((name, password)) = &inner.config.user {
-            options = options
-                .with_user(name, password)
-                .with_auto_token_refresh(true);
-        }
-        let made = Client::from_channel(etcd_client::Channel::Tonic(channel), Some(options));
-        made.await.map_err(|error| self.explain("login", error))
     }
 
     /// Runs one request with its time limit.
