@@ -131,13 +131,7 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
     restore_freed(core);
     let known: BTreeSet<_> = core.endpoints.keys().copied().collect();
     core.dp.prune_endpoints(&|id| known.contains(&id))?;
-    let names: BTreeSet<String> = core
-        .endpoints
-        .values()
-        .map(|e| e.attachment.interface.clone())
-        .collect();
-    core.dp
-        .prune_links(&|device| device == OVERLAY || names.contains(device))?;
+    core.dp.prune_links(&|device| device == OVERLAY)?;
     Ok(())
 }
 

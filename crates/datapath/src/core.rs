@@ -195,16 +195,7 @@ impl<K: Kernel> Datapath<K> {
         Ok(if one == Attached::New { one } else { two })
     }
 
-    /// Detaches every program of ours from `device`, which may be gone.
-    pub fn detach(&mut self, device: &str) -> Result<()> {
-        let results: Vec<_> = Program::ALL
-            .iter()
-            .map(|program| self.kernel.detach(device, *program))
-            .collect();
-        results.into_iter().collect()
-    }
-
-    /// Detaches from every device that `keep` does not name.
+    /// Removes the pinned links of every device that `keep` does not name.
     pub fn prune_links(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()> {
         let links = self.kernel.links()?;
         let results: Vec<_> = links

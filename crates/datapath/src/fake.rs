@@ -200,13 +200,17 @@ impl Kernel for Fake {
     }
 
     fn detach(&mut self, device: &str, program: Program) -> Result<()> {
-        if self.links.remove(&(device.to_owned(), program)).is_some() {
+        if !program.is_of_pod() && self.links.remove(&(device.to_owned(), program)).is_some() {
             self.calls.push(Call::Detach(device.to_owned(), program));
         }
         Ok(())
     }
 
     fn links(&self) -> Result<Vec<(String, Program)>> {
-        Ok(self.links.keys().cloned().collect())
+        let pinned = self
+            .links
+            .keys()
+            .filter(|(_, program)| !program.is_of_pod());
+        Ok(pinned.cloned().collect())
     }
 }

@@ -67,11 +67,11 @@ pub trait Kernel {
     fn limit(&self, map: Map) -> u32;
     /// Returns once every program run that began before the call has ended.
     fn barrier(&self);
-    /// Attaches `program` to a device of this network namespace, or replaces the program of its link.
+    /// Attaches `program` to a device of this network namespace, or replaces it there.
     fn attach(&mut self, device: &str, ifindex: u32, program: Program) -> Result<Attached>;
-    /// Detaches; nothing attached is fine.
+    /// Removes a pinned link; none is fine. Programs on a pod's device have none: they go with the device.
     fn detach(&mut self, device: &str, program: Program) -> Result<()>;
-    /// All links: device and program.
+    /// All pinned links: device and program.
     fn links(&self) -> Result<Vec<(String, Program)>>;
 }
 

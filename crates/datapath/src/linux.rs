@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! <bpf_root>/isthmus/v<abi::VERSION>/maps/<map>      maps of this layout
-//! <bpf_root>/isthmus/links/<device>/<program>        links, of any version: replaced in place
+//! <bpf_root>/isthmus/links/<device>/<program>        links of the VXLAN device, of any version: replaced in place
 //! ```
 
 mod links;
@@ -251,9 +251,8 @@ impl Kernel for Linux {
     }
 
     fn attach(&mut self, device: &str, ifindex: u32, program: Program) -> Result<Attached> {
-        let pin = links::path(&self.root, device, program);
         let classifier = classifier(&mut self.ebpf, program.name())?;
-        links::attach(classifier, &pin, device, ifindex, program)
+        links::attach(classifier, &self.root, device, ifindex, program)
     }
 
     fn detach(&mut self, device: &str, program: Program) -> Result<()> {

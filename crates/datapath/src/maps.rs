@@ -185,6 +185,11 @@ impl Program {
         }
     }
 
+    /// Whether it belongs on a pod's device, with which it goes; else on the VXLAN device.
+    pub const fn is_of_pod(self) -> bool {
+        matches!(self, Program::FromPod | Program::ToPod)
+    }
+
     /// Whether it sees what arrives on the device (else what leaves by it).
     pub const fn is_ingress(self) -> bool {
         matches!(self, Program::FromPod | Program::FromOverlay)

@@ -212,9 +212,7 @@ impl<K: Kernel> Core<K> {
         if let Err(error) = devices::remove_pod_routes(socket, &ips, endpoint.attachment.ifindex) {
             errors.push(error.to_string());
         }
-        if let Err(error) = self.dp.detach(&endpoint.attachment.interface) {
-            errors.push(error.to_string());
-        }
+        // The programs stay until the device goes: without its endpoint they drop what the pod still sends.
         if let Err(error) = self.dp.remove_endpoint(id) {
             errors.push(error.to_string());
         }
