@@ -52,7 +52,9 @@ pub(crate) fn plan(
     [host_mac, pod_mac]: [Mac; 2],
 ) -> Result<Plan, Error> {
     let ips = addresses(ipam)?;
-    let mtu = mtu(wished_mtu, config, &ips)?;
+    let mtu = mtu(wished_mtu, config)?;
+    let route_mtu = route_mtu(config, mtu);
+    check_ipv6(route_mtu.unwrap_or(mtu), &ips)?;
     let sandbox = add.netns.display().to_string();
     let host_device = host_device(&add.container, &add.interface);
     let change = EndpointChangeRequest {
@@ -77,7 +79,7 @@ pub(crate) fn plan(
         pod_mac,
         mtu,
         offload: offload(config),
-        routes: routes(&ips, route_mtu(config, mtu)),
+        routes: routes(&ips, route_mtu),
         switches: switches(config, &ips),
         ips,
         sandbox,
@@ -172,7 +174,7 @@ fn parse<T: FromStr<Err: Display>>(what: &str, text: &str) -> Result<T, Error> {
     })
 }
 
-fn mtu(wished: u32, config: &DaemonConfigurationStatus, ips: &[Ip]) -> Result<u32, Error> {
+fn mtu(wished: u32, config: &DaemonConfigurationStatus) -> Result<u32, Error> {
     let agent = config.device_mtu;
     if !MTU_RANGE.contains(&agent) {
         return Err(Error::Answer {
@@ -180,17 +182,20 @@ fn mtu(wished: u32, config: &DaemonConfigurationStatus, ips: &[Ip]) -> Result<u3
         });
     }
     let agent = agent as u32;
-    // More than the tunnel carries would be lost in silence.
-    let mtu = if wished == 0 {
+    // More than the underlay carries would be lost in silence.
+    Ok(if wished == 0 {
         agent
     } else {
         wished.min(agent)
-    };
+    })
+}
+
+fn check_ipv6(mtu: u32, ips: &[Ip]) -> Result<(), Error> {
     if mtu < IPV6_MTU_MIN && ips.iter().any(|ip| ip.gateway.is_ipv6()) {
         let problem = format!("IPv6 needs an MTU of {IPV6_MTU_MIN}, this would be {mtu}");
         return Err(Error::Answer { problem });
     }
-    Ok(mtu)
+    Ok(())
 }
 
 /// The MTU of the default routes, where it is smaller than the device's.

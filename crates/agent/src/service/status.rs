@@ -164,14 +164,15 @@ impl Service {
             policy_enforcement: self.values.get("enable-policy").to_owned(),
             ..Default::default()
         };
-        let mtu = i64::from(core.node.pod_mtu());
         DaemonConfiguration {
             spec: Some(spec.clone()),
             status: Some(DaemonConfigurationStatus {
                 realized: Some(spec),
                 addressing: Some(self.host_addressing(&core)),
-                device_mtu: mtu,
-                route_mtu: mtu,
+                // A pod's device takes what the underlay takes, so that a pod that ignores its routes' MTU gets an error
+                // that it can learn from; what is lost on the device itself is lost in silence.
+                device_mtu: core.node.underlay_mtu.into(),
+                route_mtu: core.node.pod_mtu().into(),
                 datapath_mode: "veth".into(),
                 configured_datapath_mode: "veth".into(),
                 ipam_mode: "cluster-pool".into(),

@@ -136,7 +136,12 @@ fn one_family_and_a_smaller_mtu() {
         ),
         (1000, 1, 2, 0)
     );
-    // A wish for more than the tunnel carries is not granted.
+    assert!(
+        plan.routes.iter().all(|route| route.mtu.is_none()),
+        "{:?}",
+        plan.routes
+    );
+    // A wish for more than the underlay carries is not granted.
     assert_eq!(planned(9000, &config(), &ipam).unwrap().mtu, 1450);
 }
 
@@ -150,6 +155,7 @@ fn answers_that_cannot_be_used() {
     let texts = [
         refused(|config, _| config.device_mtu = 0),
         refused(|config, _| config.device_mtu = 1000),
+        refused(|config, _| config.route_mtu = 1000),
         refused(|_, ipam| ipam.address = AddressPair::default()),
         refused(|_, ipam| ipam.address.ipv4 = "10.1.1".into()),
         refused(|_, ipam| ipam.address.ipv4 = "fd00::2".into()),
@@ -159,6 +165,7 @@ fn answers_that_cannot_be_used() {
         texts,
         [
             "cannot use the agent's answer: deviceMTU 0 cannot be",
+            "cannot use the agent's answer: IPv6 needs an MTU of 1280, this would be 1000",
             "cannot use the agent's answer: IPv6 needs an MTU of 1280, this would be 1000",
             "cannot use the agent's answer: it allocated no address",
             "cannot use the agent's answer: address \"10.1.1\": invalid IP address syntax",
