@@ -4,6 +4,7 @@
 mod loops;
 mod own_cluster;
 mod ready;
+mod underlay;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ use crate::start::{self, StartError};
 use loops::{mesh_rows, objects, routes, upkeep};
 use own_cluster::Own;
 use ready::become_ready;
+use underlay::underlay;
 
 /// Why the agent ends.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +156,7 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
     if let Some(follow) = manifests {
         tasks.spawn("manifests", objects(service.clone(), follow, listed));
     }
+    tasks.spawn("underlay", underlay(service.clone(), overlay));
     tasks.spawn("routes", routes(service.clone(), overlay));
     tasks.spawn("upkeep", upkeep(service.clone()));
     let server = service.clone();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! This node: what the configuration leaves open is read off the machine once, at start.
+//! This node: what the configuration leaves open is read off the machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -104,6 +104,18 @@ impl LocalNode {
                 .unwrap_or_default()
                 .trim()
                 .to_owned(),
+        })
+    }
+
+    /// This node with the underlay of `found`; `None` if nothing changed. Pods keep their networks, also those that were
+    /// derived from an address: pods have addresses of them.
+    pub(crate) fn moved_to(&self, found: &LocalNode) -> Option<LocalNode> {
+        let underlay = |node: &LocalNode| (node.ipv4, node.ipv6, node.underlay_mtu);
+        (underlay(self) != underlay(found)).then(|| LocalNode {
+            ipv4: found.ipv4,
+            ipv6: found.ipv6,
+            underlay_mtu: found.underlay_mtu,
+            ..self.clone()
         })
     }
 

@@ -56,15 +56,7 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
         v4: config.ipv4,
         v6: config.ipv6,
     })?;
-    let overlay = devices::ensure_overlay(
-        socket,
-        &OverlaySpec {
-            device: OVERLAY,
-            port: config.tunnel_port,
-            mtu: node.pod_mtu(),
-            routers: node.routers().collect(),
-        },
-    )?;
+    let overlay = ensure_overlay(&core, socket)?;
     core.dp.set_config(core.node_config(overlay.ifindex))?;
     refresh_host_addresses(&mut core, socket)?;
     core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
@@ -75,6 +67,22 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
         events,
         overlay: overlay.ifindex,
     })
+}
+
+/// The tunnel's device as this node needs it.
+pub(crate) fn ensure_overlay(
+    core: &Core<Linux>,
+    socket: &Socket,
+) -> Result<devices::Overlay, datapath::Error> {
+    devices::ensure_overlay(
+        socket,
+        &OverlaySpec {
+            device: OVERLAY,
+            port: core.config.tunnel_port,
+            mtu: core.node.pod_mtu(),
+            routers: core.node.routers().collect(),
+        },
+    )
 }
 
 fn ensure_masquerade(config: &Config, node: &LocalNode) -> Result<(), StartError> {

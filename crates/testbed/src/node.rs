@@ -176,8 +176,6 @@ impl Node {
         option("manifests", path(&settings.manifests));
         option("ipv4-range", self.pods_v4.clone());
         option("ipv6-range", self.pods_v6.clone());
-        option("ipv4-node", self.ipv4.to_string());
-        option("ipv6-node", self.ipv6.to_string());
         option("devices", "eth0".to_owned());
         option("state-dir", path(&self.dir.join("state")));
         option("socket-path", format!("{AGENT_RUN}/cilium.sock"));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use api::Agent as _;
 use clustermesh::publish::Announcer;
-use kvstore::schema;
 
 use crate::delete_queue::DeleteQueue;
 use crate::endpoint::Endpoint;
@@ -26,7 +25,7 @@ pub(super) async fn become_ready(
     queue: DeleteQueue,
     announcer: Option<Announcer>,
 ) {
-    publish_node(&service);
+    service.publish_node();
     let restored: Vec<_> = service.core().endpoints.values().cloned().collect();
     for endpoint in &restored {
         service.publish(endpoint);
@@ -107,22 +106,5 @@ async fn wait_for_mesh(service: &Service) {
             return;
         }
         tokio::time::sleep(STEP).await;
-    }
-}
-
-fn publish_node(service: &Service) {
-    let Some(publisher) = &service.publisher else {
-        return;
-    };
-    let (key, value) = {
-        let core = service.core();
-        let node = core.node.published(&core.config);
-        (
-            schema::keys::node(core.config.cluster.as_str(), &core.config.node),
-            schema::encode_node(&node),
-        )
-    };
-    if let Err(error) = publisher.put(key, value) {
-        service.core().note("this node's key", Some(error));
     }
 }

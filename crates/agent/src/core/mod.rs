@@ -194,14 +194,28 @@ impl<K: Kernel> Core<K> {
             }
         }
         for ip in node.routers().chain(node.underlay()) {
-            let claim = Claim {
-                identity: reserved::HOST,
-                tunnel: None,
-                remote_cluster: false,
-                pod: None,
-            };
-            self.addresses.claim(ip.into(), Source::Local, claim);
+            self.addresses.claim(ip.into(), Source::Local, host_claim());
         }
+    }
+
+    /// The underlay has other addresses or another MTU now.
+    pub(crate) fn move_underlay(
+        &mut self,
+        node: LocalNode,
+        vxlan_ifindex: u32,
+    ) -> Result<(), datapath::Error> {
+        let (before, node) = (self.node.clone(), Arc::new(node));
+        for ip in before
+            .underlay()
+            .filter(|ip| !node.underlay().any(|own| own == *ip))
+        {
+            self.withdraw(&ip.into(), &Source::Local);
+        }
+        for ip in node.underlay() {
+            self.claim(ip.into(), Source::Local, host_claim());
+        }
+        self.node = node;
+        self.dp.set_config(self.node_config(vxlan_ifindex))
     }
 
     /// Identity of the outside, by family.
@@ -328,6 +342,15 @@ impl<K: Kernel> Core<K> {
                 }
             }
         }
+    }
+}
+
+fn host_claim() -> Claim {
+    Claim {
+        identity: reserved::HOST,
+        tunnel: None,
+        remote_cluster: false,
+        pod: None,
     }
 }
 

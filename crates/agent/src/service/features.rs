@@ -53,7 +53,7 @@ pub(super) fn fixed() -> StatusResponse {
             mode: "ktime".into(),
             hertz: 0,
         }),
-        attach_mode: "tcx".into(),
+        attach_mode: "tc".into(),
         datapath_mode: "veth".into(),
         configured_datapath_mode: "veth".into(),
         ..Default::default()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use api::models::*;
 use ipnet::IpNet;
+use kvstore::schema;
 use model::Node;
 
 use super::Service;
@@ -23,6 +24,24 @@ pub(crate) struct NodeClients {
 }
 
 impl Service {
+    /// Writes this node's key to the cluster's etcd.
+    pub(crate) fn publish_node(&self) {
+        let Some(publisher) = &self.publisher else {
+            return;
+        };
+        let (key, value) = {
+            let core = self.core();
+            let node = core.node.published(&core.config);
+            (
+                schema::keys::node(core.config.cluster.as_str(), &core.config.node),
+                schema::encode_node(&node),
+            )
+        };
+        if let Err(error) = publisher.put(key, value) {
+            self.core().note("this node's key", Some(error));
+        }
+    }
+
     pub(super) fn node_status(&self, client: Option<i64>) -> ClusterNodeStatus {
         let core = self.core();
         let own = node_element(&core.node.published(&core.config), "local");
