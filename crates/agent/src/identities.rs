@@ -8,8 +8,9 @@ use std::time::Duration;
 use kvstore::{Allocator, Etcd};
 use model::{ClusterId, IdentityScheme, Labels, NumericIdentity};
 
-/// Longest wait for a new identity.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for a new identity. With the wait for a pod's object it is below the 10 s after which a plugin has its
+/// answer.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Gives identities to label sets.
 pub(crate) enum Identities {

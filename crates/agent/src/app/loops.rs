@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::lock;
 use crate::addresses::Source;
 use crate::core::Core;
-use crate::service::{RelabelWorker, Service};
+use crate::service::Service;
 use crate::start;
 
 /// What time asks for is looked at so often.
@@ -74,9 +74,6 @@ pub(super) async fn objects(
     mut follow: kubernetes::Follow,
     listed: tokio::sync::watch::Sender<bool>,
 ) {
-    let worker = RelabelWorker {
-        service: service.clone(),
-    };
     let mut told = std::collections::BTreeSet::new();
     loop {
         let update = follow.next().await;
@@ -84,10 +81,9 @@ pub(super) async fn objects(
             tracing::warn!(%problem, "manifest");
         }
         told = update.problems.iter().cloned().collect();
-        let changes = service.core().take_objects(update);
+        service.core().take_objects(update);
         service.objects.notify_waiters();
         listed.send_replace(true);
-        worker.work(changes).await;
     }
 }
 

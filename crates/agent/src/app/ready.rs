@@ -47,11 +47,14 @@ pub(super) async fn become_ready(
         service: service.clone(),
     };
     worker.confirm(restored).await;
-    if let (Some(publisher), Some(announcer)) = (&service.publisher, &announcer) {
-        publisher.settled().await;
-        announcer.published();
-    }
-    std::future::pending::<()>().await;
+    let announce = async {
+        if let (Some(publisher), Some(announcer)) = (&service.publisher, &announcer) {
+            publisher.settled().await;
+            announcer.published();
+        }
+    };
+    // Never ends.
+    tokio::join!(announce, worker.run());
 }
 
 /// This cluster's own lists; shorter if its etcd is away and the last good rows are known.

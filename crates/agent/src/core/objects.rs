@@ -8,8 +8,8 @@ use model::{Labels, PodKey};
 use super::{Core, Relabel};
 
 impl<K: Kernel> Core<K> {
-    /// Takes an update. Returns the endpoints whose labels are no longer those of their pod.
-    pub(crate) fn take_objects(&mut self, update: Update) -> Vec<Relabel> {
+    /// Takes an update.
+    pub(crate) fn take_objects(&mut self, update: Update) {
         self.problems = update.problems;
         for event in update.events {
             match event {
@@ -34,7 +34,6 @@ impl<K: Kernel> Core<K> {
             }
         }
         self.settle();
-        self.stale_labels()
     }
 
     /// Labels that make up the identity of a pod; `None` while the source does not know it.
@@ -44,7 +43,8 @@ impl<K: Kernel> Core<K> {
         Some(pod.identity_labels(namespace, &self.config.cluster, &self.config.labels))
     }
 
-    fn stale_labels(&self) -> Vec<Relabel> {
+    /// The endpoints whose labels are no longer those of their pod.
+    pub(crate) fn stale_labels(&self) -> Vec<Relabel> {
         let stale = self.endpoints.iter().filter_map(|(id, endpoint)| {
             let labels = self.labels_of(&endpoint.attachment.pod)?;
             (labels != endpoint.labels).then_some(Relabel { id: *id, labels })

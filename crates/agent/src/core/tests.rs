@@ -324,3 +324,75 @@ fn reserved_identities_are_not_forgotten() {
         .explain(ENDPOINT, Direction::Ingress, reserved::WORLD, 6, 80);
     assert_eq!(why.expect("committed").verdict, Action::Allow);
 }
+
+/// A pod whose object comes after its container is closed until then, and has its labels' policy from then on.
+#[test]
+fn an_endpoint_without_an_object_is_closed_until_the_object_comes() {
+    let mut core = core();
+    // No file is written: this one is no directory.
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let late = EndpointId(10);
+    let key = PodKey {
+        namespace: "default".into(),
+        name: "late".into(),
+    };
+    let attachment = crate::endpoint::Attachment {
+        id: late,
+        container_id: "c".into(),
+        container_interface: "eth0".into(),
+        netns: String::new(),
+        interface: "lxc10".into(),
+        ifindex: 13,
+        mac: netlink::Mac([6; 6]),
+        host_mac: netlink::Mac([8; 6]),
+        ipv4: Some(Ipv4Addr::new(10, 5, 1, 10)),
+        ipv6: None,
+        pod: key.clone(),
+        uid: String::new(),
+    };
+    let endpoint = Endpoint {
+        attachment,
+        labels: Core::<Fake>::init_labels(),
+        identity: reserved::INIT,
+        state: api::models::EndpointState::Ready,
+        log: VecDeque::new(),
+    };
+    core.restore_endpoint(endpoint).expect("room");
+    core.settle();
+    let verdict = |core: &Core<Fake>, direction| {
+        let why = core.engine.explain(late, direction, WEB, 6, 80);
+        why.expect("committed").verdict
+    };
+    for direction in [Direction::Ingress, Direction::Egress] {
+        assert_eq!(verdict(&core, direction), Action::DefaultDeny);
+    }
+    assert!(core.stale_labels().is_empty());
+
+    let pod = model::Pod {
+        key,
+        uid: "".into(),
+        node: "n1".into(),
+        service_account: "default".into(),
+        host_network: false,
+        labels: [("app".to_owned(), "late".to_owned())].into(),
+        named_ports: [].into(),
+    };
+    objects(&mut core, vec![ObjectEvent::Pod(pod)]);
+    let stale = core.stale_labels();
+    let [Relabel { id, labels }] = &stale[..] else {
+        panic!("one endpoint: {} are stale", stale.len());
+    };
+    assert_eq!(*id, late);
+    assert_eq!(verdict(&core, Direction::Ingress), Action::DefaultDeny);
+    let new = NumericIdentity(WEB.0 + 1);
+    assert_eq!(
+        core.relabel(late, labels.clone(), new),
+        Some(Core::<Fake>::init_labels())
+    );
+    assert!(core.stale_labels().is_empty());
+    let local = core.dp.kernel().get_row::<table::Endpoints>(&10);
+    assert_eq!(local.expect("readable").expect("there").identity, new.0);
+    for direction in [Direction::Ingress, Direction::Egress] {
+        assert_eq!(verdict(&core, direction), Action::Allow);
+    }
+}

@@ -51,6 +51,11 @@ impl Service {
         match created {
             Ok(endpoint) => {
                 self.publish(&endpoint);
+                let pod = &endpoint.attachment.pod;
+                if self.core().labels_of(pod).is_some_and(|now| now != labels) {
+                    // The object came or changed while the endpoint was made, when nobody knew whose it was.
+                    self.objects.notify_waiters();
+                }
                 Ok(self.model(&endpoint))
             }
             Err(error) => {
