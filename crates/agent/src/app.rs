@@ -20,7 +20,6 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::config::Config;
 use crate::core::Core;
-use crate::delete_queue::DeleteQueue;
 use crate::events::Hub;
 use crate::identities::Identities;
 use crate::lock::{LockError, Locks};
@@ -45,6 +44,9 @@ pub(crate) enum AppError {
     /// The API's socket.
     #[error("{0}")]
     Socket(#[from] api::Error),
+    /// What plugins queued.
+    #[error("queued deletions: {0}")]
+    Queue(#[from] api::queue::QueueError),
     /// A kernel socket.
     #[error("kernel: {0}")]
     Netlink(#[from] netlink::Error),
@@ -96,10 +98,7 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
         .socket
         .parent()
         .map_or_else(|| PathBuf::from("/var/run/cilium"), PathBuf::from);
-    let queue = DeleteQueue::lock(&run_dir).map_err(|source| AppError::State {
-        dir: run_dir,
-        source,
-    })?;
+    let queue = api::queue::Queue::lock_for_taking(&run_dir)?;
     let socket = Socket::open()?;
     let up = start::start(config.clone(), &socket)?;
     let overlay = up.overlay;

@@ -6,7 +6,6 @@ mod addresses;
 mod app;
 mod config;
 mod core;
-mod delete_queue;
 mod endpoint;
 mod events;
 pub mod fuzzing;

@@ -11,6 +11,7 @@ mod client;
 mod endpoint_ref;
 mod error;
 pub mod models;
+pub mod queue;
 mod server;
 mod socket;
 mod timestamp;

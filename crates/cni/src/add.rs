@@ -16,7 +16,7 @@ use crate::input::{Add, Request};
 use crate::log::Log;
 use crate::names::{altname, attachment, host_device};
 use crate::plan::{Plan, allocated, plan};
-use crate::queue::{self, Deletion};
+use api::queue::{self, Deletion};
 
 /// Number under which the agent is asked to choose one.
 const ANY: EndpointRef = EndpointRef::Local(0);

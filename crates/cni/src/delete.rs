@@ -12,8 +12,8 @@ use crate::error::is_away;
 use crate::input::{Delete, Request};
 use crate::log::Log;
 use crate::names::{attachment, host_device};
-use crate::queue::{Deletion, Queue};
 use crate::{Error, agent};
+use api::queue::{Deletion, Queue};
 
 /// How long DEL waits for an agent that does not answer.
 const CONNECT: Duration = Duration::from_millis(1500);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can go wrong, in words and in the codes of the CNI specification.
 
+use api::queue::QueueError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -134,25 +135,11 @@ pub enum Error {
         source: netlink::Error,
     },
     /// DEL: the deletion could not be queued.
-    #[error("cannot queue the deletion for the agent: {step} {path}: {source}", path = .path.display())]
+    #[error("cannot queue the deletion for the agent: {source}")]
     Queue {
-        /// What was tried.
-        step: &'static str,
-        /// File or directory.
-        path: PathBuf,
         /// Why not.
-        source: io::Error,
-    },
-    /// DEL: too many deletions wait.
-    #[error(
-        "cannot queue the deletion for the agent: {path} holds {count} deletions already; start the agent, which works them off",
-        path = .path.display()
-    )]
-    QueueFull {
-        /// The queue.
-        path: PathBuf,
-        /// How many it holds.
-        count: usize,
+        #[from]
+        source: QueueError,
     },
     /// CHECK: the agent says that the endpoint failed.
     #[error("the agent reports overall health {health:?} of the endpoint of container {container}")]
@@ -187,13 +174,16 @@ impl Error {
             | Error::Variable { .. }
             | Error::Namespace { .. }
             | Error::HostNamespace { .. } => 4,
+            Error::Queue {
+                source: QueueError::Full { .. },
+            } => 11,
             Error::Stdin { .. }
             | Error::Runtime { .. }
             | Error::Kernel { .. }
             | Error::Queue { .. } => 5,
             Error::Json { .. } => 6,
             Error::Config { .. } => 7,
-            Error::AgentDown { .. } | Error::QueueFull { .. } => 11,
+            Error::AgentDown { .. } => 11,
             Error::Agent { source, .. } if passes(source) => 11,
             Error::NotReady { .. } => 50,
             Error::Agent { .. } | Error::Answer { .. } => 100,

@@ -16,7 +16,6 @@ mod input;
 mod log;
 mod names;
 mod plan;
-pub mod queue;
 mod result;
 mod version;
 

@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use api::queue::{Deletion, Queue};
 use cni::host_device;
-use cni::queue::{Deletion, Queue};
 use lab::{Lab, Mood};
 use netlink::Socket;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use api::Agent as _;
 use clustermesh::publish::Announcer;
 
-use crate::delete_queue::DeleteQueue;
 use crate::endpoint::Endpoint;
 use crate::service::{RelabelWorker, Service};
 
@@ -22,7 +21,7 @@ const STEP: Duration = Duration::from_millis(10);
 pub(super) async fn become_ready(
     service: Arc<Service>,
     mut objects: tokio::sync::watch::Receiver<bool>,
-    queue: DeleteQueue,
+    queue: api::queue::Queue,
     announcer: Option<Announcer>,
 ) {
     service.publish_node();
@@ -38,7 +37,11 @@ pub(super) async fn become_ready(
     }
     service.core().become_ready();
     tracing::info!("ready");
-    for which in queue.take() {
+    let queued = queue.take().unwrap_or_else(|error| {
+        tracing::warn!(%error, "queued deletions");
+        Vec::new()
+    });
+    for which in queued {
         // An endpoint that is gone already is what was asked for.
         let _ = service.delete_endpoint(which).await;
     }

@@ -9,11 +9,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use api::EndpointRef;
-use api::models::EndpointBatchDelete;
+use sha2::{Digest, Sha256};
 
-use crate::Error;
-use crate::names::hexadecimal;
+use crate::EndpointRef;
+use crate::models::EndpointBatchDelete;
 
 const DIRECTORY: &str = "deleteQueue";
 const LOCK: &str = "lockfile";
@@ -25,6 +24,32 @@ const CONTENT_MAX: u64 = 4096;
 /// Longest wait for the lock: an agent that starts holds it.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the queue cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// A step with a file.
+    #[error("{step} {path}: {source}", path = .path.display())]
+    Failed {
+        /// What was tried.
+        step: &'static str,
+        /// File or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Too many deletions wait.
+    #[error(
+        "{path} holds {count} deletions already; start the agent, which works them off",
+        path = .path.display()
+    )]
+    Full {
+        /// The queue.
+        path: PathBuf,
+        /// How many it holds.
+        count: usize,
+    },
+}
 
 /// What is to be deleted.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,8 +90,8 @@ impl Deletion {
 /// agent would delete that one. Absent is fine.
 ///
 /// # Errors
-/// [`Error::Queue`].
-pub fn withdraw(run_dir: &Path, deletion: &Deletion) -> Result<(), Error> {
+/// [`QueueError::Failed`].
+pub fn withdraw(run_dir: &Path, deletion: &Deletion) -> Result<(), QueueError> {
     remove(&run_dir.join(DIRECTORY).join(deletion.file_name()))
 }
 
@@ -86,8 +111,8 @@ impl Queue {
     /// Locks the queue for adding, beside others that add.
     ///
     /// # Errors
-    /// [`Error::Queue`], also when the lock is not free within 20 s.
-    pub fn lock_for_adding(run_dir: &Path) -> Result<Self, Error> {
+    /// [`QueueError::Failed`], also when the lock is not free within 20 s.
+    pub fn lock_for_adding(run_dir: &Path) -> Result<Self, QueueError> {
         Self::lock(run_dir, Hold::Shared)
     }
 
@@ -95,11 +120,11 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::lock_for_adding`].
-    pub fn lock_for_taking(run_dir: &Path) -> Result<Self, Error> {
+    pub fn lock_for_taking(run_dir: &Path) -> Result<Self, QueueError> {
         Self::lock(run_dir, Hold::Exclusive)
     }
 
-    fn lock(run_dir: &Path, hold: Hold) -> Result<Self, Error> {
+    fn lock(run_dir: &Path, hold: Hold) -> Result<Self, QueueError> {
         let directory = run_dir.join(DIRECTORY);
         fs::create_dir_all(&directory).map_err(|e| failed("make", &directory, e))?;
         let path = directory.join(LOCK);
@@ -138,13 +163,13 @@ impl Queue {
     /// Adds a deletion. The same one again is the same file.
     ///
     /// # Errors
-    /// [`Error::Queue`], [`Error::QueueFull`].
-    pub fn add(&self, deletion: &Deletion) -> Result<PathBuf, Error> {
+    /// [`QueueError::Failed`], [`QueueError::Full`].
+    pub fn add(&self, deletion: &Deletion) -> Result<PathBuf, QueueError> {
         let name = deletion.file_name();
         let path = self.directory.join(&name);
         let count = self.files()?.len();
         if count >= MAX && !path.exists() {
-            return Err(Error::QueueFull {
+            return Err(QueueError::Full {
                 path: self.directory.clone(),
                 count,
             });
@@ -161,8 +186,8 @@ impl Queue {
     /// are given to [`Queue::done`].
     ///
     /// # Errors
-    /// [`Error::Queue`] if the directory cannot be read.
-    pub fn list(&self) -> Result<Vec<(PathBuf, Option<Deletion>)>, Error> {
+    /// [`QueueError::Failed`] if the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<(PathBuf, Option<Deletion>)>, QueueError> {
         let files = self.files()?;
         Ok(files
             .into_iter()
@@ -174,15 +199,39 @@ impl Queue {
             .collect())
     }
 
+    /// Everything that waits. Each file is removed as it is read; one that is not understood is named, and removed too.
+    ///
+    /// # Errors
+    /// As [`Queue::list`].
+    pub fn take(&self) -> Result<Vec<EndpointRef>, QueueError> {
+        let mut taken = Vec::new();
+        for (path, deletion) in self.list()? {
+            match deletion {
+                Some(Deletion::Endpoint(which)) => taken.push(which),
+                Some(Deletion::Container(batch)) => taken.push(EndpointRef::Attachment {
+                    container: batch.container_id,
+                    interface: None,
+                }),
+                None => {
+                    tracing::warn!(file = %path.display(), "a queued deletion is not understood and dropped");
+                }
+            }
+            if let Err(error) = self.done(&path) {
+                tracing::warn!(%error, "cannot remove a queued deletion");
+            }
+        }
+        Ok(taken)
+    }
+
     /// Removes a file of the queue. Absent is fine.
     ///
     /// # Errors
-    /// [`Error::Queue`].
-    pub fn done(&self, path: &Path) -> Result<(), Error> {
+    /// [`QueueError::Failed`].
+    pub fn done(&self, path: &Path) -> Result<(), QueueError> {
         remove(path)
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, Error> {
+    fn files(&self) -> Result<Vec<PathBuf>, QueueError> {
         let entries =
             fs::read_dir(&self.directory).map_err(|e| failed("read", &self.directory, e))?;
         Ok(entries
@@ -192,7 +241,7 @@ impl Queue {
     }
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
+fn remove(path: &Path) -> Result<(), QueueError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, e)),
         _ => Ok(()),
@@ -209,8 +258,16 @@ fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
-fn failed(step: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Queue {
+/// SHA-256 in lower-case hexadecimal digits.
+fn hexadecimal(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn failed(step: &'static str, path: &Path, source: io::Error) -> QueueError {
+    QueueError::Failed {
         step,
         path: path.to_owned(),
         source,
@@ -222,7 +279,10 @@ mod tests {
     use super::*;
 
     fn endpoint(container: &str) -> Deletion {
-        Deletion::Endpoint(crate::names::attachment(container, Some("eth0")))
+        Deletion::Endpoint(EndpointRef::Attachment {
+            container: container.to_owned(),
+            interface: Some("eth0".to_owned()),
+        })
     }
 
     #[test]
@@ -271,7 +331,7 @@ mod tests {
         }
         queue.add(&endpoint("c7")).expect("already there");
         let error = queue.add(&endpoint("one-more")).expect_err("full");
-        assert_eq!(error.code(), 11);
+        assert!(matches!(error, QueueError::Full { count: MAX, .. }));
         assert!(
             error.to_string().contains("holds 256 deletions already"),
             "{error}"
