@@ -4,7 +4,7 @@
 use abi::Counter;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{Error, Map, Program, Result, Table};
+use crate::{Error, KeptLimit, Map, Program, Result, Table};
 
 /// Whether a write may replace, must be new, or must find an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +65,10 @@ pub trait Kernel {
     fn counters(&self) -> Result<Vec<Counter>>;
     /// Most entries of the map as it exists.
     fn limit(&self, map: Map) -> u32;
+    /// Maps that could not get the limits of the settings.
+    fn kept_limits(&self) -> &[KeptLimit] {
+        &[]
+    }
     /// Returns once every program run that began before the call has ended.
     fn barrier(&self);
     /// Attaches `program` to a device of this network namespace, or replaces it there.

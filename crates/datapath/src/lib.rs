@@ -37,5 +37,5 @@ pub use fake::{Call, Fake};
 pub use flows::FlowStats;
 pub use kernel::{Attached, Cursor, Kernel, Put, Scan, Typed};
 pub use linux::Linux;
-pub use maps::{METRICS_ENTRIES, Map, Program, Shape, Table, table};
+pub use maps::{KeptLimit, METRICS_ENTRIES, Map, Program, Shape, Table, table};
 pub use settings::Settings;

@@ -3,24 +3,27 @@
 //!
 //! ```text
 //! <bpf_root>/isthmus/v<abi::VERSION>/maps/<map>      maps of this layout
+//! <bpf_root>/isthmus/v<abi::VERSION>/next/<map>      maps that are about to take their place with another limit
 //! <bpf_root>/isthmus/links/<device>/<program>        links of the VXLAN device, of any version: replaced in place
 //! ```
 
 mod links;
 mod pins;
+mod resize;
 mod shared;
 mod sys;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use abi::Counter;
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use zerocopy::FromBytes;
 
-use crate::kernel::{Attached, Cursor, Kernel, Put, Scan, hex};
-use crate::{Error, EventReader, Map, Program, Result, Settings, Shape};
+use crate::kernel::{Attached, Cursor, Kernel, Put, Scan, Typed, hex};
+use crate::{Error, EventReader, KeptLimit, Map, Program, Result, Settings, Shape, table};
+use resize::Resize;
 use shared::Shared;
 
 /// One map.
@@ -29,6 +32,7 @@ struct Handle {
     fd: OwnedFd,
     limit: u32,
     shared: Option<Shared>,
+    pin: PathBuf,
 }
 
 /// The kernel that this process runs on.
@@ -38,25 +42,98 @@ pub struct Linux {
     maps: Vec<Handle>,
     ebpf: Ebpf,
     cpus: usize,
+    kept: Vec<KeptLimit>,
 }
 
 impl Linux {
     /// Creates or adopts the maps, and loads the programs. Programs that are attached go on as they are until
-    /// [`Kernel::attach`] replaces them.
+    /// [`Kernel::attach`] replaces them; only if a map gets another limit, they are replaced here. To be called in the
+    /// network namespace of the devices.
     pub fn open(settings: &Settings) -> Result<Linux> {
         let root = settings.bpf_root.join("isthmus");
-        let maps = pins::open_maps(&root, settings)?;
-        let ebpf = load(&root)?;
-        let cpus = aya::util::nr_cpus().map_err(|(path, error)| Error::PinDirectory {
-            path: path.into(),
-            error,
+        let mut kept = Vec::new();
+        loop {
+            let opened = pins::open_maps(&root, settings, &mut kept)?;
+            let ebpf = load(&opened.handles)?;
+            let cpus = aya::util::nr_cpus().map_err(|(path, error)| Error::PinDirectory {
+                path: path.into(),
+                error,
+            })?;
+            let mut linux = Linux {
+                root: root.clone(),
+                maps: opened.handles,
+                ebpf,
+                cpus,
+                kept: Vec::new(),
+            };
+            let resized: Vec<Map> = opened.resizes.iter().map(Resize::map).collect();
+            let limits_differ = resized
+                .iter()
+                .any(|map| linux.limit(*map) != map.limit(settings));
+            if linux.resize(opened.resizes, settings, &mut kept)? && !limits_differ {
+                linux.kept = kept;
+                return Ok(linux);
+            }
+        }
+    }
+
+    /// Brings maps to their new limits. `false` if one of them has to keep its own, which is in `kept` then: everything
+    /// is as before.
+    fn resize(
+        &mut self,
+        mut resizes: Vec<Resize>,
+        settings: &Settings,
+        kept: &mut Vec<KeptLimit>,
+    ) -> Result<bool> {
+        if resizes.is_empty() {
+            return Ok(true);
+        }
+        for resize in &mut resizes {
+            let map = resize.map();
+            match resize.copy(&self.handle(map).fd) {
+                Ok(()) => {}
+                Err(Error::MapFull { .. }) => {
+                    kept.push(KeptLimit {
+                        map,
+                        wanted: map.limit(settings),
+                        limit: resize.old_limit()?,
+                        reason: "more entries are in use".into(),
+                    });
+                    for resize in resizes {
+                        resize.give_up()?;
+                    }
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for (device, program) in self.attached()? {
+            // A device that is gone has no packets. What cannot be replaced is met again, and told, by whoever
+            // attaches the device's programs.
+            if let Ok(ifindex) = nix::net::if_::if_nametoindex(device.as_str()) {
+                let _ = self.attach(&device, ifindex, program);
+            }
+        }
+        sys::barrier();
+        for resize in resizes {
+            resize.catch_up(&self.handle(resize.map()).fd)?;
+            let map = resize.map();
+            self.maps[map as usize].pin = resize.finish()?;
+        }
+        Ok(true)
+    }
+
+    /// Where programs run: the pinned links, and the filters of the endpoints' devices.
+    fn attached(&self) -> Result<Vec<(String, Program)>> {
+        let mut attached = self.links()?;
+        self.each::<table::Devices>(&mut |ifindex, _| {
+            if let Ok(name) = nix::net::if_::if_indextoname(ifindex) {
+                let device = name.to_string_lossy();
+                attached.push((device.to_string(), Program::FromPod));
+                attached.push((device.to_string(), Program::ToPod));
+            }
         })?;
-        Ok(Linux {
-            root,
-            maps,
-            ebpf,
-            cpus,
-        })
+        Ok(attached)
     }
 
     /// The reader of drop events. There should be one at a time: it consumes what it reads.
@@ -100,11 +177,10 @@ impl Linux {
     }
 }
 
-fn load(root: &Path) -> Result<Ebpf> {
-    let directory = pins::maps_directory(root);
+fn load(maps: &[Handle]) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    for map in Map::ALL {
-        loader.map_pin_path(map.name(), directory.join(map.name()));
+    for (map, handle) in Map::ALL.iter().zip(maps) {
+        loader.map_pin_path(map.name(), &handle.pin);
     }
     let mut ebpf = loader
         .load(crate::object::OBJECT)
@@ -244,6 +320,10 @@ impl Kernel for Linux {
 
     fn limit(&self, map: Map) -> u32 {
         self.handle(map).limit
+    }
+
+    fn kept_limits(&self) -> &[KeptLimit] {
+        &self.kept
     }
 
     fn barrier(&self) {

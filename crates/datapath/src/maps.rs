@@ -121,6 +121,19 @@ pub trait Table {
     type Value: IntoBytes + FromBytes + Immutable + KnownLayout + Copy;
 }
 
+/// A map that could not get the limit of the settings, and goes on with its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptLimit {
+    /// The map.
+    pub map: Map,
+    /// The limit of the settings, entries.
+    pub wanted: u32,
+    /// The limit in force, entries.
+    pub limit: u32,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// Entries of [`Map::Metrics`]: `reason * 4 + direction` with reasons of 8 bits.
 pub const METRICS_ENTRIES: u32 = 1024;
 
@@ -144,6 +157,16 @@ impl Map {
             Map::Metrics => METRICS_ENTRIES,
             Map::Events => settings.events_bytes,
         }
+    }
+}
+
+impl fmt::Display for KeptLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the limit stays {}, not {} as the options say: {}",
+            self.limit, self.wanted, self.reason
+        )
     }
 }
 

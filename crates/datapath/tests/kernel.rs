@@ -8,7 +8,7 @@ mod support;
 use std::net::UdpSocket;
 
 use abi::{Addr, Endpoint};
-use datapath::{Attached, Datapath, Error, Kernel, Linux, Map, Program, Settings, Typed, table};
+use datapath::{Attached, Error, Kernel, Linux, Map, Program, Settings, Typed, table};
 use lab::{Lab, POD_IP, Pings, ROUTER, eventually};
 use model::EndpointId;
 use support::{flow, ip_row, map_addr, net};
@@ -32,12 +32,7 @@ fn maps_survive_and_are_adopted_with_what_they_hold() {
     let rows = datapath.ips().expect("readable");
     drop(datapath);
 
-    let larger = Settings {
-        ipcache_max: 1000,
-        ..lab.settings()
-    };
-    let linux = Linux::open(&larger).expect("another limit is no obstacle");
-    let mut datapath = Datapath::new(linux).expect("adopts");
+    let mut datapath = lab.open();
     assert_eq!(datapath.ips().expect("readable"), rows);
     assert_eq!(datapath.flows().expect("readable").len(), 1);
     assert!(

@@ -157,6 +157,9 @@ impl<K: Kernel> Core<K> {
             pruned: true,
             routes_changed: Arc::default(),
         };
+        for kept in core.dp.kernel().kept_limits().to_vec() {
+            core.note(&format!("kernel map {}", kept.map), Some(kept));
+        }
         core.claim_own_addresses();
         core.adopt_addresses();
         core

@@ -6,37 +6,62 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::Handle;
+use super::resize::{self, Resize};
 use super::shared::Shared;
 use super::sys::{self, Batch, MapInfo};
 use crate::kernel::{Cursor, Scan, hex};
-use crate::{Error, Map, Result, Settings, Shape};
+use crate::{Error, KeptLimit, Map, Result, Settings, Shape};
 
 /// Where the maps of this layout are pinned.
 pub(super) fn maps_directory(root: &Path) -> PathBuf {
     root.join(format!("v{}", abi::VERSION)).join("maps")
 }
 
-/// Opens every map, in the order of [`Map::ALL`].
-pub(super) fn open_maps(root: &Path, settings: &Settings) -> Result<Vec<Handle>> {
+/// The maps, and what is to be done so that all of them have their limits.
+pub(super) struct Opened {
+    /// In the order of [`Map::ALL`].
+    pub(super) handles: Vec<Handle>,
+    pub(super) resizes: Vec<Resize>,
+}
+
+/// Opens every map. Those in `kept` keep their limit, and those that have to keep it join them.
+pub(super) fn open_maps(
+    root: &Path,
+    settings: &Settings,
+    kept: &mut Vec<KeptLimit>,
+) -> Result<Opened> {
     let directory = maps_directory(root);
     std::fs::create_dir_all(&directory).map_err(|error| Error::PinDirectory {
         path: directory.clone(),
         error,
     })?;
-    Map::ALL
-        .iter()
-        .map(|map| open_map(*map, &directory.join(map.name()), settings))
-        .collect()
+    let mut opened = Opened {
+        handles: Vec::with_capacity(Map::ALL.len()),
+        resizes: Vec::new(),
+    };
+    for map in Map::ALL {
+        let handle = open_map(root, *map, settings, kept, &mut opened.resizes)?;
+        opened.handles.push(handle);
+    }
+    Ok(opened)
 }
 
-fn open_map(map: Map, path: &Path, settings: &Settings) -> Result<Handle> {
+fn open_map(
+    root: &Path,
+    map: Map,
+    settings: &Settings,
+    kept: &mut Vec<KeptLimit>,
+    resizes: &mut Vec<Resize>,
+) -> Result<Handle> {
     let wanted = shape(map, settings);
+    let path = maps_directory(root).join(map.name());
     let pin_error = |error| Error::PinMap {
         map,
-        path: path.to_owned(),
+        path: path.clone(),
         error,
     };
-    let fd = match sys::open(path) {
+    let mut pin = path.clone();
+    let mut fd = match sys::open(&path) {
         Ok(fd) => fd,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let fd = sys::create(map.name(), wanted).map_err(|error| Error::CreateMap {
@@ -44,13 +69,37 @@ fn open_map(map: Map, path: &Path, settings: &Settings) -> Result<Handle> {
                 max: wanted.max_entries,
                 error,
             })?;
-            sys::pin(fd.as_fd(), path).map_err(pin_error)?;
+            sys::pin(fd.as_fd(), &path).map_err(pin_error)?;
             fd
         }
         Err(error) => return Err(pin_error(error)),
     };
-    let found = sys::map_info(fd.as_fd()).map_err(pin_error)?;
-    compare(map, path, &found, &wanted)?;
+    let mut found = sys::map_info(fd.as_fd()).map_err(pin_error)?;
+    compare(map, &path, &found, &wanted)?;
+    let next = resize::next_path(root, map);
+    if let Ok(new) = sys::open(&next) {
+        // Somebody died on the way to another size; some programs may use the second map already.
+        found = sys::map_info(new.as_fd()).map_err(pin_error)?;
+        compare(map, &next, &found, &wanted)?;
+        resizes.push(Resize::new(root, map, std::mem::replace(&mut fd, new)));
+        pin = next;
+    } else if resize::resizable(map)
+        && found.max_entries != wanted.max_entries
+        && kept.iter().all(|kept| kept.map != map)
+    {
+        match resize::begin(root, map, fd, &found, wanted)? {
+            Ok((resize, new)) => {
+                found = sys::map_info(new.as_fd()).map_err(pin_error)?;
+                resizes.push(resize);
+                fd = new;
+                pin = next;
+            }
+            Err((old, limit)) => {
+                kept.push(limit);
+                fd = old;
+            }
+        }
+    }
     let shared = match map.shape() {
         Shape::Array => Some(
             Shared::new(&fd, found.max_entries, map.value_size())
@@ -62,6 +111,7 @@ fn open_map(map: Map, path: &Path, settings: &Settings) -> Result<Handle> {
         fd,
         limit: found.max_entries,
         shared,
+        pin,
     })
 }
 
@@ -90,14 +140,12 @@ fn shape(map: Map, settings: &Settings) -> MapInfo {
     }
 }
 
-/// A pinned map must have our layout. Its limit may differ for maps whose limit is a setting: the map is
-/// adopted as it is, and [`crate::Datapath::map_pressure`] shows the limit in force.
+/// A pinned map must have our layout. Its limit may differ if it can be changed.
 fn compare(map: Map, path: &Path, found: &MapInfo, wanted: &MapInfo) -> Result<()> {
-    let fixed = map.shape() == Shape::Array || map.shape() == Shape::PerCpuArray;
-    let limit = if fixed {
-        found.max_entries
-    } else {
+    let limit = if resize::resizable(map) {
         wanted.max_entries
+    } else {
+        found.max_entries
     };
     let properties = [
         ("type", found.kind, wanted.kind),
