@@ -2,6 +2,7 @@
 //! Serves an [`Agent`] on a unix socket: connections, limits, time-outs. The paths are in `routes`.
 
 mod endpoints;
+mod health;
 mod ipam;
 mod own;
 mod path;
@@ -24,6 +25,7 @@ use tower::ServiceExt;
 
 use crate::Agent;
 
+pub use health::serve_health;
 pub(crate) use reply::VERSION_HEADER;
 
 /// Longest time for reading a request and for making its answer.
