@@ -14,6 +14,7 @@ mod delete;
 mod error;
 mod input;
 mod log;
+mod loopback;
 mod names;
 mod plan;
 mod result;
@@ -41,10 +42,11 @@ pub struct Output {
 
 /// Runs the plugin as the runtime started it.
 pub fn main() -> ExitCode {
-    let output = match Invocation::from_process() {
-        Ok(invocation) => run(&invocation),
-        Err(error) => refusal(version::NEWEST, &error.into()),
-    };
+    finish(Invocation::from_process().map(|invocation| run(&invocation)))
+}
+
+fn finish(output: Result<Output, Error>) -> ExitCode {
+    let output = output.unwrap_or_else(|error| refusal(version::NEWEST, &error.into()));
     // Nobody is left to be told if standard output is gone; the exit status still says it.
     let written = std::io::stdout().write_all(output.text.as_bytes());
     if output.success && written.is_ok() {
@@ -60,6 +62,11 @@ pub fn main() -> ExitCode {
 /// What the runtime would be told.
 pub fn check(invocation: &Invocation) -> Result<(), Error> {
     invocation.parse().map(|_request| ())
+}
+
+/// Runs the loopback plugin as the runtime started it.
+pub fn loopback_main() -> ExitCode {
+    finish(Invocation::from_process().map(|invocation| loopback::run(&invocation)))
 }
 
 /// Runs one invocation in the network namespace of the calling thread.
