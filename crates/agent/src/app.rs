@@ -27,6 +27,7 @@ use crate::options::Values;
 use crate::own::{self, Follower};
 use crate::service::Service;
 use crate::start::{self, StartError};
+use crate::{cni_file, health};
 use loops::{mesh_rows, objects, routes, upkeep};
 use own_cluster::Own;
 use ready::become_ready;
@@ -158,6 +159,12 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
     tasks.spawn("underlay", underlay(service.clone(), overlay));
     tasks.spawn("routes", routes(service.clone(), overlay));
     tasks.spawn("upkeep", upkeep(service.clone()));
+    if let Some(port) = config.health_port {
+        tasks.spawn("probes", health::serve(service.clone(), port));
+    }
+    if let Some(file) = config.cni_file.clone() {
+        tasks.spawn("CNI configuration", cni_file::keep(service.clone(), file));
+    }
     let server = service.clone();
     tasks.spawn("api", async move {
         if let Err(error) = api::serve(listener, server).await {

@@ -16,8 +16,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use model::{ClusterId, ClusterName, IdentityScheme, LabelFilter};
 use policy::EnforcementMode;
 
+use crate::cni_file::CniFile;
 use crate::options::Values;
-use parts::{check_sizes, cluster, kvstore, log_level, node_name, timeouts};
+use parts::{check_sizes, cluster, cni_file, kvstore, log_level, node_name, timeouts};
 use reader::Reader;
 
 /// How packets of the tunnel whose outer source is no node of the claimed cluster are treated.
@@ -129,6 +130,10 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     /// bpffs.
     pub(crate) bpf_root: PathBuf,
+    /// Port of the probes; `None`: none.
+    pub(crate) health_port: Option<u16>,
+    /// Network configuration for the container runtime.
+    pub(crate) cni_file: Option<CniFile>,
     /// Log directives.
     pub(crate) log_level: String,
     /// What is odd about it but no reason not to start.
@@ -248,6 +253,9 @@ impl Config {
                 .path("socket-path")
                 .unwrap_or_else(|| "/var/run/cilium/cilium.sock".into()),
             bpf_root: r.path("bpf-root").unwrap_or_else(|| "/sys/fs/bpf".into()),
+            health_port: Some(r.number("agent-health-port", 0, 65535) as u16)
+                .filter(|port| *port != 0),
+            cni_file: cni_file(&mut r),
             log_level: log_level(&mut r),
             warnings: Vec::new(),
         };

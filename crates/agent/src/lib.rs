@@ -4,11 +4,13 @@
 
 mod addresses;
 mod app;
+mod cni_file;
 mod config;
 mod core;
 mod endpoint;
 mod events;
 pub mod fuzzing;
+mod health;
 mod identities;
 mod ipam;
 mod lock;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use model::{ClusterId, ClusterName, IdentityScheme};
 
 use super::reader::Reader;
-use super::{Config, DAY, KvstoreConfig, KvstoreSource, SECOND, Timeouts};
+use super::{CniFile, Config, DAY, KvstoreConfig, KvstoreSource, SECOND, Timeouts};
 
 pub(super) fn cluster(r: &mut Reader<'_>) -> (ClusterName, ClusterId, IdentityScheme) {
     let max = r.text("max-connected-clusters").trim().parse().ok();
@@ -56,6 +56,18 @@ pub(super) fn node_name(r: &mut Reader<'_>, host: &str) -> Arc<str> {
         r.errors.push(format!("node name {name:?} is not a name of 1 to 253 characters of a-z, 0-9, '-', '.': set K8S_NODE_NAME or --node-name"));
     }
     name.into()
+}
+
+pub(super) fn cni_file(r: &mut Reader<'_>) -> Option<CniFile> {
+    let exclusive = r.bool("cni-exclusive");
+    let portmap = r.choice("cni-chaining-mode", &[("none", false), ("portmap", true)]);
+    let path = r.path("write-cni-conf-when-ready")?;
+    Some(CniFile {
+        path,
+        exclusive,
+        log_file: r.text("cni-log-file").trim().to_owned(),
+        portmap,
+    })
 }
 
 pub(super) fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {

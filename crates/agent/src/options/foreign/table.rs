@@ -65,7 +65,6 @@ pub(super) const ONLY: &[(&str, &[&str])] = &[
     ("underlay-protocol", &["ipv4", "auto"]),
     ("datapath-mode", &["veth", "auto"]),
     ("kube-proxy-replacement", &["false", "disabled"]),
-    ("cni-chaining-mode", &["none"]),
     ("cni-chaining-target", &[]),
     ("cni-external-routing", &["false"]),
     ("ipam", &["cluster-pool", "kubernetes"]),
@@ -88,14 +87,6 @@ pub(super) const TOLD: &[(&str, &str)] = &[
     (
         "prometheus-serve-addr",
         "this agent has no metrics endpoint; cilium bpf metrics list shows its counters",
-    ),
-    (
-        "agent-health-port",
-        "this agent has no health port; cilium status --brief tells its health",
-    ),
-    (
-        "write-cni-conf-when-ready",
-        "this agent writes no CNI configuration: put one there that names the plugin isthmus-cni",
     ),
     (
         "cluster-pool-ipv4-cidr",
@@ -183,8 +174,6 @@ pub(super) const IDLE: &[&str] = &[
     "clustermesh-endpoints-per-slice",
     "clustermesh-mcs-api-install-crds",
     "clustermesh-service-v2",
-    "cni-exclusive",
-    "cni-log-file",
     "cni-uninstall",
     "config-sources",
     "config-sources-overrides",

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The network configuration that the container runtime reads: written once this node can give pods addresses, kept
+//! as long as the agent runs, and left in place when it ends. Where this agent is to be the only plugin, the files of
+//! others are set aside under another name.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::service::Service;
+
+/// Appended to the names of files that are set aside.
+const ASIDE: &str = "cilium_bak";
+/// Endings that container runtimes read.
+const READ: [&str; 3] = ["conf", "conflist", "json"];
+/// The directory is looked at so often: others may write there at any time.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two looks for the end of the start.
+const STEP: Duration = Duration::from_millis(10);
+
+/// What is written where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct CniFile {
+    /// The file, `…/net.d/05-cilium.conflist`.
+    pub(crate) path: PathBuf,
+    /// Others' files are set aside.
+    pub(crate) exclusive: bool,
+    /// The plugin's log.
+    pub(crate) log_file: String,
+    /// Container ports are mapped to the host by the `portmap` plugin behind ours.
+    pub(crate) portmap: bool,
+}
+
+impl CniFile {
+    /// The file's text.
+    pub(crate) fn text(&self) -> String {
+        let mut plugins = vec![json!({ "type": "cilium-cni", "log-file": self.log_file })];
+        if self.portmap {
+            plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
+        }
+        let all = json!({ "cniVersion": "1.0.0", "name": "cilium", "plugins": plugins });
+        format!("{all:#}\n")
+    }
+
+    /// Writes the file if it is not there as it should be, in one step, and sets others aside.
+    pub(crate) fn ensure(&self) -> io::Result<()> {
+        let text = self.text();
+        if fs::read_to_string(&self.path).ok().as_ref() != Some(&text) {
+            let new = self.path.with_extension("new");
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)?;
+        }
+        if self.exclusive {
+            self.set_others_aside()?;
+        }
+        Ok(())
+    }
+
+    fn set_others_aside(&self) -> io::Result<()> {
+        let Some(dir) = self.path.parent() else {
+            return Ok(());
+        };
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path == self.path || !is_read(&path) {
+                continue;
+            }
+            let mut aside = path.clone().into_os_string();
+            aside.push(".");
+            aside.push(ASIDE);
+            fs::rename(&path, &aside)?;
+            tracing::info!(file = %path.display(), "another network's configuration is set aside; --cni-exclusive=false leaves it");
+        }
+        Ok(())
+    }
+}
+
+fn is_read(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| READ.contains(&ending))
+}
+
+/// Keeps the file once the agent is ready, for ever.
+pub(crate) async fn keep(service: Arc<Service>, file: CniFile) {
+    while !service.core().ready {
+        tokio::time::sleep(STEP).await;
+    }
+    loop {
+        let result = file.ensure();
+        let subject = format!("CNI configuration {}", file.path.display());
+        service.core().note(&subject, result.err());
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(dir: &Path) -> CniFile {
+        CniFile {
+            path: dir.join("05-cilium.conflist"),
+            exclusive: true,
+            log_file: "/var/run/cilium/cilium-cni.log".into(),
+            portmap: false,
+        }
+    }
+
+    #[test]
+    fn the_file_comes_back_and_others_are_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let others = [
+            "10-bridge.conf",
+            "x.conflist",
+            "keep.txt",
+            "y.conf.cilium_bak",
+        ];
+        for name in others {
+            fs::write(dir.path().join(name), "{}").expect("written");
+        }
+        let file = file(dir.path());
+        file.ensure().expect("written");
+        file.ensure().expect("nothing to do");
+        let names: std::collections::BTreeSet<String> = fs::read_dir(dir.path())
+            .expect("listed")
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        let want = [
+            "05-cilium.conflist",
+            "10-bridge.conf.cilium_bak",
+            "keep.txt",
+            "x.conflist.cilium_bak",
+            "y.conf.cilium_bak",
+        ];
+        assert_eq!(names, want.map(str::to_owned).into());
+        fs::write(&file.path, "garbage").expect("written");
+        file.ensure().expect("repaired");
+        assert_eq!(fs::read_to_string(&file.path).expect("read"), file.text());
+    }
+
+    #[test]
+    fn portmap_comes_behind() {
+        let mut file = file(Path::new("/x"));
+        file.portmap = true;
+        let value: serde_json::Value = serde_json::from_str(&file.text()).expect("JSON");
+        assert_eq!(value["plugins"][0]["type"], "cilium-cni");
+        assert_eq!(value["plugins"][1]["type"], "portmap");
+    }
+}
