@@ -8,7 +8,7 @@ LAB  := $(BIN)/lab
 KEEP ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test fuzz demo demo-down bench lint fmt clean
+.PHONY: help tools build image test fuzz demo demo-down bench lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ tools: ## install what is missing: Debian packages, Rust components, the eBPF li
 
 build: tools ## build the static binary and its links into target/dist
 	@cargo xtask dist
+
+image: build ## pack the binary as a container image: target/dist/isthmus-image.tar (OCI and Docker archive)
+	@cargo xtask image
 
 test: tools ## run levels 1 to 4 of the test ladder; the last line is `N passed, N failed`
 	@cargo xtask test

@@ -14,6 +14,15 @@ pub(crate) enum Role {
     },
     /// The CNI plugin.
     Cni,
+    /// The CNI plugin for a pod's own loopback device.
+    Loopback,
+    /// Installing in a cluster or on a node.
+    Install {
+        /// The name to show in usage lines.
+        program: String,
+        /// Its arguments, without the program's name.
+        args: Vec<OsString>,
+    },
     /// An operator's command.
     Cli {
         /// The name to show in usage lines.
@@ -33,6 +42,9 @@ pub(crate) fn role(words: impl IntoIterator<Item = OsString>) -> Role {
     if matches!(program.as_str(), "isthmus-cni" | "cilium-cni") {
         return Role::Cni;
     }
+    if program == "loopback" {
+        return Role::Loopback;
+    }
     let word = |at: usize| args.get(at).and_then(|word| word.to_str());
     match (word(0), word(1)) {
         (Some("agent"), _) => {
@@ -43,6 +55,9 @@ pub(crate) fn role(words: impl IntoIterator<Item = OsString>) -> Role {
             args: vec!["--help".into()],
         },
         (Some("cni"), _) => Role::Cni,
+        (Some(command), _) if install::COMMANDS.contains(&command) => {
+            Role::Install { program, args }
+        }
         _ => Role::Cli { program, args },
     }
 }
@@ -72,6 +87,8 @@ mod tests {
             panic!("a command");
         };
         assert_eq!((program.as_str(), args.len()), ("cilium-dbg", 2));
+        assert_eq!(of("/opt/cni/bin/loopback"), Role::Loopback);
+        assert!(matches!(of("isthmus install -n x"), Role::Install { .. }));
         assert!(matches!(of("isthmus"), Role::Cli { .. }));
         assert!(matches!(of("isthmus endpoint agent"), Role::Cli { .. }));
     }

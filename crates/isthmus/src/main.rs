@@ -17,6 +17,8 @@ fn main() -> ExitCode {
             agent::main(args)
         }
         Role::Cni => cni::main(),
+        Role::Loopback => cni::loopback_main(),
+        Role::Install { program, args } => install::main(&program, args),
         Role::Cli { program, args } => cli::main(&program, args),
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use crate::cargo;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
-const LINKS: [&str; 3] = ["cilium", "cilium-dbg", "isthmus-cni"];
+/// Names under which the binary is called.
+pub(crate) const LINKS: [&str; 3] = ["cilium", "cilium-dbg", "isthmus-cni"];
 
 /// Builds into `target/dist`. The lab is built by the same call, so that its dependencies are built once.
 pub(crate) fn build(root: &Path) -> Result<(), String> {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|test|fuzz`.
+//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|test|fuzz`.
 #![forbid(unsafe_code)]
 
 mod cargo;
 mod dist;
 mod fuzz;
+mod image;
 mod levels;
 mod tidy;
 
@@ -15,6 +16,7 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
   tidy            check layers, file heads and sizes, and where unsafe code is
   dist            build the static binary and its links into target/dist
+  image           pack what `dist` built into target/dist/isthmus-image.tar
   test [LEVEL…]   run the levels of the test ladder (1 2 3 4; all if none is named)
   fuzz [TARGET…]  run fuzz targets for FUZZ_SECONDS each (60), all if none is named
 ";
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::check(&root()),
         ["dist"] => dist::build(&root()),
         ["fuzz", targets @ ..] => fuzz::long(&root(), targets),
+        ["image"] => image::build(&root()),
         ["test", levels @ ..] => levels::run(&root(), levels),
         _ => Err(USAGE.to_owned()),
     };

@@ -9,10 +9,15 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 44] = [
+const EDGES: [(&str, &str, &str); 47] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
+    (
+        "isthmus",
+        "install",
+        "one binary: `isthmus install`, `node-setup`, `uninstall`",
+    ),
     ("agent", "abi", "shows maps and drop reasons by name"),
     ("agent", "api", "serves the socket"),
     (
@@ -37,6 +42,12 @@ const EDGES: [(&str, &str, &str); 44] = [
     ("cni", "api", "asks the agent"),
     ("cni", "netlink", "makes the pod's device"),
     ("cli", "api", "asks the agent"),
+    (
+        "install",
+        "datapath",
+        "takes away from a node what the agent made there",
+    ),
+    ("install", "netlink", "finds and removes devices"),
     (
         "clustermesh",
         "kvstore",

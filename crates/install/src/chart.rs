@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `install`: the chart's own templates, rendered without Helm.
+
+use gtmpl::{Context, Template};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::args::InstallArgs;
+use crate::functions::{FUNCTIONS, value};
+use crate::values;
+
+macro_rules! template {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../../deploy/chart/templates/", $name)),
+        )
+    };
+}
+
+const HELPERS: &str = include_str!("../../../deploy/chart/templates/_helpers.tpl");
+/// In the order in which a cluster wants them: what is referred to comes first.
+const TEMPLATES: [(&str, &str); 6] = [
+    template!("serviceaccounts.yaml"),
+    template!("configmap.yaml"),
+    template!("agent-role.yaml"),
+    template!("operator-role.yaml"),
+    template!("agent.yaml"),
+    template!("operator.yaml"),
+];
+
+/// The text to print.
+pub(crate) fn install(args: &InstallArgs) -> Result<String, Error> {
+    if args.show_values {
+        return Ok(values::DEFAULTS.to_owned());
+    }
+    render(&values::read(args)?, &args.namespace)
+}
+
+/// All objects as one stream of YAML documents.
+pub(crate) fn render(values: &Value, namespace: &str) -> Result<String, Error> {
+    let version = env!("CARGO_PKG_VERSION");
+    let context = Context::from(value(&json!({
+        "Values": values,
+        "Release": { "Namespace": namespace, "Name": "isthmus" },
+        "Chart": { "AppVersion": version, "Version": version },
+    })));
+    let mut all = String::new();
+    for (name, text) in TEMPLATES {
+        let failed = |problem: String| Error::Template { name, problem };
+        let mut template = Template::default();
+        template.add_funcs(&FUNCTIONS);
+        template
+            .parse(format!("{HELPERS}{text}"))
+            .map_err(|error| failed(error.to_string()))?;
+        let text = template
+            .render(&context)
+            .map_err(|error| failed(error.to_string()))?;
+        let text = text.trim();
+        if !text.is_empty() {
+            all.push_str("---\n");
+            all.push_str(text);
+            all.push('\n');
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(set: &[&str]) -> Vec<Value> {
+        let args = InstallArgs {
+            namespace: "kube-system".into(),
+            values: Vec::new(),
+            set: set.iter().map(|text| (*text).to_owned()).collect(),
+            set_string: Vec::new(),
+            show_values: false,
+        };
+        let text = install(&args).expect("rendered");
+        serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+        objects
+            .iter()
+            .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+            .unwrap_or_else(|| panic!("no {kind} {name}"))
+    }
+
+    const ETCD: &str = "etcd.endpoints={https://10.0.0.1:2379}";
+
+    #[test]
+    fn the_page_finds_its_names() {
+        let objects = objects(&[ETCD, "cluster.name=cluster5", "cluster.id=5"]);
+        let config = find(&objects, "ConfigMap", "cilium-config");
+        assert_eq!(config["metadata"]["namespace"], "kube-system");
+        assert_eq!(config["data"]["cluster-name"], "cluster5");
+        assert_eq!(config["data"]["cluster-id"], "5");
+        let etcd = config["data"]["etcd-config"].as_str().expect("a text");
+        let etcd: Value = serde_saphyr::from_str(etcd).expect("YAML");
+        assert_eq!(etcd["endpoints"][0], "https://10.0.0.1:2379");
+        let agent = find(&objects, "DaemonSet", "cilium");
+        let template = &agent["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"]["k8s-app"], "cilium");
+        assert_eq!(
+            template["spec"]["containers"][0]["image"],
+            format!("localhost/isthmus:{}", env!("CARGO_PKG_VERSION"))
+        );
+        let volumes = template["spec"]["volumes"].as_array().expect("a list");
+        let secret = volumes
+            .iter()
+            .find(|volume| volume["name"] == "clustermesh-secrets");
+        let source = &secret.expect("a volume")["projected"]["sources"][0]["secret"];
+        assert_eq!(
+            (&source["name"], &source["optional"]),
+            (&json!("cilium-clustermesh"), &json!(true))
+        );
+    }
+
+    #[test]
+    fn what_is_switched_off_is_not_there() {
+        let objects = objects(&["etcd.enabled=false", "operator.enabled=false"]);
+        assert!(objects.iter().all(|object| object["kind"] != "Deployment"));
+        let config = find(&objects, "ConfigMap", "cilium-config");
+        assert!(config["data"].get("kvstore").is_none());
+        let agent = find(&objects, "DaemonSet", "cilium");
+        let text = agent.to_string();
+        assert!(
+            !text.contains("etcd-secrets") && !text.contains("/var/lib/etcd-config"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_object_of_a_namespace_is_in_the_one_that_was_asked_for() {
+        let mut values = values::read(&InstallArgs {
+            namespace: String::new(),
+            values: Vec::new(),
+            set: vec![ETCD.into()],
+            set_string: Vec::new(),
+            show_values: false,
+        })
+        .expect("values");
+        values["image"]["digest"] = json!(format!("sha256:{}", "0".repeat(64)));
+        let text = render(&values, "elsewhere").expect("rendered");
+        assert!(!text.contains("kube-system") && text.contains("localhost/isthmus@sha256:000"));
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Values: the chart's defaults, files and assignments over them, every name and type checked against the defaults.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::Error;
+use crate::args::InstallArgs;
+
+/// The chart's own values, with their meaning in comments.
+pub(crate) const DEFAULTS: &str = include_str!("../../../deploy/chart/values.yaml");
+
+/// Defaults, files and assignments, in this order.
+pub(crate) fn read(args: &InstallArgs) -> Result<Value, Error> {
+    let mut values: Value = serde_saphyr::from_str(DEFAULTS).map_err(|error| Error::Template {
+        name: "values.yaml",
+        problem: error.to_string(),
+    })?;
+    let defaults = values.clone();
+    for path in &args.values {
+        merge("", &mut values, file(path)?, &defaults)?;
+    }
+    let typed = args.set.iter().map(|text| (text, true));
+    let texts = args.set_string.iter().map(|text| (text, false));
+    for (text, is_typed) in typed.chain(texts) {
+        merge("", &mut values, assignment(text, is_typed)?, &defaults)?;
+    }
+    check(&values)?;
+    Ok(values)
+}
+
+fn file(path: &PathBuf) -> Result<Value, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::ReadValues {
+        path: path.clone(),
+        source,
+    })?;
+    let problem = |problem: String| Error::ParseValues {
+        path: path.clone(),
+        problem,
+    };
+    let value: Value = serde_saphyr::from_str(&text).map_err(|error| problem(error.to_string()))?;
+    match value {
+        Value::Object(_) => Ok(value),
+        Value::Null => Ok(Value::Object(Map::new())),
+        _ => Err(problem("expected a map of values".into())),
+    }
+}
+
+/// `a.b=c` as a document.
+fn assignment(text: &str, typed: bool) -> Result<Value, Error> {
+    let wrong = || Error::Assignment { text: text.into() };
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    if name.is_empty() || name.split('.').any(str::is_empty) {
+        return Err(wrong());
+    }
+    let value = if typed {
+        typed_value(value)
+    } else {
+        Value::from(value)
+    };
+    let nested = |inner, part: &str| Value::Object(Map::from_iter([(part.to_owned(), inner)]));
+    Ok(name.rsplit('.').fold(value, nested))
+}
+
+fn typed_value(text: &str) -> Value {
+    if let Some(items) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+        let items = items.split(',').filter(|item| !item.is_empty());
+        return items.map(|item| typed_value(item.trim())).collect();
+    }
+    match text {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        _ => text
+            .parse::<i64>()
+            .map_or_else(|_| Value::from(text), Value::from),
+    }
+}
+
+/// Puts `over` into `values`. Maps that are empty by default take any name.
+fn merge(at: &str, values: &mut Value, over: Value, defaults: &Value) -> Result<(), Error> {
+    let (Value::Object(into), Value::Object(from), Value::Object(known)) =
+        (&mut *values, &over, defaults)
+    else {
+        check_type(at, &over, defaults)?;
+        *values = over;
+        return Ok(());
+    };
+    for (name, value) in from {
+        let full = if at.is_empty() {
+            name.clone()
+        } else {
+            format!("{at}.{name}")
+        };
+        match known.get(name) {
+            Some(default) => {
+                let slot = into.entry(name.clone()).or_insert(Value::Null);
+                merge(&full, slot, value.clone(), default)?;
+            }
+            None if known.is_empty() => drop(into.insert(name.clone(), value.clone())),
+            None => {
+                let near = nearest(name, known.keys());
+                let nearest = near.map(|near| full[..full.len() - name.len()].to_owned() + near);
+                return Err(Error::UnknownValue {
+                    name: full,
+                    nearest,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_type(name: &str, given: &Value, default: &Value) -> Result<(), Error> {
+    // A port may be given as a number where its default is no port at all.
+    let number_as_text = default.is_string() && given.is_number();
+    if kind(given) == kind(default) || number_as_text {
+        return Ok(());
+    }
+    Err(Error::ValueType {
+        name: name.to_owned(),
+        given: kind(given),
+        expected: kind(default),
+    })
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a str> {
+    let alike = |a: &str, b: &str| {
+        let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
+        a.starts_with(&b) || b.starts_with(&a)
+    };
+    known.map(String::as_str).find(|known| alike(name, known))
+}
+
+/// What cannot work in combination; the agent checks single values itself.
+fn check(values: &Value) -> Result<(), Error> {
+    let etcd = &values["etcd"];
+    let no_endpoint = etcd["endpoints"].as_array().is_none_or(Vec::is_empty);
+    if etcd["enabled"] == true && no_endpoint {
+        return Err(Error::Values {
+            problem: "etcd.endpoints is empty: name this cluster's etcd, e.g. --set etcd.endpoints={https://10.0.0.10:2379}, or set etcd.enabled=false for nodes without a mesh".into(),
+        });
+    }
+    if values["ipv4"]["enabled"] == false && values["ipv6"]["enabled"] == false {
+        return Err(Error::Values {
+            problem: "ipv4.enabled and ipv6.enabled are both false: pods need one of them".into(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn args(set: &[&str]) -> InstallArgs {
+        InstallArgs {
+            namespace: "kube-system".into(),
+            values: Vec::new(),
+            set: set.iter().map(|text| (*text).to_owned()).collect(),
+            set_string: vec!["extraConfig.x=1".into()],
+            show_values: false,
+        }
+    }
+
+    const ETCD: &str = "etcd.endpoints={https://10.0.0.1:2379,https://10.0.0.2:2379}";
+
+    #[test]
+    fn later_values_win_and_free_maps_take_any_name() {
+        let set = ["cluster.name=east", "cluster.id=5", ETCD, "podLabels.a=b"];
+        let values = read(&args(&set)).expect("good values");
+        assert_eq!(values["cluster"], json!({ "name": "east", "id": 5 }));
+        assert_eq!(values["extraConfig"], json!({ "x": "1" }));
+        assert_eq!(values["podLabels"], json!({ "a": "b" }));
+        assert_eq!(values["etcd"]["endpoints"][1], "https://10.0.0.2:2379");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("values.yaml");
+        std::fs::write(&path, "cluster:\n  name: west\ntunnelPort: 9\n").expect("written");
+        let mut args = args(&[ETCD, "cluster.name=east"]);
+        args.values.push(path);
+        let values = read(&args).expect("good values");
+        assert_eq!(
+            (&values["cluster"]["name"], &values["tunnelPort"]),
+            (&json!("east"), &json!(9))
+        );
+    }
+
+    #[test]
+    fn wrong_names_types_and_combinations_are_told() {
+        let refusal = |set: &[&str]| read(&args(set)).expect_err("refused").to_string();
+        let text = refusal(&["cluster.nam=east"]);
+        assert!(
+            text.contains("cluster.nam is not known; did you mean cluster.name?"),
+            "{text}"
+        );
+        let text = refusal(&["cluster.id=five"]);
+        assert_eq!(text, "value cluster.id is text, expected a number");
+        assert!(refusal(&["cluster"]).contains("expected name=value"));
+        assert!(refusal(&[]).contains("etcd.endpoints is empty"));
+        assert!(refusal(&[ETCD, "ipv4.enabled=false"]).contains("pods need one of them"));
+    }
+}
