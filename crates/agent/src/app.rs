@@ -27,7 +27,7 @@ use crate::options::Values;
 use crate::own::{self, Follower};
 use crate::service::Service;
 use crate::start::{self, StartError};
-use crate::{cni_file, health};
+use crate::{cni_file, health, metrics};
 use loops::{mesh_rows, objects, routes, upkeep};
 use own_cluster::Own;
 use ready::become_ready;
@@ -161,6 +161,9 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
     tasks.spawn("upkeep", upkeep(service.clone()));
     if let Some(port) = config.health_port {
         tasks.spawn("probes", health::serve(service.clone(), port));
+    }
+    if let Some(address) = config.metrics {
+        tasks.spawn("metrics", metrics::serve(service.clone(), address));
     }
     if let Some(file) = config.cni_file.clone() {
         tasks.spawn("CNI configuration", cni_file::keep(service.clone(), file));

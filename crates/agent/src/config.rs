@@ -7,7 +7,7 @@ mod reader;
 mod tests;
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,9 @@ use policy::EnforcementMode;
 
 use crate::cni_file::CniFile;
 use crate::options::Values;
-use parts::{check_sizes, cluster, cni_file, kvstore, log_level, node_name, timeouts};
+use parts::{
+    check_sizes, cluster, cni_file, kvstore, listen_address, log_level, node_name, timeouts,
+};
 use reader::Reader;
 
 /// How packets of the tunnel whose outer source is no node of the claimed cluster are treated.
@@ -132,6 +134,8 @@ pub(crate) struct Config {
     pub(crate) bpf_root: PathBuf,
     /// Port of the probes; `None`: none.
     pub(crate) health_port: Option<u16>,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<SocketAddr>,
     /// Network configuration for the container runtime.
     pub(crate) cni_file: Option<CniFile>,
     /// Log directives.
@@ -255,6 +259,7 @@ impl Config {
             bpf_root: r.path("bpf-root").unwrap_or_else(|| "/sys/fs/bpf".into()),
             health_port: Some(r.number("agent-health-port", 0, 65535) as u16)
                 .filter(|port| *port != 0),
+            metrics: listen_address(&mut r, "prometheus-serve-addr"),
             cni_file: cni_file(&mut r),
             log_level: log_level(&mut r),
             warnings: Vec::new(),

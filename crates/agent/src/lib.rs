@@ -14,6 +14,7 @@ mod health;
 mod identities;
 mod ipam;
 mod lock;
+mod metrics;
 mod node;
 mod options;
 mod own;

@@ -21,7 +21,7 @@ pub use client::{Client, Lines};
 pub use endpoint_ref::{EndpointRef, EndpointRefError};
 pub use error::Error;
 pub use http::StatusCode;
-pub use server::{serve, serve_connection, serve_health};
+pub use server::{serve, serve_connection, serve_health, serve_metrics};
 pub use socket::bind;
 pub use timestamp::Timestamp;
 

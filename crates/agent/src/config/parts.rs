@@ -2,7 +2,7 @@
 //! Parts of the configuration that are made of several options.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -56,6 +56,28 @@ pub(super) fn node_name(r: &mut Reader<'_>, host: &str) -> Arc<str> {
         r.errors.push(format!("node name {name:?} is not a name of 1 to 253 characters of a-z, 0-9, '-', '.': set K8S_NODE_NAME or --node-name"));
     }
     name.into()
+}
+
+/// `:9962` is every address of the node.
+pub(super) fn listen_address(r: &mut Reader<'_>, name: &str) -> Option<SocketAddr> {
+    let text = r.text(name).trim().to_owned();
+    if text.is_empty() {
+        return None;
+    }
+    let address = match text.strip_prefix(':') {
+        Some(port) => port
+            .parse()
+            .ok()
+            .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        None => text.parse().ok(),
+    };
+    if address.is_none() {
+        r.fail(
+            name,
+            "expected an address with a port, such as :9962 or 127.0.0.1:9962",
+        );
+    }
+    address
 }
 
 pub(super) fn cni_file(r: &mut Reader<'_>) -> Option<CniFile> {

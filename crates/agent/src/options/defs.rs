@@ -327,6 +327,13 @@ pub(crate) const OPTIONS: &[Def] = &[
     ),
     def(
         LOCAL,
+        "prometheus-serve-addr",
+        Text,
+        "",
+        "Address on which metrics are served, e.g. :9962 for all addresses of the node; empty = none",
+    ),
+    def(
+        LOCAL,
         "write-cni-conf-when-ready",
         Text,
         "",

@@ -205,7 +205,7 @@ impl Service {
         entries
     }
 
-    pub(super) fn metric_list(&self) -> Answer<Vec<Metric>> {
+    pub(crate) fn metric_list(&self) -> Answer<Vec<Metric>> {
         let core = self.core();
         let metrics = core.dp.metrics().map_err(failed)?;
         let of = |metric: datapath::Metric| Metric {
@@ -226,7 +226,7 @@ impl Service {
         Ok(metrics.into_iter().map(of).collect())
     }
 
-    pub(super) fn pressure_list(&self) -> Vec<Pressure> {
+    pub(crate) fn pressure_list(&self) -> Vec<Pressure> {
         let core = self.core();
         let full = core.dp.full_maps();
         let of = |(name, entries, capacity): (&'static str, u32, u32)| Pressure {

@@ -34,6 +34,7 @@ use crate::own::OwnStatus;
 
 pub(crate) use bpf::now_seconds;
 pub(crate) use relabel::RelabelWorker;
+pub(crate) use status::version;
 
 /// The agent's parts as its requests need them.
 pub(crate) struct Service {

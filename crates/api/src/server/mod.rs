@@ -4,6 +4,7 @@
 mod endpoints;
 mod health;
 mod ipam;
+mod metrics;
 mod own;
 mod path;
 mod reply;
@@ -26,6 +27,7 @@ use tower::ServiceExt;
 use crate::Agent;
 
 pub use health::serve_health;
+pub use metrics::serve_metrics;
 pub(crate) use reply::VERSION_HEADER;
 
 /// Longest time for reading a request and for making its answer.

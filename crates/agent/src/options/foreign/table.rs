@@ -85,10 +85,6 @@ pub(super) const TOLD: &[(&str, &str)] = &[
         "this agent has no Hubble; cilium monitor shows drops",
     ),
     (
-        "prometheus-serve-addr",
-        "this agent has no metrics endpoint; cilium bpf metrics list shows its counters",
-    ),
-    (
         "cluster-pool-ipv4-cidr",
         "pod networks are not taken from a pool: give every node its own with ipv4-range",
     ),
