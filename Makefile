@@ -8,10 +8,10 @@ LAB  := $(BIN)/lab
 KEEP ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build image test fuzz demo demo-down bench lint fmt clean
+.PHONY: help tools build image test test-kubernetes fuzz demo demo-down bench lint fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 tools: ## install what is missing: Debian packages, Rust components, the eBPF linker
 	@tools/install.sh
@@ -24,6 +24,10 @@ image: build ## pack the binary as a container image: target/dist/isthmus-image.
 
 test: tools ## run levels 1 to 4 of the test ladder; the last line is `N passed, N failed`
 	@cargo xtask test
+
+test-kubernetes: tools ## run level 5 against real Kubernetes clusters; needs Go, the first build takes a quarter of an hour
+	@tools/install.sh kubernetes
+	@cargo xtask test 5
 
 fuzz: tools ## look for inputs that break it: FUZZ_SECONDS per target (60), TARGET=name for one
 	@cargo xtask fuzz $(TARGET)

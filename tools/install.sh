@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building, testing and the demo need and the machine lacks. Quiet when nothing is missing.
-# With the argument `deny`: also cargo-deny, which takes minutes to build and only `make lint` needs.
+# With the argument `deny`: cargo-deny, which takes minutes to build and only `make lint` needs.
+# With the argument `kubernetes`: what the nodes of Kubernetes labs run; only `make test-kubernetes` needs it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -35,9 +36,13 @@ apt() {
 packages='build-essential ca-certificates curl etcd-client etcd-server git iperf3 iproute2 iputils-ping
 	libprotobuf-dev musl-tools nftables procps protobuf-compiler'
 
+# Kubernetes labs: conntrack, ipset and iptables are for kube-proxy, the plugins for containerd and the hostPorts of pods.
+kubernetes_packages='conntrack containerd containernetworking-plugins ipset iptables nftables runc'
+
+# Installs those packages of its arguments that are missing.
 debian_packages() {
 	missing=
-	for package in $packages; do
+	for package in "$@"; do
 		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
@@ -52,9 +57,21 @@ debian_packages() {
 	done
 	# shellcheck disable=SC2086 # a list of names
 	apt install --no-install-recommends $missing >/dev/null
-	case "$missing" in *etcd-server*)
-		# Debian starts a server on localhost at once; labs run their own.
-		if [ -d /run/systemd/system ]; then as_root systemctl --quiet disable --now etcd; fi ;;
+	# Debian starts servers at once; labs run their own.
+	if [ -d /run/systemd/system ]; then
+		case "$missing " in *' etcd-server '*) as_root systemctl --quiet disable --now etcd ;; esac
+		case "$missing " in *' containerd '*) as_root systemctl --quiet disable --now containerd ;; esac
+	fi
+}
+
+kubernetes() {
+	# shellcheck disable=SC2086 # a list of names
+	debian_packages $kubernetes_packages
+	go=$(go env GOVERSION 2>/dev/null | sed 's/^go//')
+	case "${go:-0}" in
+	0 | 0.* | 1.[0-9] | 1.[0-9].* | 1.1[0-9]* | 1.2[0-4]*)
+		say "Kubernetes is built from its modules: install Go 1.25 or newer first (there is ${go:-none}): https://go.dev/dl"
+		exit 1 ;;
 	esac
 }
 
@@ -95,10 +112,12 @@ deny() {
 
 case "${1:-}" in
 '')
-	debian_packages
+	# shellcheck disable=SC2086 # a list of names
+	debian_packages $packages
 	rust
 	bpf_linker
 	;;
 deny) deny ;;
+kubernetes) kubernetes ;;
 *) say "unknown argument $1"; exit 2 ;;
 esac

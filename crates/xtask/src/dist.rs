@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cargo;
 
@@ -28,8 +28,7 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     let dist = root.join("target/dist");
     let failed = |error: std::io::Error| format!("{}: {error}", dist.display());
     fs::create_dir_all(&dist).map_err(failed)?;
-    let built = cargo::target(root).join(TARGET).join("release");
-    install(&built.join("isthmus"), &dist.join("isthmus"))?;
+    install(&built(root).join("isthmus"), &dist.join("isthmus"))?;
     for name in LINKS {
         let link = dist.join(name);
         if fs::read_link(&link).is_ok_and(|target| target == Path::new("isthmus")) {
@@ -49,8 +48,13 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Where cargo puts what [`build`] builds.
+pub(crate) fn built(root: &Path) -> PathBuf {
+    cargo::target(root).join(TARGET).join("release")
+}
+
 /// Replaces `to` in one step: a running agent keeps the file that it was started from.
-fn install(from: &Path, to: &Path) -> Result<(), String> {
+pub(crate) fn install(from: &Path, to: &Path) -> Result<(), String> {
     let new = to.with_extension("new");
     let copied = fs::copy(from, &new).and_then(|_| fs::rename(&new, to));
     copied.map_err(|error| format!("installing {} as {}: {error}", from.display(), to.display()))

@@ -13,20 +13,20 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::{cargo, dist, fuzz};
+use crate::{cargo, dist, fuzz, kubernetes};
 use program::{Count, Program};
 use table::{LEVELS, Level, level_of};
 
-/// Runs the named levels, all if none is named.
+/// Runs the named levels, 1 to 4 if none is named.
 pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
     let parse = |name: &&str| {
         name.parse::<u8>()
             .ok()
-            .filter(|level| (1..=4).contains(level))
+            .filter(|level| (1..=5).contains(level))
     };
     let named = names
         .iter()
-        .map(|name| parse(name).ok_or_else(|| format!("there is no level {name}: 1 to 4")));
+        .map(|name| parse(name).ok_or_else(|| format!("there is no level {name}: 1 to 5")));
     let mut wanted = named.collect::<Result<Vec<_>, _>>()?;
     if wanted.is_empty() {
         wanted = vec![1, 2, 3, 4];
@@ -36,7 +36,9 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
         true => Some(fuzz::build(root)?),
         false => None,
     };
-    if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
+    if wanted.contains(&5) {
+        kubernetes::build(root)?;
+    } else if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
         dist::build(root)?;
     }
     let logs = cargo::target(root).join("test-logs");

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|test|fuzz`.
+//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|kubernetes-build|test|fuzz`.
 #![forbid(unsafe_code)]
 
 mod cargo;
 mod dist;
 mod fuzz;
 mod image;
+mod kubernetes;
 mod levels;
 mod tidy;
 
@@ -17,7 +18,9 @@ usage: cargo xtask <task>
   tidy            check layers, file heads and sizes, and where unsafe code is
   dist            build the static binary and its links into target/dist
   image           pack what `dist` built into target/dist/isthmus-image.tar
-  test [LEVEL…]   run the levels of the test ladder (1 2 3 4; all if none is named)
+  kubernetes-build
+                  build what Kubernetes labs run into target/kubernetes
+  test [LEVEL…]   run the levels of the test ladder (1 to 4 if none is named; 5 needs Go)
   fuzz [TARGET…]  run fuzz targets for FUZZ_SECONDS each (60), all if none is named
 ";
 
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         ["dist"] => dist::build(&root()),
         ["fuzz", targets @ ..] => fuzz::long(&root(), targets),
         ["image"] => image::build(&root()),
+        ["kubernetes-build"] => kubernetes::build(&root()),
         ["test", levels @ ..] => levels::run(&root(), levels),
         _ => Err(USAGE.to_owned()),
     };

@@ -11,7 +11,7 @@ pub(super) struct Level {
 }
 
 /// From the least to the most powerful.
-pub(super) const LEVELS: [Level; 4] = [
+pub(super) const LEVELS: [Level; 5] = [
     Level {
         number: 1,
         name: "pure",
@@ -38,10 +38,17 @@ pub(super) const LEVELS: [Level; 4] = [
         needs_root: true,
         arguments: &["--test-threads=1"],
     },
+    Level {
+        number: 5,
+        name: "kubernetes",
+        needs_root: true,
+        // What was measured is output of tests that pass.
+        arguments: &["--test-threads=1", "--show-output"],
+    },
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 10] = [
+const PLACES: [(&str, &str, u8); 11] = [
     ("clustermesh", "*", 2),
     ("kvstore", "etcd", 4),
     ("kvstore", "silence", 4),
@@ -51,6 +58,7 @@ const PLACES: [(&str, &str, u8); 10] = [
     ("cni", "*", 3),
     ("datapath", "*", 3),
     ("netlink", "*", 3),
+    ("testbed", "kubernetes", 5),
     ("testbed", "*", 4),
 ];
 

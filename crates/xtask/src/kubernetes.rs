@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What Kubernetes labs run, in `target/kubernetes`: Kubernetes, agnhost and CoreDNS from pinned Go modules,
+//! and the archives of the lab's images. A cold build takes a quarter of an hour, so each program is built
+//! again only if what it is made from has changed.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{cargo, dist};
+
+/// A Go program.
+struct Program {
+    name: &'static str,
+    /// The module, below `tools/kubernetes`.
+    module: &'static str,
+    package: &'static str,
+}
+
+const PROGRAMS: [Program; 3] = [
+    Program {
+        name: "kubernetes",
+        module: ".",
+        package: ".",
+    },
+    Program {
+        name: "agnhost",
+        module: ".",
+        package: "k8s.io/kubernetes/test/images/agnhost",
+    },
+    Program {
+        name: "coredns",
+        module: "coredns",
+        package: ".",
+    },
+];
+/// Programs of this workspace that go into images.
+const OWN: [&str; 2] = ["lab", "pause"];
+/// Where Kubernetes' programs keep their version.
+const VERSION: &str = "k8s.io/component-base/version";
+
+/// Builds what is missing or old.
+pub(crate) fn build(root: &Path) -> Result<(), String> {
+    let target = root.join("target/kubernetes");
+    fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
+    for program in &PROGRAMS {
+        go(root, program, &target)?;
+    }
+    dist::build(root)?;
+    let built = dist::built(root);
+    for name in OWN {
+        dist::install(&built.join(name), &target.join(name))?;
+    }
+    images(&built.join("lab"), &target)
+}
+
+fn go(root: &Path, program: &Program, target: &Path) -> Result<(), String> {
+    let module = root.join("tools/kubernetes").join(program.module);
+    let flags = linker_flags(&read(&module.join("go.mod"))?);
+    let mut key = DefaultHasher::new();
+    for file in ["go.mod", "go.sum", "main.go"] {
+        key.write(read(&module.join(file))?.as_bytes());
+    }
+    key.write(flags.as_bytes());
+    let key = format!("{:016x}", key.finish());
+    let (output, mark) = (
+        target.join(program.name),
+        target.join(format!("{}.key", program.name)),
+    );
+    if output.is_file() && fs::read_to_string(&mark).is_ok_and(|old| old == key) {
+        return Ok(());
+    }
+    println!(
+        "building {} (minutes, if Go has not cached it)",
+        program.name
+    );
+    let started = Instant::now();
+    let new = target.join(format!("{}.new", program.name));
+    let mut build = Command::new("go");
+    build
+        .current_dir(&module)
+        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+        .args(["-ldflags", &flags, "-o"])
+        .arg(&new)
+        .arg(program.package)
+        // Static, because they run in images that hold nothing else.
+        .env("CGO_ENABLED", "0");
+    cargo::run(build)?;
+    let failed = |error: std::io::Error| format!("{}: {error}", output.display());
+    fs::rename(&new, &output).map_err(failed)?;
+    fs::write(&mark, key).map_err(failed)?;
+    println!(
+        "target/kubernetes/{} built in {:.0} s",
+        program.name,
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Symbols are left out, and Kubernetes' programs are told the version of the module: they compare it.
+fn linker_flags(module: &str) -> String {
+    let mut flags = "-s -w".to_owned();
+    let version = module.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("k8s.io/kubernetes")).then(|| words.next())?
+    });
+    if let Some(version) = version {
+        let mut numbers = version.trim_start_matches('v').split('.');
+        let major = numbers.next().unwrap_or_default();
+        let minor = numbers.next().unwrap_or_default();
+        flags += &format!(
+            " -X {VERSION}.gitVersion={version} -X {VERSION}.gitMajor={major} -X {VERSION}.gitMinor={minor}"
+        );
+    }
+    flags
+}
+
+/// The archives are the lab's own work. They are written each time: that takes a second.
+fn images(lab: &Path, target: &Path) -> Result<(), String> {
+    let mut command = Command::new(lab);
+    command
+        .args(["kubernetes", "images"])
+        .arg(target)
+        .arg(target.join("images"));
+    cargo::run(command)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_comes_from_the_module() {
+        let module =
+            "module m\n\nrequire (\n\tk8s.io/kubectl v0.34.4\n\tk8s.io/kubernetes v1.34.4\n)\n";
+        let flags = linker_flags(module);
+        assert!(flags.contains("version.gitVersion=v1.34.4"), "{flags}");
+        assert!(flags.contains("version.gitMinor=34"), "{flags}");
+        assert_eq!(linker_flags("module m\n"), "-s -w");
+    }
+}
