@@ -5,17 +5,15 @@
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, ClusterSpec};
-use crate::error::{Doing, LabError, Result};
-use crate::layout::{Layout, Record};
+use crate::error::{LabError, Result};
+use crate::ground::Ground;
+use crate::layout::Layout;
 use crate::node::Node;
 use crate::pod::Pod;
-use crate::process::Daemon;
-use crate::teardown;
 use crate::underlay::Underlay;
 use crate::volume::Volume;
 
@@ -65,8 +63,7 @@ pub struct Lab {
     pub clusters: Vec<Cluster>,
     /// The mounted Secret `cilium-clustermesh`, the same in every cluster.
     pub mesh: Volume,
-    layout: Layout,
-    record: Record,
+    ground: Ground,
 }
 
 impl Lab {
@@ -76,42 +73,19 @@ impl Lab {
     /// # Errors
     /// Not root, another process is using a lab of this name, or a part cannot be made (nothing is left then).
     pub fn create(name: &str, programs: &Programs, keep: Keep) -> Result<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err(LabError::NotRoot);
-        }
-        teardown::sweep();
-        let layout = Layout::named(name);
-        if let Some(pid) = layout.record().ok().and_then(|record| record.user()) {
-            return Err(LabError::InUse {
-                lab: name.to_owned(),
-                pid,
-            });
-        }
-        teardown::down(&layout);
-        Self::build(&layout, programs, keep).inspect_err(|_| {
-            teardown::down(&layout);
-        })
-    }
-
-    fn build(layout: &Layout, programs: &Programs, keep: Keep) -> Result<Self> {
-        layout.create()?;
-        let record = Record::new(keep == Keep::Yes);
-        layout.write_record(&record)?;
-        let bin = layout.dir("bin")?;
-        let mut links: Vec<(PathBuf, &Path)> = vec![(bin.join("lab"), &programs.lab)];
-        links.extend(NAMES.map(|name| (bin.join(name), programs.isthmus.as_path())));
-        for (link, target) in links {
-            symlink(target, &link).doing("link", &link)?;
-        }
-        let underlay = Underlay::create(layout)?;
-        serve_the_world(layout, &underlay)?;
-        let mesh = Volume::create(layout.path().join("clustermesh"))?;
+        let mut links: Vec<(&str, &Path)> = vec![("lab", &programs.lab)];
+        links.extend(NAMES.map(|name| (name, programs.isthmus.as_path())));
+        let ground = Ground::create(name, &links, keep)?;
+        let built = || {
+            let mesh = Volume::create(ground.layout().path().join("clustermesh"))?;
+            Ok((ground.underlay()?, mesh))
+        };
+        let (underlay, mesh) = built().inspect_err(|_| ground.abandon())?;
         Ok(Self {
             underlay,
             clusters: Vec::new(),
             mesh,
-            layout: layout.clone(),
-            record,
+            ground,
         })
     }
 
@@ -120,7 +94,7 @@ impl Lab {
     /// # Errors
     /// A part cannot be made.
     pub fn add_cluster(&mut self, spec: &ClusterSpec) -> Result<&mut Cluster> {
-        let cluster = Cluster::create(&self.layout, &self.underlay, spec)?;
+        let cluster = Cluster::create(self.layout(), &self.underlay, spec)?;
         self.clusters.push(cluster);
         self.remember()?;
         Ok(self.clusters.last_mut().expect("pushed above"))
@@ -132,7 +106,7 @@ impl Lab {
     /// # Errors
     /// A file cannot be written.
     pub fn connect_all(&mut self) -> Result<()> {
-        let certificates = self.layout.dir("clustermesh-certificates")?;
+        let certificates = self.layout().dir("clustermesh-certificates")?;
         let mut files = Vec::new();
         for cluster in &self.clusters {
             let text = cluster
@@ -179,7 +153,7 @@ impl Lab {
     /// Where the lab's files are.
     #[must_use]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.ground.layout()
     }
 
     /// A cluster by name.
@@ -258,8 +232,7 @@ impl Lab {
                     .map(|pod| (pod.full_name.clone(), pod.place.clone())),
             );
         }
-        self.record.places = places.into_iter().collect();
-        self.layout.write_record(&self.record)
+        self.ground.remember(places, Vec::new())
     }
 
     /// The tables of every node, the ends of the logs, and how to enter: for a failure's report.
@@ -278,7 +251,7 @@ impl Lab {
             let _infallible = writeln!(
                 text,
                 "==== {name}: enter with `lab enter --lab {} {name}`",
-                self.layout.name()
+                self.layout().name()
             );
             for command in commands {
                 let _infallible = writeln!(
@@ -299,22 +272,10 @@ impl Lab {
     }
 }
 
-/// The host beyond the underlay answers HTTP as pods do.
-fn serve_the_world(layout: &Layout, underlay: &Underlay) -> Result<()> {
-    let mut command = underlay.world.command(layout.path().join("bin/lab"))?;
-    command.args(["serve", "--name", "world", "--port", "80"]);
-    Daemon::start(command, &layout.log("world"), &layout.process("world")).map(drop)
-}
-
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.diagnosis());
-        }
-        if !self.record.keep && !env::var("KEEP").is_ok_and(|keep| keep == "1") {
-            for problem in teardown::down(&self.layout) {
-                eprintln!("lab {}: {problem}", self.layout.name());
-            }
         }
     }
 }

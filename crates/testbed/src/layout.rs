@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -14,6 +15,12 @@ use crate::process::start_time;
 
 /// All labs of this machine.
 pub const ROOT: &str = "/run/isthmus-lab";
+
+/// What labs keep on disk, because it is too much for the memory that /run often is.
+pub const DATA: &str = "/var/lib/isthmus-lab";
+
+/// The list of control groups in a lab's directory.
+const GROUPS: &str = "cgroups";
 
 /// Where an agent and its clients expect the socket; each node's own directory is laid over it.
 pub const AGENT_RUN: &str = "/var/run/cilium";
@@ -80,6 +87,46 @@ impl Layout {
         Ok(path)
     }
 
+    /// The lab's directory on disk.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        Path::new(DATA).join(self.name())
+    }
+
+    /// A directory on disk, made if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn data_dir(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.data().join(name);
+        fs::create_dir_all(&path).doing("create", &path)?;
+        Ok(path)
+    }
+
+    /// Writes down control groups before they are made, so that the teardown finds them.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn record_groups<'a>(&self, groups: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let path = self.0.join(GROUPS);
+        let mut file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .doing("open", &path)?;
+        for group in groups {
+            writeln!(file, "{}", group.display()).doing("write", &path)?;
+        }
+        Ok(())
+    }
+
+    /// The control groups that were written down.
+    #[must_use]
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let text = fs::read_to_string(self.0.join(GROUPS)).unwrap_or_default();
+        text.lines().map(PathBuf::from).collect()
+    }
+
     /// The file that keeps the network namespace `name` alive.
     #[must_use]
     pub fn netns(&self, name: &str) -> PathBuf {
@@ -139,6 +186,9 @@ pub struct Record {
     pub keep: bool,
     /// Nodes, pods and other hosts by name.
     pub places: BTreeMap<String, Place>,
+    /// Process 1 of each node with namespaces of all kinds, by the node's name.
+    #[serde(default)]
+    pub machines: BTreeMap<String, i32>,
 }
 
 impl Record {
@@ -150,6 +200,7 @@ impl Record {
             owner: (pid, start_time(pid).unwrap_or_default()),
             keep,
             places: BTreeMap::new(),
+            machines: BTreeMap::new(),
         }
     }
 
@@ -172,23 +223,33 @@ impl Record {
     /// # Errors
     /// None or several fit.
     pub fn place(&self, name: &str) -> Result<&Place> {
-        if let Some(place) = self.places.get(name) {
-            return Ok(place);
-        }
-        let ending = format!("/{name}");
-        let mut fitting = self
-            .places
-            .iter()
-            .filter(|(full, _)| full.ends_with(&ending));
-        match (fitting.next(), fitting.next()) {
-            (Some((_, place)), None) => Ok(place),
-            _ => Err(LabError::Unknown {
-                kind: "node or pod",
-                name: name.to_owned(),
-                known: self.places.keys().cloned().collect::<Vec<_>>().join(", "),
-            }),
+        named(&self.places, name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// Process 1 of the node called `name`, likewise, if nodes have one.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Option<i32> {
+        named(&self.machines, name).copied()
+    }
+
+    fn unknown(&self, name: &str) -> LabError {
+        LabError::Unknown {
+            kind: "node or pod",
+            name: name.to_owned(),
+            known: self.places.keys().cloned().collect::<Vec<_>>().join(", "),
         }
     }
+}
+
+/// What has this name, or alone has a name with this ending.
+fn named<'a, T>(all: &'a BTreeMap<String, T>, name: &str) -> Option<&'a T> {
+    let ending = format!("/{name}");
+    let mut fitting = all.iter().filter(|(full, _)| full.ends_with(&ending));
+    all.get(name)
+        .or_else(|| match (fitting.next(), fitting.next()) {
+            (Some((_, value)), None) => Some(value),
+            _ => None,
+        })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `lab`: the demo, and labs by hand.
 
+mod kubernetes_commands;
+
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +72,30 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Real Kubernetes clusters: build and use them (`down` and `enter` are as for other labs)
+    #[command(subcommand)]
+    Kubernetes(kubernetes_commands::Command),
+    /// The guardian of a node of a Kubernetes lab
+    #[command(hide = true)]
+    KubernetesNode {
+        /// The node's specification
+        spec: PathBuf,
+    },
+    /// The first process of a node of a Kubernetes lab
+    #[command(hide = true)]
+    KubernetesInit {
+        /// The node's specification
+        spec: PathBuf,
+    },
+    /// An editor for `kubectl edit configmap`
+    #[command(hide = true)]
+    EditConfigMap {
+        /// `key=value`; may be repeated
+        #[arg(long)]
+        set: Vec<String>,
+        /// The file, from kubectl
+        file: PathBuf,
+    },
     /// Serve HTTP and echo: what runs in a pod
     Serve {
         /// What the server calls itself
@@ -125,22 +151,18 @@ fn run(command: Command) -> Result<ExitCode, LabError> {
             let specs: Vec<_> = clusters.into_iter().map(spec).collect();
             up(&lab, &specs, &manifests, no_agents).map(|()| ExitCode::SUCCESS)
         }
-        Command::Down { lab } => {
-            let problems = teardown::down(&Layout::named(&lab));
-            for problem in &problems {
-                eprintln!("lab {lab}: {problem}");
-            }
-            Ok(if problems.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
-        }
+        Command::Down { lab } => Ok(down(&lab)),
         Command::Enter {
             lab,
             place,
             command,
         } => Err(enter(&lab, &place, command)?),
+        Command::Kubernetes(command) => kubernetes_commands::run(command),
+        Command::KubernetesNode { spec } => testbed::kubernetes::guard(&spec),
+        Command::KubernetesInit { spec } => testbed::kubernetes::init(&spec),
+        Command::EditConfigMap { set, file } => {
+            testbed::kubernetes::edit_config_map(&file, &set).map(|()| ExitCode::SUCCESS)
+        }
         Command::Serve { name, port } => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -164,7 +186,7 @@ fn programs() -> Result<Programs, LabError> {
     Programs::find(lab)
 }
 
-fn take_down_on_interrupt(lab: &str) -> Result<(), LabError> {
+pub(crate) fn take_down_on_interrupt(lab: &str) -> Result<(), LabError> {
     let layout = Layout::named(lab);
     let cleanup = move || {
         eprintln!("\ninterrupted: taking the lab down");
@@ -209,18 +231,35 @@ fn up(
     Ok(())
 }
 
+/// Takes a lab of any kind down.
+pub(crate) fn down(lab: &str) -> ExitCode {
+    let problems = teardown::down(&Layout::named(lab));
+    for problem in &problems {
+        eprintln!("lab {lab}: {problem}");
+    }
+    if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// Replaces this process; returns only if that fails.
 fn enter(lab: &str, place: &str, command: Vec<String>) -> Result<LabError, LabError> {
     let layout = Layout::named(lab);
     let record = layout.record()?;
     let mut words = command.into_iter();
     let program = words.next().unwrap_or_else(|| "bash".to_owned());
-    let mut process = record.place(place)?.shell(&program)?;
-    let path = std::env::var("PATH").unwrap_or_default();
-    process.args(words).env(
-        "PATH",
-        format!("{}:{path}", layout.path().join("bin").display()),
-    );
-    let error = process.exec();
+    let mut process = match record.machine(place) {
+        Some(init) => testbed::kubernetes::inside(init, &program),
+        None => {
+            let mut process = record.place(place)?.shell(&program)?;
+            let path = std::env::var("PATH").unwrap_or_default();
+            let bin = layout.path().join("bin");
+            process.env("PATH", format!("{}:{path}", bin.display()));
+            process
+        }
+    };
+    let error = process.args(words).exec();
     Ok(LabError::Unmet(format!("cannot run {program}: {error}")))
 }

@@ -36,8 +36,17 @@ pub struct Files {
 pub enum Role<'a> {
     /// A server at these addresses.
     Server(&'a [IpAddr]),
+    /// A server at these addresses and names.
+    NamedServer(&'a [IpAddr], &'a [&'a str]),
     /// A client.
     Client,
+    /// A client that is this user, and of this group if one is named.
+    User {
+        /// The common name.
+        name: &'a str,
+        /// The organisation.
+        group: Option<&'a str>,
+    },
     /// A client whose certificate ended in 2000.
     ExpiredClient,
 }
@@ -87,6 +96,22 @@ impl Authority {
                 params.subject_alt_names =
                     addresses.iter().copied().map(SanType::IpAddress).collect();
             }
+            Role::NamedServer(addresses, names) => {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+                let addresses = addresses.iter().copied().map(SanType::IpAddress);
+                params.subject_alt_names = addresses.collect();
+                for name in names {
+                    let name = (*name).try_into().map_err(failed)?;
+                    params.subject_alt_names.push(SanType::DnsName(name));
+                }
+            }
+            Role::User { name, group } => {
+                let subject = &mut params.distinguished_name;
+                subject.push(DnType::CommonName, name);
+                if let Some(group) = group {
+                    subject.push(DnType::OrganizationName, group);
+                }
+            }
         }
         let key = KeyPair::generate().map_err(failed)?;
         let cert = params.signed_by(&key, &self.issuer).map_err(failed)?;
@@ -104,6 +129,22 @@ impl Authority {
             fs::write(path, text).doing("write", path)?;
         }
         Ok(files)
+    }
+
+    /// Writes the authority's own certificate and key as `<stem>.crt` and `<stem>.key` into `dir`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, dir: &Path, stem: &str) -> Result<()> {
+        let texts = [
+            ("crt", self.issuer.pem()),
+            ("key", self.issuer.key().serialize_pem()),
+        ];
+        for (extension, text) in texts {
+            let path = dir.join(stem).with_extension(extension);
+            fs::write(&path, text).doing("write", &path)?;
+        }
+        Ok(())
     }
 }
 

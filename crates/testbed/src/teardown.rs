@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Removing a lab: processes, mounts, namespaces, files. Works from what is found, so that a lab whose
+//! Removing a lab: processes, control groups, mounts, namespaces, files. Works from what is found, so that a lab whose
 //! owner was killed half-way goes too; never stops at the first error.
 
 use std::collections::HashSet;
@@ -13,20 +13,26 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::layout::{AGENT_RUN, Layout, ROOT};
+use crate::kubernetes;
+use crate::layout::{AGENT_RUN, DATA, Layout, ROOT};
 use crate::process::start_time;
 
 /// Removes everything of `lab`. Returns what could not be removed, in words.
 pub fn down(lab: &Layout) -> Vec<String> {
     let mut problems = Vec::new();
     end_processes(lab, &mut problems);
+    remove_groups(lab, &mut problems);
     unmount(lab.path(), &mut problems);
-    if let Err(error) = fs::remove_dir_all(lab.path())
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        problems.push(format!("cannot remove {}: {error}", lab.path().display()));
+    // The record goes last: what could not be removed is found again with it.
+    for dir in [&lab.data(), lab.path()] {
+        if let Err(error) = fs::remove_dir_all(dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            problems.push(format!("cannot remove {}: {error}", dir.display()));
+        }
     }
-    // The last lab removes what all share; both fail while another lab is there.
+    // The last lab removes what all share; all fail while another lab is there.
+    let _in_use_by_others = fs::remove_dir(DATA);
     if fs::remove_dir(ROOT).is_ok() {
         let _in_use_by_others = fs::remove_dir(AGENT_RUN);
     }
@@ -43,6 +49,9 @@ pub fn sweep() -> Vec<String> {
         .collect()
 }
 
+/// How long processes and control groups may take to go. A node of a Kubernetes lab has many.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn end_processes(lab: &Layout, problems: &mut Vec<String>) {
     let started = Instant::now();
     // A process that is being started while others are ended is found in a later round.
@@ -51,7 +60,7 @@ fn end_processes(lab: &Layout, problems: &mut Vec<String>) {
         if alive.is_empty() {
             return;
         }
-        if started.elapsed() > Duration::from_secs(5) {
+        if started.elapsed() > PATIENCE {
             problems.push(format!("processes that do not end: {alive:?}"));
             return;
         }
@@ -103,7 +112,22 @@ fn inside(lab: &Layout) -> Vec<i32> {
         .collect()
 }
 
-fn is_zombie(pid: i32) -> bool {
+/// The kernel empties a group a moment after its last process ended.
+fn remove_groups(lab: &Layout, problems: &mut Vec<String>) {
+    let started = Instant::now();
+    for group in lab.groups() {
+        while let Err(error) = kubernetes::remove_group(&group) {
+            if started.elapsed() > PATIENCE {
+                problems.push(format!("cannot remove {}: {error}", group.display()));
+                break;
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// True for a process that ended and was not reaped.
+pub(crate) fn is_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| rest.starts_with('Z'))

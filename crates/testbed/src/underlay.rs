@@ -122,6 +122,14 @@ impl Underlay {
             .map(drop)
     }
 
+    /// Takes a host's port away, and with it the host's end.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn unplug(&self, port: &str) -> Result<()> {
+        self.fabric.ip(&format!("link del {port}"))
+    }
+
     fn plug(&self, place: &Place, port: &str, block: u8, host: u8) -> Result<()> {
         self.cable(place, port, "eth0")?;
         let v4 = address_v4(block, host);

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The programs and images of a Kubernetes lab.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{LabError, Result};
+
+/// The names under which a lab calls the one binary with all of Kubernetes.
+pub(super) const NAMES: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+];
+/// Programs of the machine that nodes run.
+const NEEDED: [&str; 4] = [
+    "/usr/bin/containerd",
+    "/usr/sbin/runc",
+    "/usr/lib/cni/portmap",
+    "/usr/sbin/conntrack",
+];
+
+/// What a Kubernetes lab runs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// All of Kubernetes.
+    pub kubernetes: PathBuf,
+    /// This crate's binary: processes of nodes, the server of the world.
+    pub lab: PathBuf,
+    /// The directory of the lab's own image archives.
+    pub images: PathBuf,
+    /// More archives for every node.
+    pub more_images: Vec<PathBuf>,
+}
+
+impl Programs {
+    /// What `cargo xtask kubernetes-build` built; `lab` as given.
+    ///
+    /// # Errors
+    /// It has not been built, or the machine lacks a package.
+    pub fn find(lab: PathBuf) -> Result<Self> {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/kubernetes");
+        let missing = |what, path: PathBuf, advice| LabError::Missing { what, path, advice };
+        let advice = "run `cargo xtask kubernetes-build`";
+        let kubernetes = fs::canonicalize(built.join("kubernetes"))
+            .map_err(|_| missing("Kubernetes", built.join("kubernetes"), advice))?;
+        let images = fs::canonicalize(built.join("images"))
+            .map_err(|_| missing("the lab's images", built.join("images"), advice))?;
+        if let Some(needed) = NEEDED.iter().find(|path| !Path::new(path).exists()) {
+            let advice = "run `tools/install.sh kubernetes`";
+            return Err(missing("a program of nodes", needed.into(), advice));
+        }
+        Ok(Self {
+            kubernetes,
+            lab,
+            images,
+            more_images: Vec::new(),
+        })
+    }
+
+    /// Gives nodes agnhost too, the image of Kubernetes' own network tests.
+    #[must_use]
+    pub fn with_agnhost(mut self) -> Self {
+        self.more_images.push(self.images.join("agnhost.tar"));
+        self
+    }
+}
