@@ -23,6 +23,7 @@ mod editor;
 mod image;
 pub mod images;
 mod init;
+pub mod isthmus;
 mod kubeconfig;
 mod kubectl;
 mod lab;

@@ -79,6 +79,8 @@ pub(crate) enum ProxyName {
 pub(crate) enum NetworkName {
     /// A bridge and routes within each cluster, and CoreDNS
     StandIn,
+    /// Isthmus, from `target/dist`, and CoreDNS; the clusters are not connected
+    Isthmus,
     /// Nobody yet
     None,
 }
@@ -101,6 +103,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, LabError> {
             };
             let network = match network {
                 NetworkName::StandIn => Network::StandIn,
+                NetworkName::Isthmus => Network::Isthmus,
                 NetworkName::None => Network::None,
             };
             let spec = |id| ClusterSpec {
@@ -129,6 +132,9 @@ fn up(
     let me = std::env::current_exe()
         .map_err(|error| LabError::Unmet(format!("cannot find myself: {error}")))?;
     let mut programs = Programs::find(me)?;
+    if network == Network::Isthmus {
+        programs = programs.with_isthmus()?;
+    }
     for image in more_images {
         let found = image.canonicalize().map_err(|_| LabError::Missing {
             what: "an image archive",

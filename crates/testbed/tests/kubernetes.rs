@@ -201,19 +201,19 @@ fn objects_can_be_edited(cluster: &Cluster, layout: &Layout) {
     let debug = kubectl.config_value("kube-system", "cilium-config", "debug");
     assert_eq!(debug.expect("a map").as_deref(), Some("false"));
 
-    let client = cluster.etcd_client("test", "/var/lib/cilium/clustermesh");
-    let dir = client.expect("a client of the other etcd");
-    let config = dir.join("etcd.config");
-    let text = fs::read_to_string(&config).expect("readable");
-    assert!(
-        text.contains("trusted-ca-file: /var/lib/cilium/clustermesh/test-ca.crt"),
-        "{text}"
+    let dir = layout.dir(format!("{}/mesh", cluster.name)).expect("made");
+    let files = cluster.mesh_files(&dir).expect("written");
+    let text = fs::read_to_string(&files[0]).expect("readable");
+    let ca = format!(
+        "trusted-ca-file: /var/lib/cilium/clustermesh/{}-ca.crt",
+        cluster.name
     );
-    let ca = dir.join("test-ca.crt");
+    assert!(text.contains(&ca), "{text}");
+    let paths: Vec<_> = files.iter().map(|file| file.as_path()).collect();
     kubectl
-        .create_secret("kube-system", "cilium-clustermesh", &[&config, &ca])
+        .create_secret("kube-system", "cilium-clustermesh", &paths)
         .expect("created");
-    let saved = layout.path().join("secret.yaml");
+    let saved = dir.join("secret.yaml");
     kubectl
         .save(
             &[
@@ -231,7 +231,7 @@ fn objects_can_be_edited(cluster: &Cluster, layout: &Layout) {
     assert!(
         fs::read_to_string(saved)
             .expect("readable")
-            .contains("test-ca.crt:")
+            .contains("-ca.crt:")
     );
 }
 

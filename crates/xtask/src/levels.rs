@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::{cargo, dist, fuzz, kubernetes};
+use crate::{cargo, dist, fuzz, image, kubernetes};
 use program::{Count, Program};
 use table::{LEVELS, Level, level_of};
 
@@ -38,6 +38,7 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
     };
     if wanted.contains(&5) {
         kubernetes::build(root)?;
+        image::build(root)?;
     } else if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
         dist::build(root)?;
     }

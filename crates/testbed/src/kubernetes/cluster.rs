@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A Kubernetes cluster: control plane, nodes, and an etcd of its own for Isthmus.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +29,8 @@ pub enum Network {
     None,
     /// A bridge and routes, within one cluster.
     StandIn,
+    /// Isthmus, with the values of its chart; see [`Programs::with_isthmus`].
+    Isthmus,
 }
 
 /// What a cluster shall be.
@@ -199,18 +200,10 @@ impl Cluster {
             .expect("a node of this cluster")
     }
 
-    /// Makes a client of this cluster's etcd: a directory with `etcd.config` and the certificates that it
-    /// names, by paths below `mounted`, where the reader will find the directory's files.
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    pub fn etcd_client(&self, stem: &str, mounted: &str) -> Result<PathBuf> {
-        let dir = self.layout.dir(format!("{}/etcd-{stem}", self.name))?;
-        let text = self.etcd.client_configuration(&dir, stem)?;
-        let text = text.replace(&dir.display().to_string(), mounted);
-        let file = dir.join("etcd.config");
-        std::fs::write(&file, text).doing("write", &file)?;
-        Ok(dir)
+    /// Where the lab's files are.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 }
 

@@ -35,6 +35,12 @@ impl Lab {
     pub fn create(name: &str, programs: &Programs, keep: Keep) -> Result<Self> {
         let mut links: Vec<(&str, &Path)> = vec![("lab", &programs.lab)];
         links.extend(NAMES.map(|name| (name, programs.kubernetes.as_path())));
+        links.extend(
+            programs
+                .isthmus
+                .iter()
+                .map(|program| ("isthmus", program.as_path())),
+        );
         let ground = Ground::create(name, &links, keep)?;
         let underlay = ground.underlay().inspect_err(|_| ground.abandon())?;
         Ok(Self {
@@ -46,7 +52,7 @@ impl Lab {
     }
 
     /// Adds clusters, all at once: control planes are ready and nodes registered with images imported. With
-    /// [`Network::StandIn`] nodes are ready and CoreDNS answers as well.
+    /// a network, nodes are ready and CoreDNS answers as well.
     ///
     /// # Errors
     /// A part cannot be made, or is not ready in time.

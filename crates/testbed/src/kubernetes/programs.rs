@@ -31,6 +31,8 @@ pub struct Programs {
     pub kubernetes: PathBuf,
     /// This crate's binary: processes of nodes, the server of the world.
     pub lab: PathBuf,
+    /// The product, if it is to be installed.
+    pub isthmus: Option<PathBuf>,
     /// The directory of the lab's own image archives.
     pub images: PathBuf,
     /// More archives for every node.
@@ -57,9 +59,28 @@ impl Programs {
         Ok(Self {
             kubernetes,
             lab,
+            isthmus: None,
             images,
             more_images: Vec::new(),
         })
+    }
+
+    /// Adds the product and its image, from `target/dist`.
+    ///
+    /// # Errors
+    /// They have not been built.
+    pub fn with_isthmus(mut self) -> Result<Self> {
+        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dist");
+        let find = |name: &str| {
+            fs::canonicalize(dist.join(name)).map_err(|_| LabError::Missing {
+                what: "the product",
+                path: dist.join(name),
+                advice: "run `make image`",
+            })
+        };
+        self.isthmus = Some(find("isthmus")?);
+        self.more_images.push(find("isthmus-image.tar")?);
+        Ok(self)
     }
 
     /// Gives nodes agnhost too, the image of Kubernetes' own network tests.
