@@ -171,9 +171,12 @@ fn kubectl(lab: &str, cluster: &str, arguments: &[String]) -> Result<LabError, L
     let record = layout.record()?;
     let plane = record.place(&format!("{cluster}/control-plane"))?;
     let mut process = plane.shell(layout.path().join("bin/kubectl"))?;
+    let config = admin_config(&layout, cluster);
     process
+        .arg("--cache-dir")
+        .arg(config.with_file_name("cache"))
         .arg("--kubeconfig")
-        .arg(admin_config(&layout, cluster))
+        .arg(config)
         .args(arguments);
     let error = process.exec();
     Ok(LabError::Unmet(format!("cannot run kubectl: {error}")))

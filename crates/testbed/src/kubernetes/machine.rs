@@ -198,7 +198,7 @@ impl Machine {
     /// Waits until containerd has all images.
     ///
     /// # Errors
-    /// The node ended, or it takes longer than 120 s.
+    /// It takes longer than 120 s; the last line of the node's log says what it does, or why it ended.
     pub fn wait_for_images(&self) -> Result<()> {
         let marker = self.file(IMPORTED);
         let what = format!("{} has its images", self.full_name());
