@@ -2,81 +2,18 @@
 //! The Kubernetes lab itself, without the product: nodes, pods of the host network, services with both
 //! modes of kube-proxy, names, what tests do with kubectl, crashes, and that nothing is left behind.
 
+mod kubernetes_common;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kubernetes_common::{READY, answer, name, programs, servers, service, url};
 use serde_json::{Value, json};
-use testbed::kubernetes::images::TOOLS;
-use testbed::kubernetes::{Cluster, ClusterSpec, Kubectl, Lab, Network, Programs, Proxy};
+use testbed::kubernetes::{Cluster, ClusterSpec, Lab, Network, Proxy};
 use testbed::{Keep, LabError, Layout, eventually, teardown};
-
-const READY: Duration = Duration::from_secs(60);
-
-fn programs() -> Programs {
-    Programs::find(env!("CARGO_BIN_EXE_lab").into()).expect("Kubernetes is built")
-}
-
-fn name(test: &str) -> String {
-    format!("{test}-{}", std::process::id())
-}
-
-/// A pod on every node that answers HTTP with its name.
-fn servers(name: &str, host_network: bool, port: u16) -> Value {
-    let labels = json!({"app": name});
-    json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "hostNetwork": host_network,
-                    "terminationGracePeriodSeconds": 1,
-                    "tolerations": [{"operator": "Exists"}],
-                    "containers": [{
-                        "name": "server", "image": TOOLS,
-                        "args": ["serve", "--name", "$(NODE)", "--port", port.to_string()],
-                        "env": [{
-                            "name": "NODE",
-                            "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
-                        }],
-                        "readinessProbe": {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1},
-                    }],
-                },
-            },
-        },
-    })
-}
-
-fn service(name: &str, port: u16) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-        "spec": {
-            "selector": {"app": name}, "ipFamilyPolicy": "RequireDualStack",
-            "ports": [{"port": 80, "targetPort": port}],
-        },
-    })
-}
-
-/// The server that answers `url` inside a pod.
-fn answer(kubectl: &Kubectl, pod: &str, url: &str) -> Result<String, LabError> {
-    let command = [
-        "curl",
-        "--silent",
-        "--show-error",
-        "--globoff",
-        "--max-time",
-        "2",
-        url,
-    ];
-    let text = kubectl.exec("default", pod, &command)?;
-    let page: Value = serde_json::from_str(&text)
-        .map_err(|error| LabError::Unmet(format!("{url}: {text}: {error}")))?;
-    Ok(page["server"].as_str().unwrap_or_default().to_owned())
-}
 
 #[test]
 fn nodes_register_and_pods_of_the_host_network_run() {
@@ -159,7 +96,7 @@ fn pods_reach_pods_services_and_names(cluster: &Cluster) {
     for (from, to) in [(&pods[0], &pods[1]), (&pods[1], &pods[0])] {
         assert_eq!(to.addresses.len(), 2, "{to:?}");
         for address in &to.addresses {
-            let url = testbed::underlay::url(*address, 8080);
+            let url = url(*address, 8080);
             assert_eq!(
                 answer(&kubectl, &from.name, &url).expect("an answer"),
                 to.node
@@ -171,7 +108,7 @@ fn pods_reach_pods_services_and_names(cluster: &Cluster) {
     let parse = |address: &Value| address.as_str().expect("text").parse().expect("an address");
     let mut urls: Vec<_> = addresses
         .iter()
-        .map(|address| testbed::underlay::url(parse(address), 80))
+        .map(|address| url(parse(address), 80))
         .collect();
     urls.push("http://web.default.svc.cluster.local/".to_owned());
     assert_eq!(urls.len(), 3);

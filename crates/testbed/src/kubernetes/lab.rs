@@ -65,20 +65,8 @@ impl Lab {
         self.clusters.extend(clusters);
         // What follows can fail, and then somebody wants to enter.
         self.remember()?;
-        together(
-            self.clusters[first..].iter().zip(specs),
-            |(cluster, spec)| {
-                cluster.wait_registered()?;
-                if network == Network::StandIn {
-                    cluster.install_stand_in()?;
-                    if spec.proxy != Proxy::None {
-                        cluster.install_dns()?;
-                    }
-                }
-                Ok(())
-            },
-        )
-        .map(drop)
+        let added = self.clusters[first..].iter().zip(specs);
+        together(added, |(cluster, spec)| connect(cluster, spec, network)).map(drop)
     }
 
     /// A cluster by name.
@@ -142,6 +130,27 @@ impl Lab {
             }
         }
         text
+    }
+}
+
+/// Waits for the nodes, and gives them what shall connect their pods.
+fn connect(cluster: &Cluster, spec: &ClusterSpec, network: Network) -> Result<()> {
+    cluster.wait_registered()?;
+    match network {
+        Network::None => return Ok(()),
+        Network::StandIn => cluster.install_stand_in()?,
+        Network::Isthmus => {
+            let name = format!("cluster.name={}", spec.name);
+            let id = format!("cluster.id={}", spec.id);
+            cluster.install_isthmus(&[&name, &id])?;
+            cluster.wait_agents()?;
+            cluster.wait_nodes_ready()?;
+        }
+    }
+    match spec.proxy {
+        // Pods reach no service, so CoreDNS would not reach the API server.
+        Proxy::None => Ok(()),
+        Proxy::Nftables | Proxy::Iptables => cluster.install_dns(),
     }
 }
 
