@@ -29,20 +29,7 @@ pub fn output(command: Command, limit: Duration) -> Result<String> {
 /// # Errors
 /// As [`output`].
 pub fn output_with_input(command: Command, input: &[u8], limit: Duration) -> Result<String> {
-    let done = finish(command, input, limit)?;
-    if done.success {
-        return Ok(done.stdout);
-    }
-    let output = if done.stderr.trim().is_empty() {
-        done.stdout
-    } else {
-        done.stderr
-    };
-    Err(LabError::Command {
-        command: done.command,
-        status: done.status,
-        output: output.trim().to_owned(),
-    })
+    finish(command, input, limit)?.output()
 }
 
 /// What a command left behind.
@@ -60,11 +47,53 @@ pub struct Done {
     pub stderr: String,
 }
 
+impl Done {
+    /// Standard output.
+    ///
+    /// # Errors
+    /// The status is not 0; with standard error, or standard output where that is empty.
+    pub fn output(self) -> Result<String> {
+        if self.success {
+            return Ok(self.stdout);
+        }
+        let output = if self.stderr.trim().is_empty() {
+            self.stdout
+        } else {
+            self.stderr
+        };
+        Err(LabError::Command {
+            command: self.command,
+            status: self.status,
+            output: output.trim().to_owned(),
+        })
+    }
+}
+
 /// Runs a command to its end whatever its status.
 ///
 /// # Errors
 /// It cannot start, or its input cannot be written.
-pub fn finish(mut command: Command, input: &[u8], limit: Duration) -> Result<Done> {
+pub fn finish(command: Command, input: &[u8], limit: Duration) -> Result<Done> {
+    run(command, Input::Bytes(input), limit)
+}
+
+/// As [`finish`], with a standard input where nothing is written and that does not end, as at a terminal
+/// where nobody types.
+///
+/// # Errors
+/// As [`finish`].
+pub fn finish_untouched(command: Command, limit: Duration) -> Result<Done> {
+    run(command, Input::Open, limit)
+}
+
+enum Input<'a> {
+    /// These, and then it ends.
+    Bytes(&'a [u8]),
+    /// Nothing, until the program ends.
+    Open,
+}
+
+fn run(mut command: Command, input: Input<'_>, limit: Duration) -> Result<Done> {
     if crate::interrupt::is_set() {
         return Err(LabError::Interrupted);
     }
@@ -78,13 +107,20 @@ pub fn finish(mut command: Command, input: &[u8], limit: Duration) -> Result<Don
     let mut stdout = child.stdout.take().expect("piped above");
     let mut stderr = child.stderr.take().expect("piped above");
     thread::scope(|scope| {
-        scope.spawn(move || {
-            // A program that does not read its input closes it: its status tells.
-            let _closed = stdin.write_all(input);
-        });
+        let held = match input {
+            Input::Bytes(bytes) => {
+                scope.spawn(move || {
+                    // A program that does not read its input closes it: its status tells.
+                    let _closed = stdin.write_all(bytes);
+                });
+                None
+            }
+            Input::Open => Some(stdin),
+        };
         let out = scope.spawn(move || read_text(&mut stdout));
         let err = scope.spawn(move || read_text(&mut stderr));
         let status = wait(&mut child, limit).doing("wait for", &text)?;
+        drop(held);
         let join = |reader: thread::ScopedJoinHandle<'_, String>| reader.join().unwrap_or_default();
         Ok(Done {
             command: text,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Doing, LabError, Result};
 use crate::namespace::Place;
-use crate::process::{Done, finish, output, output_with_input};
+use crate::process::{Done, finish, finish_untouched, output, output_with_input};
 
 /// How long a call may take unless it is told to wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -170,7 +170,8 @@ impl Kubectl {
             &line.join(" "),
             "/dev/null",
         ]);
-        output(script, PATIENCE)
+        // The end of the input would be typed, and seen.
+        finish_untouched(script, PATIENCE)?.output()
     }
 
     /// `kubectl logs`, all containers.
