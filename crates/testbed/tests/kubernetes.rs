@@ -73,7 +73,7 @@ fn two_clusters_are_up_quickly_and_work() {
     lab.add_clusters(&specs, Network::StandIn)
         .expect("clusters");
     println!(
-        "two clusters of two nodes, names and services: up after {:.1} s",
+        "figure: two clusters of two nodes, names and services: up after {:.1} s",
         started.elapsed().as_secs_f64()
     );
     for cluster in &lab.clusters {
@@ -197,7 +197,7 @@ fn a_node_crashes_and_comes_back(lab: &mut Lab) {
     })
     .expect("pods are back");
     println!(
-        "a crashed node: pods ready again after {:.1} s",
+        "figure: a crashed node: pods ready again after {:.1} s",
         started.elapsed().as_secs_f64()
     );
 }

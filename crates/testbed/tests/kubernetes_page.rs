@@ -105,7 +105,7 @@ fn step_3_restart(lab: &Lab) {
         cluster.wait_agents().expect("agents are ready");
     }
     println!(
-        "agents of both clusters ready {:.1} s after their pods were deleted",
+        "figure: agents of both clusters ready {:.1} s after their pods were deleted",
         started.elapsed().as_secs_f64()
     );
 }

@@ -12,8 +12,9 @@ use super::table::Level;
 
 /// Longest run of one test program.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Part of a line of output that is worth a look also when all is well: the size of a BPF program.
-const FIGURE: &str = " instructions verified";
+/// Parts of lines of output that are worth a look also when all is well: the size of a BPF program, what a
+/// test measured.
+const FIGURES: [&str; 2] = [" instructions verified", "figure: "];
 
 /// Programs that were run so far.
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -78,7 +79,8 @@ pub(super) fn run(level: &Level, program: &Program, log: &Path) -> Result<Count,
         .map_err(|error| format!("{command:?}: {error}"))?;
     let end = wait(child, PATIENCE, || leftovers::end(&mark, &as_root)).map_err(failed)?;
     let text = fs::read_to_string(log).map_err(failed)?;
-    for figure in text.lines().filter(|line| line.contains(FIGURE)) {
+    let is_figure = |line: &&str| FIGURES.iter().any(|part| line.contains(part));
+    for figure in text.lines().filter(is_figure) {
         println!("    {figure}");
     }
     let mut count = count(&text);
