@@ -4,6 +4,7 @@
 mod loops;
 mod own_cluster;
 mod ready;
+mod source;
 mod underlay;
 
 use std::path::PathBuf;
@@ -68,6 +69,9 @@ pub(crate) enum AppError {
     /// The manifest directory.
     #[error("{0}")]
     Manifests(#[from] kubernetes::WatchError),
+    /// The API server.
+    #[error("{0}")]
+    Kubernetes(#[from] kubernetes::api::ConnectError),
     /// The state directory.
     #[error("cannot use state directory {dir}: {source}; check --state-dir")]
     State {
@@ -85,15 +89,14 @@ pub(crate) enum AppError {
 }
 
 /// Runs the agent until a signal.
-pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> {
-    let config = Arc::new(config);
+pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppError> {
     let started = SystemTime::now();
-    let state = &config.state_dir;
-    std::fs::create_dir_all(state).map_err(|source| AppError::State {
+    let state = config.state_dir.clone();
+    std::fs::create_dir_all(&state).map_err(|source| AppError::State {
         dir: state.clone(),
         source,
     })?;
-    let _locks = Locks::take(&[state, &config.bpf_root])?;
+    let _locks = Locks::take(&[&state, &config.bpf_root])?;
     let listener = api::bind(&config.socket)?;
     let run_dir = config
         .socket
@@ -101,6 +104,11 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
         .map_or_else(|| PathBuf::from("/var/run/cilium"), PathBuf::from);
     let queue = api::queue::Queue::lock_for_taking(&run_dir)?;
     let socket = Socket::open()?;
+    let client = source::client(&config).await?;
+    if let Some(client) = &client {
+        source::find_networks(client, &mut config).await;
+    }
+    let config = Arc::new(config);
     let up = start::start(config.clone(), &socket)?;
     let overlay = up.overlay;
     let core = Arc::new(Mutex::new(up.core));
@@ -115,11 +123,7 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
         .transpose()?;
     let (mesh_events, mesh_rx) = mpsc::channel(4096);
     let mesh = start_mesh(&config, &core, mesh_events)?;
-    let manifests = config
-        .manifests
-        .as_deref()
-        .map(kubernetes::Follow::new)
-        .transpose()?;
+    let source = source::start(&config, client)?;
 
     let known = own::known_identities(&lock(&core));
     let (identities, publisher, status, follower, announcer) = match own {
@@ -152,9 +156,9 @@ pub(crate) async fn run(config: Config, values: Values) -> Result<(), AppError> 
         clients: Mutex::default(),
     });
     tasks.spawn("mesh rows", mesh_rows(core.clone(), mesh_rx));
-    let (listed, first_list) = tokio::sync::watch::channel(manifests.is_none());
-    if let Some(follow) = manifests {
-        tasks.spawn("manifests", objects(service.clone(), follow, listed));
+    let (listed, first_list) = tokio::sync::watch::channel(source.is_none());
+    if let Some(source) = source {
+        tasks.spawn("objects", objects(service.clone(), source, listed));
     }
     tasks.spawn("underlay", underlay(service.clone(), overlay));
     tasks.spawn("routes", routes(service.clone(), overlay));

@@ -19,7 +19,8 @@ use policy::EnforcementMode;
 use crate::cni_file::CniFile;
 use crate::options::Values;
 use parts::{
-    check_sizes, cluster, cni_file, kvstore, listen_address, log_level, node_name, timeouts,
+    check_sizes, cluster, cni_file, kubernetes, kvstore, listen_address, log_level, node_name,
+    timeouts,
 };
 use reader::Reader;
 
@@ -52,6 +53,22 @@ pub(crate) struct KvstoreConfig {
     pub(crate) lease_ttl: Duration,
     /// Writes per second.
     pub(crate) qps: u32,
+}
+
+/// Kubernetes as the source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KubernetesConfig {
+    /// Where and who.
+    pub(crate) settings: kubernetes::api::Settings,
+    /// Who gives this node its pod networks.
+    pub(crate) ipam: kubernetes::api::Ipam,
+}
+
+impl KubernetesConfig {
+    /// Whether options say where the API server is; otherwise only a pod's environment can.
+    pub(crate) fn is_explicit(&self) -> bool {
+        self.settings.kubeconfig.is_some() || !self.settings.servers.is_empty()
+    }
 }
 
 /// Timeouts of conntrack.
@@ -126,6 +143,8 @@ pub(crate) struct Config {
     pub(crate) event_rate: u32,
     /// Manifest directory.
     pub(crate) manifests: Option<PathBuf>,
+    /// Kubernetes as the source; `None`: switched off, or `manifests` is it.
+    pub(crate) kubernetes: Option<KubernetesConfig>,
     /// What survives a restart.
     pub(crate) state_dir: PathBuf,
     /// API socket.
@@ -249,6 +268,7 @@ impl Config {
             ipcache_max: r.number("bpf-ipcache-max", 1024, 16_777_216),
             timeouts: timeouts(&mut r),
             event_rate: r.number("bpf-events-default-rate-limit", 1, 1_000_000),
+            kubernetes: kubernetes(&mut r),
             manifests: r.path("manifests"),
             state_dir: r
                 .path("state-dir")

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kubernetes objects become model and policy values here and nowhere else. The source of this crate is a
-//! directory of ordinary manifests that serves a whole cluster and is followed live.
+//! Kubernetes objects become model and policy values here and nowhere else. Its sources are a
+//! directory of ordinary manifests that serves a whole cluster, and an API server; both are followed live, by one conversion.
 #![forbid(unsafe_code)]
 
+pub mod api;
 mod error;
 mod field;
 mod manifests;
 mod object;
 mod pods;
 mod policy_object;
+mod source;
 mod watch;
 
 pub use error::{FieldError, Problem};
 pub use manifests::{Manifests, ObjectEvent};
 pub use object::Object;
+pub use source::Source;
 pub use watch::{Follow, Update, WatchError};

@@ -204,7 +204,15 @@ impl Manifests {
 }
 
 impl ObjectEvent {
-    fn upsert(object: Object) -> Self {
+    /// Whether it takes something away.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::PodGone(_) | Self::NamespaceGone(_) | Self::PolicyGone(_)
+        )
+    }
+
+    pub(crate) fn upsert(object: Object) -> Self {
         match object {
             Object::Pod(pod) => Self::Pod(pod),
             Object::Namespace(namespace) => Self::Namespace(namespace),
@@ -212,7 +220,7 @@ impl ObjectEvent {
         }
     }
 
-    fn gone(key: ObjectKey) -> Self {
+    pub(crate) fn gone(key: ObjectKey) -> Self {
         match key {
             ObjectKey::Pod(key) => Self::PodGone(key),
             ObjectKey::Namespace(name) => Self::NamespaceGone(name),

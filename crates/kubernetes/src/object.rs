@@ -145,7 +145,7 @@ pub(crate) fn named(document: &Value) -> Option<Named> {
     }
 }
 
-fn describe(kind: &str, namespace: &str, name: &str) -> String {
+pub(crate) fn describe(kind: &str, namespace: &str, name: &str) -> String {
     if namespace.is_empty() {
         format!("{kind} {name}")
     } else {

@@ -71,14 +71,14 @@ pub(super) async fn mesh_rows(
 /// The cluster's objects, for ever.
 pub(super) async fn objects(
     service: Arc<Service>,
-    mut follow: kubernetes::Follow,
+    mut source: kubernetes::Source,
     listed: tokio::sync::watch::Sender<bool>,
 ) {
     let mut told = std::collections::BTreeSet::new();
     loop {
-        let update = follow.next().await;
+        let update = source.next().await;
         for problem in update.problems.iter().filter(|p| !told.contains(*p)) {
-            tracing::warn!(%problem, "manifest");
+            tracing::warn!(%problem, "object");
         }
         told = update.problems.iter().cloned().collect();
         service.core().take_objects(update);

@@ -6,10 +6,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use kubernetes::api::Ipam;
 use model::{ClusterId, ClusterName, IdentityScheme};
 
 use super::reader::Reader;
-use super::{CniFile, Config, DAY, KvstoreConfig, KvstoreSource, SECOND, Timeouts};
+use super::{
+    CniFile, Config, DAY, KubernetesConfig, KvstoreConfig, KvstoreSource, SECOND, Timeouts,
+};
 
 pub(super) fn cluster(r: &mut Reader<'_>) -> (ClusterName, ClusterId, IdentityScheme) {
     let max = r.text("max-connected-clusters").trim().parse().ok();
@@ -78,6 +81,43 @@ pub(super) fn listen_address(r: &mut Reader<'_>, name: &str) -> Option<SocketAdd
         );
     }
     address
+}
+
+pub(super) fn kubernetes(r: &mut Reader<'_>) -> Option<KubernetesConfig> {
+    let list = |text: &str| -> Vec<String> {
+        let urls = text.split([',', ' ']).filter(|url| !url.is_empty());
+        urls.map(str::to_owned).collect()
+    };
+    let urls = list(r.text("k8s-api-server-urls"));
+    let config = KubernetesConfig {
+        settings: kubernetes::api::Settings {
+            servers: if urls.is_empty() {
+                list(r.text("k8s-api-server"))
+            } else {
+                urls
+            },
+            kubeconfig: r.path("k8s-kubeconfig-path"),
+            qps: r.number("k8s-client-qps", 1, 100_000),
+            burst: r.number("k8s-client-burst", 1, 100_000),
+        },
+        ipam: r.choice(
+            "ipam",
+            &[
+                ("cluster-pool", Ipam::ClusterPool),
+                ("kubernetes", Ipam::Kubernetes),
+            ],
+        ),
+    };
+    if !r.bool("enable-k8s") {
+        return None;
+    }
+    if r.path("manifests").is_some() {
+        if config.is_explicit() {
+            r.fail("manifests", "this directory and Kubernetes (--k8s-api-server-urls, --k8s-kubeconfig-path) are alternatives: give one of them");
+        }
+        return None;
+    }
+    Some(config)
 }
 
 pub(super) fn cni_file(r: &mut Reader<'_>) -> Option<CniFile> {

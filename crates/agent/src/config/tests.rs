@@ -181,3 +181,27 @@ fn a_complaint_names_where_the_value_came_from() {
     let errors = Config::new(&values, "n1").expect_err("invalid").to_string();
     assert!(errors.starts_with("CILIUM_MTU=x: expected"), "{errors}");
 }
+
+#[test]
+fn kubernetes_and_a_directory_are_alternatives() {
+    let kubernetes = |args: &[&str]| config(args).expect("valid").kubernetes;
+    let plain = kubernetes(&[]).expect("where a pod's environment says so");
+    assert!(!plain.is_explicit());
+    assert_eq!((plain.settings.qps, plain.settings.burst), (10, 20));
+    let urls = kubernetes(&[
+        "--k8s-api-server=https://c",
+        "--k8s-api-server-urls=https://a,https://b",
+        "--ipam=kubernetes",
+    ]);
+    let urls = urls.expect("given");
+    assert_eq!(urls.settings.servers, ["https://a", "https://b"]);
+    assert_eq!(urls.ipam, kubernetes::api::Ipam::Kubernetes);
+    assert!(kubernetes(&["--enable-k8s=false"]).is_none());
+    assert!(kubernetes(&["--manifests=/m"]).is_none());
+    let errors = config(&["--manifests=/m", "--k8s-kubeconfig-path=/k", "--ipam=eni"]);
+    let errors = errors.expect_err("invalid").to_string();
+    assert!(
+        errors.contains("alternatives") && errors.contains("kubernetes"),
+        "{errors}"
+    );
+}

@@ -53,6 +53,7 @@ const KVSTORE: &str = "Key-value store";
 const NODE: &str = "Node and addresses";
 const POLICY: &str = "Identity and policy";
 const DATAPATH: &str = "Datapath";
+const KUBERNETES: &str = "Kubernetes";
 const LOCAL: &str = "Files and sockets";
 
 /// All options, in the order of `--help`.
@@ -284,11 +285,60 @@ pub(crate) const OPTIONS: &[Def] = &[
         "Drop events per second and CPU that are streamed at most",
     ),
     def(
+        KUBERNETES,
+        "enable-k8s",
+        Bool,
+        "true",
+        "Kubernetes is this cluster's source where it can be reached: by the options below, or from within a pod",
+    ),
+    def(
+        KUBERNETES,
+        "k8s-api-server-urls",
+        List,
+        "",
+        "URLs of the API servers, the next one when one fails; default: that of the kubeconfig or of the pod's environment",
+    ),
+    def(
+        KUBERNETES,
+        "k8s-api-server",
+        Text,
+        "",
+        "URL of the API server; k8s-api-server-urls wins over it",
+    ),
+    def(
+        KUBERNETES,
+        "k8s-kubeconfig-path",
+        Text,
+        "",
+        "Kubeconfig with the credentials; default: the service account of the pod",
+    ),
+    def(
+        KUBERNETES,
+        "k8s-client-qps",
+        Number,
+        "10",
+        "Requests per second to the API server at most",
+    ),
+    def(
+        KUBERNETES,
+        "k8s-client-burst",
+        Number,
+        "20",
+        "Requests at once to the API server at most",
+    ),
+    def(
+        KUBERNETES,
+        "ipam",
+        Text,
+        "cluster-pool",
+        "Who gives this node's pods their networks: kubernetes = spec.podCIDRs of the Node; cluster-pool = the operator, in the CiliumNode; ipv4-range and ipv6-range win over both",
+    ),
+    def(
         LOCAL,
         "manifests",
         Text,
         "",
-        "ours: directory of Kubernetes manifests (Namespace, Pod, CiliumNetworkPolicy) as this cluster's source; followed live",
+        "ours: directory of Kubernetes manifests (Namespace, Pod, CiliumNetworkPolicy) as this cluster's source, in place of Kubernetes; followed live",
     ),
     def(
         LOCAL,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 47] = [
+const EDGES: [(&str, &str, &str); 48] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
@@ -78,6 +78,11 @@ const EDGES: [(&str, &str, &str); 47] = [
         "kubernetes",
         "policy",
         "CiliumNetworkPolicy becomes the rule tree",
+    ),
+    (
+        "kubernetes",
+        "tables",
+        "watches as events, backoff and tasks",
     ),
     ("datapath", "abi", "map keys and values"),
     (

@@ -67,7 +67,6 @@ pub(super) const ONLY: &[(&str, &[&str])] = &[
     ("kube-proxy-replacement", &["false", "disabled"]),
     ("cni-chaining-target", &[]),
     ("cni-external-routing", &["false"]),
-    ("ipam", &["cluster-pool", "kubernetes"]),
     ("policy-deny-response", &["none"]),
     ("enable-source-ip-verification", &["true"]),
     ("ipv4-native-routing-cidr", &[]),

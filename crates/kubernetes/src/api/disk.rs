@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The last good state on disk: a line with the digest, then JSON. Replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Larger files are not ours.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// What is saved.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Saved {
+    /// The node whose pods these are.
+    pub(super) node: String,
+    /// Trimmed objects by plural, each as JSON text.
+    pub(super) kinds: BTreeMap<String, Vec<String>>,
+}
+
+/// Reads the file. `None`: there is none.
+pub(super) fn read(file: &Path) -> Result<Option<Saved>, String> {
+    let size = match std::fs::metadata(file) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    };
+    if size > MAX_BYTES {
+        return Err(format!(
+            "{size} bytes, at most {MAX_BYTES} are read; it is ignored"
+        ));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let (sum, body) = text.split_once('\n').unwrap_or((&text, ""));
+    if sum != digest(body) {
+        return Err("is damaged: its digest does not fit; it is ignored".into());
+    }
+    serde_json::from_str(body)
+        .map(Some)
+        .map_err(|error| format!("is damaged: {error}; it is ignored"))
+}
+
+/// Writes the file.
+pub(super) fn write(file: &Path, saved: &Saved) -> Result<(), String> {
+    let body = serde_json::to_string(saved).expect("texts");
+    let new = file.with_extension("new");
+    std::fs::write(&new, format!("{}\n{body}", digest(&body)))
+        .and_then(|()| std::fs::rename(&new, file))
+        .map_err(|error| format!("cannot be written: {error}"))
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

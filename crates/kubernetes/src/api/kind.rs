@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kinds that are followed.
+
+use kube::core::{ApiResource, GroupVersionKind};
+
+/// A kind of object at the API server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// `v1 Namespace`.
+    Namespace,
+    /// `v1 Pod`, those of the own node.
+    Pod,
+    /// `cilium.io/v2 CiliumNetworkPolicy`.
+    CiliumNetworkPolicy,
+    /// `cilium.io/v2 CiliumClusterwideNetworkPolicy`.
+    CiliumClusterwideNetworkPolicy,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [
+        Kind::Namespace,
+        Kind::Pod,
+        Kind::CiliumNetworkPolicy,
+        Kind::CiliumClusterwideNetworkPolicy,
+    ];
+
+    /// As in `kind:`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Namespace => "Namespace",
+            Kind::Pod => "Pod",
+            Kind::CiliumNetworkPolicy => "CiliumNetworkPolicy",
+            Kind::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
+        }
+    }
+
+    /// As in a path.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Kind::Namespace => "namespaces",
+            Kind::Pod => "pods",
+            Kind::CiliumNetworkPolicy => "ciliumnetworkpolicies",
+            Kind::CiliumClusterwideNetworkPolicy => "ciliumclusterwidenetworkpolicies",
+        }
+    }
+
+    const fn group_version(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Namespace | Kind::Pod => ("", "v1"),
+            Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => ("cilium.io", "v2"),
+        }
+    }
+
+    /// As in `apiVersion:`.
+    pub(super) fn api_version(self) -> String {
+        match self.group_version() {
+            ("", version) => version.to_owned(),
+            (group, version) => format!("{group}/{version}"),
+        }
+    }
+
+    pub(super) fn resource(self) -> ApiResource {
+        let (group, version) = self.group_version();
+        let gvk = GroupVersionKind::gvk(group, version, self.as_str());
+        ApiResource::from_gvk_with_plural(&gvk, self.plural())
+    }
+
+    /// What of it a node needs.
+    pub(super) fn field_selector(self, node: &str) -> Option<String> {
+        matches!(self, Kind::Pod).then(|| format!("spec.nodeName={node}"))
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The networks of a node's pods, as the cluster gives them: from its Node, or from its CiliumNode if an operator hands
+//! out a pool.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::Value;
+use tables::Backoff;
+
+use super::watches::chain;
+
+/// Pauses between two looks.
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(5);
+/// One look.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Who gives a node its networks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ipam {
+    /// Kubernetes: `spec.podCIDRs` of the Node.
+    Kubernetes,
+    /// The operator: `spec.ipam.podCIDRs` of the CiliumNode.
+    ClusterPool,
+}
+
+/// The networks of a node's pods.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PodNetworks {
+    /// IPv4.
+    pub v4: Option<Ipv4Net>,
+    /// IPv6.
+    pub v6: Option<Ipv6Net>,
+}
+
+impl PodNetworks {
+    /// The first network of each family.
+    fn read(list: &Value) -> Self {
+        let nets = list.as_array().into_iter().flatten();
+        let nets = nets.filter_map(|net| net.as_str()?.parse::<IpNet>().ok());
+        let mut networks = Self::default();
+        for net in nets {
+            match net {
+                IpNet::V4(net) => drop(networks.v4.get_or_insert(net.trunc())),
+                IpNet::V6(net) => drop(networks.v6.get_or_insert(net.trunc())),
+            }
+        }
+        networks
+    }
+
+    /// The families that are wanted and missing.
+    fn missing(&self, (v4, v6): (bool, bool)) -> Option<&'static str> {
+        match (v4 && self.v4.is_none(), v6 && self.v6.is_none()) {
+            (true, true) => Some("IPv4 and IPv6"),
+            (true, false) => Some("IPv4"),
+            (false, true) => Some("IPv6"),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Waits until the node has a network of each wanted family (IPv4, IPv6), and says what it waits for. If the server
+/// does not answer, those of the last run, which are in `file`, are taken.
+pub async fn pod_networks(
+    client: &Client,
+    node: &str,
+    ipam: Ipam,
+    wanted: (bool, bool),
+    file: &Path,
+) -> PodNetworks {
+    let (group, version, kind, plural, path) = match ipam {
+        Ipam::Kubernetes => ("", "v1", "Node", "nodes", "/spec/podCIDRs"),
+        Ipam::ClusterPool => (
+            "cilium.io",
+            "v2",
+            "CiliumNode",
+            "ciliumnodes",
+            "/spec/ipam/podCIDRs",
+        ),
+    };
+    let gvk = GroupVersionKind::gvk(group, version, kind);
+    let api: Api<DynamicObject> = Api::all_with(
+        client.clone(),
+        &ApiResource::from_gvk_with_plural(&gvk, plural),
+    );
+    let mut pause = Backoff::new(FIRST, LONGEST);
+    let mut told = String::new();
+    loop {
+        let reason = match tokio::time::timeout(LOOK, api.get_opt(node)).await {
+            Ok(Ok(None)) => format!("there is no {kind} {node} yet"),
+            Ok(Ok(Some(object))) => {
+                let nothing = Value::Null;
+                let networks = PodNetworks::read(object.data.pointer(path).unwrap_or(&nothing));
+                match networks.missing(wanted) {
+                    None => {
+                        save(file, &networks);
+                        return networks;
+                    }
+                    Some(families) => format!(
+                        "{kind} {node} has no {families} network in {}",
+                        path[1..].replace('/', ".")
+                    ),
+                }
+            }
+            Ok(Err(kube::Error::Api(status))) => status.to_string(),
+            Ok(Err(error)) => {
+                if let Some(networks) = saved(file, wanted) {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "the API server is away: pod networks are those of the last run"
+                    );
+                    return networks;
+                }
+                chain(&error)
+            }
+            Err(_) => match saved(file, wanted) {
+                Some(networks) => {
+                    tracing::warn!(
+                        "the API server is silent: pod networks are those of the last run"
+                    );
+                    return networks;
+                }
+                None => "the API server is silent".to_owned(),
+            },
+        };
+        if reason != told {
+            tracing::warn!(reason, "waiting for the networks of this node's pods");
+            told = reason;
+        }
+        tokio::time::sleep(pause.next(rand::random())).await;
+    }
+}
+
+fn save(file: &Path, networks: &PodNetworks) {
+    let v4 = networks.v4.map(IpNet::from);
+    let nets = v4.into_iter().chain(networks.v6.map(IpNet::from));
+    let text = Value::from(nets.map(|net| net.to_string()).collect::<Vec<_>>()).to_string();
+    let new = file.with_extension("new");
+    if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, file)) {
+        tracing::warn!(file = %file.display(), %error, "cannot save the networks of this node's pods");
+    }
+}
+
+fn saved(file: &Path, wanted: (bool, bool)) -> Option<PodNetworks> {
+    let list: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    let networks = PodNetworks::read(&list);
+    networks.missing(wanted).is_none().then_some(networks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_first_of_each_family() {
+        let networks = PodNetworks::read(&json!([
+            "10.5.1.7/24",
+            5,
+            "rubbish",
+            "fd00:5:1::/80",
+            "10.9.0.0/16"
+        ]));
+        assert_eq!(networks.v4, Some("10.5.1.0/24".parse().unwrap()));
+        assert_eq!(networks.v6, Some("fd00:5:1::/80".parse().unwrap()));
+        assert_eq!(networks.missing((true, true)), None);
+        assert_eq!(PodNetworks::read(&json!({"a": 1})), PodNetworks::default());
+        assert_eq!(
+            PodNetworks::default().missing((true, true)),
+            Some("IPv4 and IPv6")
+        );
+        assert_eq!(PodNetworks::default().missing((false, true)), Some("IPv6"));
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Events of watches → changes of objects. Pure. Per object its trimmed text is kept: it tells whether something
+//! changed, and is what goes to disk.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tables::Event;
+
+use super::Kind;
+use super::disk::Saved;
+use crate::object::{self, ObjectKey};
+use crate::{ObjectEvent, Problem};
+
+/// Problems that are told; of the others only how many there are.
+const MAX_PROBLEMS: usize = 128;
+/// Objects of a kind.
+const MAX_OBJECTS: usize = 250_000;
+
+/// Namespace (empty for cluster scope) and name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Name {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// What is known of an object.
+#[derive(Clone, Default, Debug)]
+struct Entry {
+    /// Text and key of the version in force.
+    in_force: Option<(Box<str>, ObjectKey)>,
+    /// Why the newest version is not.
+    refused: Option<String>,
+}
+
+#[derive(Default, Debug)]
+struct Table {
+    entries: BTreeMap<Name, Entry>,
+    /// A list that is not complete yet.
+    listing: Option<BTreeMap<Name, Value>>,
+    /// A whole list was seen, live or on disk.
+    is_known: bool,
+    /// Seen live, or known not to be served.
+    is_listed: bool,
+}
+
+/// All that is followed.
+#[derive(Debug)]
+pub(super) struct Objects {
+    node: String,
+    tables: BTreeMap<Kind, Table>,
+}
+
+impl Objects {
+    pub(super) fn new(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            tables: Kind::ALL.map(|kind| (kind, Table::default())).into(),
+        }
+    }
+
+    fn table(&mut self, kind: Kind) -> &mut Table {
+        self.tables.entry(kind).or_default()
+    }
+
+    /// Takes an event. Returns what changed, and whether the state on disk is old now.
+    pub(super) fn take(
+        &mut self,
+        kind: Kind,
+        event: Event<Name, Value>,
+    ) -> (Vec<ObjectEvent>, bool) {
+        let table = self.table(kind);
+        let mut events = Vec::new();
+        match event {
+            Event::Init => table.listing = Some(BTreeMap::new()),
+            Event::InitApply(name, document) => {
+                let listing = table.listing.get_or_insert_default();
+                if listing.len() < MAX_OBJECTS {
+                    listing.insert(name, document);
+                }
+            }
+            Event::InitDone => {
+                let listing = table.listing.take().unwrap_or_default();
+                let gone: Vec<Name> = table
+                    .entries
+                    .keys()
+                    .filter(|name| !listing.contains_key(*name))
+                    .cloned()
+                    .collect();
+                events.extend(gone.iter().filter_map(|name| table.remove(name)));
+                for (name, document) in listing {
+                    events.extend(table.put(name, &document));
+                }
+                let is_first = !std::mem::replace(&mut table.is_listed, true);
+                table.is_known = true;
+                let is_changed = is_first || !events.is_empty();
+                return (events, is_changed);
+            }
+            Event::Apply(name, document) => {
+                if table.entries.len() < MAX_OBJECTS || table.entries.contains_key(&name) {
+                    events.extend(table.put(name, &document));
+                }
+            }
+            Event::Delete(name) => events.extend(table.remove(&name)),
+        }
+        let is_changed = !events.is_empty();
+        (events, is_changed)
+    }
+
+    /// The server does not serve `kind`: nobody can have made such an object. If some are known all the same, they stay,
+    /// because a server that starts does not serve everything at once.
+    pub(super) fn not_served(&mut self, kind: Kind) {
+        self.table(kind).is_listed = true;
+    }
+
+    /// Whether every kind was listed.
+    pub(super) fn is_complete(&self) -> bool {
+        self.tables.values().all(|table| table.is_listed)
+    }
+
+    /// Whether a whole list of `kind` is known.
+    pub(super) fn is_known(&self, kind: Kind) -> bool {
+        self.tables.get(&kind).is_some_and(|table| table.is_known)
+    }
+
+    /// Takes the state of the last run; `None` if it is another node's.
+    pub(super) fn restore(&mut self, saved: Saved) -> Option<Vec<ObjectEvent>> {
+        if saved.node != self.node {
+            return None;
+        }
+        let mut events = Vec::new();
+        for kind in Kind::ALL {
+            // A kind that the last run did not follow has to be listed first.
+            let texts = saved.kinds.get(kind.plural())?;
+            let table = self.table(kind);
+            for text in texts.iter().take(MAX_OBJECTS) {
+                let document: Value = serde_json::from_str(text).ok()?;
+                let of = |key: &str| {
+                    document["metadata"][key]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned()
+                };
+                let name = Name {
+                    namespace: of("namespace"),
+                    name: of("name"),
+                };
+                events.extend(table.put(name, &document));
+            }
+            table.is_known = true;
+        }
+        Some(events)
+    }
+
+    /// What is in force, for the disk.
+    pub(super) fn saved(&self) -> Saved {
+        let texts = |table: &Table| -> Vec<String> {
+            let in_force = table
+                .entries
+                .values()
+                .filter_map(|entry| entry.in_force.as_ref());
+            in_force.map(|(text, _)| text.to_string()).collect()
+        };
+        Saved {
+            node: self.node.clone(),
+            kinds: self
+                .tables
+                .iter()
+                .map(|(kind, table)| (kind.plural().to_owned(), texts(table)))
+                .collect(),
+        }
+    }
+
+    /// Everything that is refused.
+    pub(super) fn problems(&self, source: &str) -> Vec<Problem> {
+        let mut all = self.tables.iter().flat_map(|(kind, table)| {
+            table.entries.iter().filter_map(|(name, entry)| {
+                Some(Problem {
+                    file: source.to_owned(),
+                    document: 0,
+                    object: Some(object::describe(kind.as_str(), &name.namespace, &name.name)),
+                    reason: entry.refused.clone()?,
+                    previous_stays: entry.in_force.is_some(),
+                })
+            })
+        });
+        let mut told: Vec<Problem> = all.by_ref().take(MAX_PROBLEMS).collect();
+        let beyond = all.count();
+        if beyond > 0 {
+            told.push(Problem::of_file(
+                source,
+                format!("{beyond} more problems"),
+                false,
+            ));
+        }
+        told
+    }
+}
+
+impl Table {
+    fn put(&mut self, name: Name, document: &Value) -> Option<ObjectEvent> {
+        let entry = self.entries.entry(name).or_default();
+        let text = document.to_string();
+        if let Some((old, _)) = &entry.in_force
+            && **old == *text
+        {
+            entry.refused = None;
+            return None;
+        }
+        match object::read(document) {
+            Ok(Some(object)) => {
+                entry.refused = None;
+                entry.in_force = Some((text.into(), object.key()));
+                Some(ObjectEvent::upsert(object))
+            }
+            Ok(None) => None,
+            Err(error) => {
+                entry.refused = Some(error.to_string());
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &Name) -> Option<ObjectEvent> {
+        let entry = self.entries.remove(name)?;
+        entry.in_force.map(|(_, key)| ObjectEvent::gone(key))
+    }
+}
+
+#[cfg(test)]
+#[path = "objects_tests.rs"]
+mod tests;

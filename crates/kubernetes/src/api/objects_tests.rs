@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lists, changes, refusals and restarts of what is followed.
+
+use serde_json::{Value, json};
+use tables::Event;
+
+use super::*;
+use crate::api::trim::trimmed;
+
+fn name(namespace: &str, name: &str) -> Name {
+    Name {
+        namespace: namespace.into(),
+        name: name.into(),
+    }
+}
+
+fn pod(labels: &Value) -> Value {
+    let pod = json!({
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": labels, "managedFields": [{"manager": "kubelet"}], "resourceVersion": "5"},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "B"}], "ports": [{"name": "http", "containerPort": 80}]}, {"name": "d"}], "volumes": []},
+        "status": {"phase": "Running"},
+    });
+    trimmed(Kind::Pod, pod)
+}
+
+fn policy(field: &str) -> Value {
+    let mut spec = json!({"endpointSelector": {}});
+    spec[field] = json!([{}]);
+    trimmed(
+        Kind::CiliumNetworkPolicy,
+        json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": spec, "status": {"conditions": []}}),
+    )
+}
+
+#[test]
+fn pods_are_trimmed_to_what_is_read() {
+    let text = pod(&json!({"app": "web"})).to_string();
+    for absent in [
+        "managedFields",
+        "env",
+        "image",
+        "volumes",
+        "status",
+        "resourceVersion",
+    ] {
+        assert!(!text.contains(absent), "{absent} in {text}");
+    }
+    let Some(crate::Object::Pod(pod)) = object::read(&pod(&json!({"app": "web"}))).unwrap() else {
+        panic!("no pod");
+    };
+    assert_eq!(
+        (pod.named_ports.len(), &*pod.node, &*pod.uid),
+        (1, "n1", "u")
+    );
+}
+
+#[test]
+fn a_list_replaces_what_it_does_not_name_and_tells_only_changes() {
+    let mut objects = Objects::new("n1");
+    let (web, db) = (name("shop", "web"), name("shop", "db"));
+    let mut put = |event| objects.take(Kind::Pod, event).0;
+    assert!(put(Event::Init).is_empty());
+    assert!(put(Event::InitApply(web.clone(), pod(&json!({})))).is_empty());
+    assert!(put(Event::InitApply(db, pod(&json!({})))).is_empty());
+    assert_eq!(put(Event::InitDone).len(), 2);
+    // The same again with one less.
+    put(Event::Init);
+    put(Event::InitApply(web.clone(), pod(&json!({}))));
+    assert!(matches!(
+        put(Event::InitDone)[..],
+        [ObjectEvent::PodGone(_)]
+    ));
+    // A list that breaks off changes nothing.
+    put(Event::Init);
+    assert!(put(Event::Init).is_empty());
+    put(Event::InitApply(web.clone(), pod(&json!({"a": "b"}))));
+    assert!(matches!(put(Event::InitDone)[..], [ObjectEvent::Pod(_)]));
+    assert!(put(Event::Apply(web.clone(), pod(&json!({"a": "b"})))).is_empty());
+    assert!(matches!(
+        put(Event::Delete(web.clone()))[..],
+        [ObjectEvent::PodGone(_)]
+    ));
+    assert!(put(Event::Delete(web)).is_empty());
+}
+
+#[test]
+fn a_refused_version_leaves_the_one_before() {
+    let mut objects = Objects::new("n1");
+    let p = name("shop", "p");
+    let mut put = |event| objects.take(Kind::CiliumNetworkPolicy, event).0;
+    assert_eq!(put(Event::Apply(p.clone(), policy("ingress"))).len(), 1);
+    assert!(put(Event::Apply(p.clone(), policy("nonsense"))).is_empty());
+    let problems = objects.problems("api");
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].previous_stays && problems[0].reason.contains("spec.nonsense"));
+    let texts = &objects.saved().kinds["ciliumnetworkpolicies"];
+    assert!(texts.len() == 1 && !texts[0].contains("nonsense"));
+    let (events, _) = objects.take(
+        Kind::CiliumNetworkPolicy,
+        Event::Apply(p.clone(), policy("ingress")),
+    );
+    assert!(events.is_empty() && objects.problems("api").is_empty());
+    let (events, _) = objects.take(Kind::CiliumNetworkPolicy, Event::Delete(p));
+    assert!(matches!(events[..], [ObjectEvent::PolicyGone(_)]));
+}
+
+#[test]
+fn what_was_saved_comes_back_and_is_swapped() {
+    let mut objects = Objects::new("n1");
+    for kind in Kind::ALL {
+        objects.take(kind, Event::Init);
+        if kind == Kind::Pod {
+            objects.take(kind, Event::InitApply(name("shop", "web"), pod(&json!({}))));
+        }
+        assert_eq!(objects.is_complete(), false);
+        objects.take(kind, Event::InitDone);
+    }
+    assert!(objects.is_complete());
+    let saved = objects.saved();
+    assert!(Objects::new("n2").restore(saved.clone()).is_none());
+    let mut next = Objects::new("n1");
+    assert_eq!(
+        next.restore(saved.clone()).map(|events| events.len()),
+        Some(1)
+    );
+    assert!(!next.is_complete() && next.is_known(Kind::Pod));
+    assert_eq!(next.saved(), saved);
+    // The server comes back without the pod.
+    next.take(Kind::Pod, Event::Init);
+    assert!(matches!(
+        next.take(Kind::Pod, Event::InitDone).0[..],
+        [ObjectEvent::PodGone(_)]
+    ));
+    // A kind that is not served is complete, and what is known of it stays.
+    next.not_served(Kind::Namespace);
+    assert_eq!(
+        next.restore(Saved {
+            node: "n1".into(),
+            kinds: BTreeMap::new()
+        }),
+        None
+    );
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is kept of an object: what the conversion reads, and nothing else. A pod's environment, volumes and managed
+//! fields are many times what the network needs.
+
+use serde_json::{Map, Value, json};
+
+use super::Kind;
+
+/// The object without what nobody reads.
+pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
+    let mut out = Map::new();
+    out.insert("apiVersion".into(), kind.api_version().into());
+    out.insert("kind".into(), kind.as_str().into());
+    let metadata = object.get_mut("metadata").map(Value::take);
+    let metadata = only(metadata, &["name", "namespace", "uid", "labels"]);
+    out.insert("metadata".into(), metadata);
+    match kind {
+        Kind::Namespace => {}
+        Kind::Pod => {
+            let mut spec = object.get_mut("spec").map_or(Value::Null, Value::take);
+            let containers = spec.get_mut("containers").map_or(Value::Null, Value::take);
+            let mut spec = only(
+                Some(spec),
+                &["nodeName", "serviceAccountName", "hostNetwork"],
+            );
+            let containers = match containers {
+                Value::Array(all) => all
+                    .into_iter()
+                    .filter(|container| container.get("ports").is_some())
+                    .map(|mut container| json!({"ports": container["ports"].take()}))
+                    .collect(),
+                // What is wrong is refused by who reads it.
+                other => other,
+            };
+            if let Some(spec) = spec.as_object_mut()
+                && !containers.is_null()
+            {
+                spec.insert("containers".into(), containers);
+            }
+            out.insert("spec".into(), spec);
+        }
+        Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => {
+            for key in ["spec", "specs"] {
+                if let Some(value) = object.get_mut(key) {
+                    out.insert(key.into(), value.take());
+                }
+            }
+        }
+    }
+    Value::Object(out)
+}
+
+/// The object with these fields only; what is no object stays as it is.
+fn only(value: Option<Value>, keys: &[&str]) -> Value {
+    match value {
+        Some(Value::Object(mut map)) => {
+            map.retain(|key, value| keys.contains(&key.as_str()) && !value.is_null());
+            Value::Object(map)
+        }
+        other => other.unwrap_or(Value::Null),
+    }
+}
