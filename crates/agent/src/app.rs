@@ -4,6 +4,7 @@
 mod loops;
 mod own_cluster;
 mod ready;
+mod resources;
 mod source;
 mod underlay;
 
@@ -123,7 +124,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         .transpose()?;
     let (mesh_events, mesh_rx) = mpsc::channel(4096);
     let mesh = start_mesh(&config, &core, mesh_events)?;
-    let source = source::start(&config, client)?;
+    let source = source::start(&config, client.as_ref())?;
 
     let known = own::known_identities(&lock(&core));
     let (identities, publisher, status, follower, announcer) = match own {
@@ -159,6 +160,12 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     let (listed, first_list) = tokio::sync::watch::channel(source.is_none());
     if let Some(source) = source {
         tasks.spawn("objects", objects(service.clone(), source, listed));
+    }
+    if let Some(client) = client {
+        tasks.spawn(
+            "custom resources",
+            resources::publish(service.clone(), client),
+        );
     }
     tasks.spawn("underlay", underlay(service.clone(), overlay));
     tasks.spawn("routes", routes(service.clone(), overlay));

@@ -7,6 +7,7 @@ mod disk;
 mod kind;
 mod networks;
 mod objects;
+mod publish;
 mod trim;
 mod watches;
 
@@ -24,6 +25,7 @@ pub use kind::Kind;
 pub use kube::Client;
 pub use networks::{Ipam, PodNetworks, pod_networks};
 use objects::Objects;
+pub use publish::{Publication, Published, ResourceKey};
 use watches::Notice;
 
 /// How long a start waits for the server if the last good state is on disk.

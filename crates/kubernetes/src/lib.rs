@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod crds;
 mod error;
 mod field;
 mod manifests;

@@ -3,11 +3,12 @@
 
 mod fake;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Ipam, Settings, Source, connect, pod_networks};
+use kubernetes::api::{Ipam, Publication, Published, Settings, Source, connect, pod_networks};
 use kubernetes::{ObjectEvent, Update};
 use serde_json::{Value, json};
 
@@ -263,4 +264,37 @@ async fn servers_that_are_no_urls_are_refused() {
     let answer = connect(&settings(&["apiserver:x".into()])).await;
     let error = answer.err().expect("no URL");
     assert!(error.to_string().contains("API server"), "{error}");
+}
+
+#[tokio::test]
+async fn resources_are_written_once_and_not_taken_from_others() {
+    let (fake, _running) = Fake::start().await;
+    let client = connect(&settings(&[fake.url()])).await.unwrap();
+    let mut publication = Publication::new(client);
+    let key = |name: &str| (Published::Endpoint, "shop".to_owned(), name.to_owned());
+    let value = json!({"metadata": {}, "status": {"id": 7}});
+    let mut wanted = BTreeMap::from([(key("web"), value.clone()), (key("db"), value)]);
+    publication.sync(&wanted).await.unwrap();
+    publication.sync(&wanted).await.unwrap();
+    let path = "/apis/cilium.io/v2/namespaces/shop/ciliumendpoints";
+    {
+        let shared = fake.shared.lock().unwrap();
+        assert_eq!(shared.writes.len(), 2, "{:?}", shared.writes);
+        let (method, at, body) = &shared.writes[1];
+        assert_eq!(
+            (method.as_str(), at.as_str()),
+            ("PATCH", &*format!("{path}/web"))
+        );
+        assert_eq!(
+            (&body["kind"], &body["metadata"]["name"]),
+            (&json!("CiliumEndpoint"), &json!("web"))
+        );
+    }
+    // Another node has written this one since.
+    fake.put(path, "web", json!({"metadata": {"namespace": "shop"}}));
+    wanted.clear();
+    publication.sync(&wanted).await.unwrap();
+    let shared = fake.shared.lock().unwrap();
+    let left: Vec<_> = shared.objects[path].keys().cloned().collect();
+    assert_eq!(left, ["web"]);
 }

@@ -41,7 +41,7 @@ pub(super) async fn find_networks(client: &Client, config: &mut Config) {
 }
 
 /// Begins to follow the source.
-pub(super) fn start(config: &Config, client: Option<Client>) -> Result<Option<Source>, AppError> {
+pub(super) fn start(config: &Config, client: Option<&Client>) -> Result<Option<Source>, AppError> {
     if let Some(dir) = &config.manifests {
         return Ok(Some(Source::Directory(Box::new(Follow::new(dir)?))));
     }

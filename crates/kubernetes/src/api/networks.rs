@@ -12,7 +12,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 use tables::Backoff;
 
-use super::watches::chain;
+use super::watches::told;
 
 /// Pauses between two looks.
 const FIRST: Duration = Duration::from_millis(200);
@@ -89,7 +89,7 @@ pub async fn pod_networks(
         &ApiResource::from_gvk_with_plural(&gvk, plural),
     );
     let mut pause = Backoff::new(FIRST, LONGEST);
-    let mut told = String::new();
+    let mut last = String::new();
     loop {
         let reason = match tokio::time::timeout(LOOK, api.get_opt(node)).await {
             Ok(Ok(None)) => format!("there is no {kind} {node} yet"),
@@ -107,16 +107,16 @@ pub async fn pod_networks(
                     ),
                 }
             }
-            Ok(Err(kube::Error::Api(status))) => status.to_string(),
+            Ok(Err(error @ kube::Error::Api(_))) => told(&error),
             Ok(Err(error)) => {
                 if let Some(networks) = saved(file, wanted) {
                     tracing::warn!(
-                        error = chain(&error),
+                        error = told(&error),
                         "the API server is away: pod networks are those of the last run"
                     );
                     return networks;
                 }
-                chain(&error)
+                told(&error)
             }
             Err(_) => match saved(file, wanted) {
                 Some(networks) => {
@@ -128,9 +128,9 @@ pub async fn pod_networks(
                 None => "the API server is silent".to_owned(),
             },
         };
-        if reason != told {
+        if reason != last {
             tracing::warn!(reason, "waiting for the networks of this node's pods");
-            told = reason;
+            last = reason;
         }
         tokio::time::sleep(pause.next(rand::random())).await;
     }

@@ -85,7 +85,7 @@ fn failure(error: &watcher::Error) -> Notice {
         watcher::Error::InitialListFailed(cause)
         | watcher::Error::WatchStartFailed(cause)
         | watcher::Error::WatchFailed(cause) => (
-            chain(cause),
+            told(cause),
             matches!(cause, Error::Api(status) if status.code == 404),
         ),
         other => (other.to_string(), false),
@@ -97,8 +97,19 @@ fn failure(error: &watcher::Error) -> Notice {
     }
 }
 
+/// An error of a request: of an answer what the server said.
+pub(super) fn told(error: &Error) -> String {
+    match error {
+        Error::Api(status) if !status.message.is_empty() => {
+            let text = status.message.chars().filter(|c| !c.is_control());
+            text.take(MAX_REASON).collect()
+        }
+        other => chain(other),
+    }
+}
+
 /// An error with its causes: the outermost alone says little.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) counts: HashMap<(String, &'static str), usize>,
     /// Queries of lists.
     pub(crate) queries: Vec<(String, HashMap<String, String>)>,
+    /// Method, path and body.
+    pub(crate) writes: Vec<(String, String, Value)>,
     /// Paths that do not exist.
     pub(crate) missing: Vec<String>,
 }
@@ -155,19 +157,54 @@ impl Shared {
     }
 }
 
+/// What a write said: method, path, body.
+fn write(shared: &mut Shared, method: &Method, path: &str, body: &[u8]) -> Response {
+    let (collection, name) = path.rsplit_once('/').unwrap();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    shared
+        .writes
+        .push((method.to_string(), path.to_owned(), body.clone()));
+    shared.version += 1;
+    let version = shared.version;
+    let all = shared.objects.entry(collection.into()).or_default();
+    if *method == Method::DELETE {
+        let wanted = &body["preconditions"]["resourceVersion"];
+        match all.get(name) {
+            Some(object)
+                if wanted.is_null() || *wanted == object["metadata"]["resourceVersion"] =>
+            {
+                return axum::Json(all.remove(name)).into_response();
+            }
+            Some(_) => return status(StatusCode::CONFLICT, "Conflict"),
+            None => return status(StatusCode::NOT_FOUND, "NotFound"),
+        }
+    }
+    let mut object = body;
+    object["metadata"]["resourceVersion"] = version.to_string().into();
+    object["metadata"]["uid"] = name.into();
+    all.insert(name.into(), object.clone());
+    axum::Json(object).into_response()
+}
+
+fn status(code: StatusCode, reason: &str) -> Response {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason, "reason": reason, "code": code.as_u16()});
+    (code, axum::Json(body)).into_response()
+}
+
 async fn answer(
     State(shared): State<Arc<Mutex<Shared>>>,
+    method: Method,
     uri: Uri,
     Query(query): Query<HashMap<String, String>>,
+    body: Bytes,
 ) -> Response {
     let mut shared = shared.lock().unwrap();
     let path = uri.path().to_owned();
-    let status = |code: StatusCode, reason: &str| {
-        let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason, "reason": reason, "code": code.as_u16()});
-        (code, axum::Json(body)).into_response()
-    };
     if shared.missing.contains(&path) {
         return status(StatusCode::NOT_FOUND, "NotFound");
+    }
+    if method != Method::GET {
+        return write(&mut shared, &method, &path, &body);
     }
     if query.get("watch").is_some_and(|w| w == "true" || w == "1") {
         *shared.counts.entry((path.clone(), "watch")).or_default() += 1;

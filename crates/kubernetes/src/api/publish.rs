@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Custom resources of a node: told what shall be, writes what differs. Server-side apply, so that fields of others
+//! stay theirs.
+
+use std::collections::BTreeMap;
+
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::Value;
+use tokio::time::{Duration, Instant};
+
+use super::watches::told;
+
+/// Who writes.
+const MANAGER: &str = "cilium-agent";
+/// What others changed or deleted is put right so often.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// A kind that a node publishes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Published {
+    /// `CiliumNode`.
+    Node,
+    /// `CiliumEndpoint`.
+    Endpoint,
+}
+
+/// Kind, namespace (empty for cluster scope) and name.
+pub type ResourceKey = (Published, String, String);
+
+#[derive(Debug)]
+struct Written {
+    text: String,
+    at: Instant,
+    uid: Option<String>,
+    version: Option<String>,
+}
+
+/// What was written.
+pub struct Publication {
+    client: Client,
+    written: BTreeMap<ResourceKey, Written>,
+}
+
+impl Published {
+    fn resource(self) -> ApiResource {
+        let (kind, plural) = match self {
+            Published::Node => ("CiliumNode", "ciliumnodes"),
+            Published::Endpoint => ("CiliumEndpoint", "ciliumendpoints"),
+        };
+        let gvk = GroupVersionKind::gvk("cilium.io", "v2", kind);
+        ApiResource::from_gvk_with_plural(&gvk, plural)
+    }
+}
+
+impl Publication {
+    /// Nothing is written yet.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            written: BTreeMap::new(),
+        }
+    }
+
+    fn api(&self, kind: Published, namespace: &str) -> Api<DynamicObject> {
+        let resource = kind.resource();
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        }
+    }
+
+    /// Makes the cluster's resources these. What fails is tried again with the next call; the answer is the first
+    /// failure, after which nothing more is tried.
+    pub async fn sync(&mut self, wanted: &BTreeMap<ResourceKey, Value>) -> Result<(), String> {
+        let gone: Vec<ResourceKey> = self
+            .written
+            .keys()
+            .filter(|key| !wanted.contains_key(*key))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.delete(&key).await?;
+            self.written.remove(&key);
+        }
+        for (key, value) in wanted {
+            self.put(key, value).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, key: &ResourceKey, value: &Value) -> Result<(), String> {
+        let text = value.to_string();
+        let is_there = |old: &Written| old.text == text && old.at.elapsed() < AGAIN;
+        if self.written.get(key).is_some_and(is_there) {
+            return Ok(());
+        }
+        let (kind, namespace, name) = key;
+        let resource = kind.resource();
+        let mut body = value.clone();
+        body["apiVersion"] = resource.api_version.clone().into();
+        body["kind"] = resource.kind.clone().into();
+        body["metadata"]["name"] = name.as_str().into();
+        let object = self
+            .api(*kind, namespace)
+            .patch(
+                name,
+                &PatchParams::apply(MANAGER).force(),
+                &Patch::Apply(&body),
+            )
+            .await
+            .map_err(|error| format!("{} {name}: {}", resource.kind, told(&error)))?;
+        let written = Written {
+            text,
+            at: Instant::now(),
+            uid: object.metadata.uid,
+            version: object.metadata.resource_version,
+        };
+        self.written.insert(key.clone(), written);
+        Ok(())
+    }
+
+    /// Deletes what we wrote, unless somebody wrote it since: a pod may be back under its name on another node.
+    async fn delete(&self, (kind, namespace, name): &ResourceKey) -> Result<(), String> {
+        let Some(written) = self.written.get(&(*kind, namespace.clone(), name.clone())) else {
+            return Ok(());
+        };
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: written.uid.clone(),
+                resource_version: written.version.clone(),
+            }),
+            ..DeleteParams::default()
+        };
+        match self.api(*kind, namespace).delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+            Err(error) => Err(format!("{} {name}: {}", kind.resource().kind, told(&error))),
+        }
+    }
+}
