@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::defs::{self, Def};
+use super::defs::Def;
+use super::lookup;
 use super::{Given, Source, foreign};
 
 /// Largest file that is read as a value.
@@ -37,8 +38,8 @@ pub(super) fn read(dir: &Path, given: &mut Given) {
         if key.starts_with('.') {
             continue;
         }
-        match (defs::find(key), value(&path)) {
-            (_, Value::NoFile) if defs::find(key).is_some() => given.warnings.push(format!(
+        match (lookup::find(key), value(&path)) {
+            (_, Value::NoFile) if lookup::find(key).is_some() => given.warnings.push(format!(
                 "{}: named like an option but not a file; it has no effect",
                 path.display()
             )),
@@ -115,7 +116,7 @@ fn other(given: &mut Given, dir: &Path, key: &str, value: &str) {
             ));
         }
         foreign::Taken::Unknown => {
-            let near = defs::nearest(key)
+            let near = lookup::nearest(key)
                 .map(|near| format!("; did you mean {near}?"))
                 .unwrap_or_default();
             given.warnings.push(format!(

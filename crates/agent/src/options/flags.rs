@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
-use super::defs::{self, Def, Kind, OPTIONS};
+use super::defs::{Def, Kind, OPTIONS};
+use super::lookup;
 use super::{Given, OptionErrors, Source, foreign};
 
 /// Flags that are no options.
@@ -52,11 +53,11 @@ fn unknown(args: &[OsString]) -> Vec<String> {
                 .to_owned(),
         )
     });
-    let strange = names.filter(|name| defs::find(name).is_none() && !OTHERS.contains(&&**name));
+    let strange = names.filter(|name| lookup::find(name).is_none() && !OTHERS.contains(&&**name));
     strange
         .map(|name| {
             let shown: String = name.chars().take(64).collect();
-            match defs::nearest(&name) {
+            match lookup::nearest(&name) {
                 Some(near) => format!("--{shown} is not an option of the agent; did you mean --{near}?"),
                 None if foreign::is_known(&name) => format!(
                     "--{shown} is an option of Cilium that this agent does not have: leave it out (isthmus agent --help lists all options)"

@@ -10,6 +10,7 @@ mod defs;
 mod directory;
 mod flags;
 mod foreign;
+mod lookup;
 #[cfg(test)]
 mod tests;
 
@@ -151,7 +152,7 @@ fn from_env(env: impl IntoIterator<Item = (OsString, OsString)>, given: &mut Giv
             continue;
         }
         let option = rest.replace('_', "-").to_ascii_lowercase();
-        match (defs::find(&option), value.into_string()) {
+        match (lookup::find(&option), value.into_string()) {
             (Some(def), Ok(value)) => given.take(def, value, Source::Env),
             (Some(_), Err(_)) => given.problems.push(format!("{name}: not UTF-8 text")),
             (None, _) => given.problems.push(unknown_env(name, &option)),
@@ -160,7 +161,7 @@ fn from_env(env: impl IntoIterator<Item = (OsString, OsString)>, given: &mut Giv
 }
 
 fn unknown_env(name: &str, option: &str) -> String {
-    let more = match defs::nearest(option) {
+    let more = match lookup::nearest(option) {
         Some(near) => format!("; did you mean {}?", env_name(near)),
         None if foreign::is_known(option) => {
             ": Cilium has this option and this agent does not; leave it out".into()

@@ -223,11 +223,7 @@ fn a_map_made_for_cilium_does_not_stop_the_agent() {
         .collect();
     assert_eq!(
         told,
-        [
-            "cluster-pool-ipv4-cidr",
-            "enable-hubble",
-            "write-cni-conf-when-ready"
-        ],
+        ["cluster-pool-ipv4-cidr", "enable-hubble"],
         "{:?}",
         values.warnings
     );
