@@ -19,8 +19,8 @@ use policy::EnforcementMode;
 use crate::cni_file::CniFile;
 use crate::options::Values;
 use parts::{
-    check_sizes, cluster, cni_file, kubernetes, kvstore, listen_address, log_level, node_name,
-    timeouts,
+    check_sizes, cluster, cni_file, kubernetes, kvstore, listen_address, log_level, mesh_dir,
+    node_name, timeouts,
 };
 use reader::Reader;
 
@@ -190,10 +190,7 @@ impl Config {
             warnings: Vec::new(),
         };
         let (cluster, cluster_id, scheme) = cluster(&mut r);
-        let mesh_dir = r.path("clustermesh-config");
-        if mesh_dir.is_some() && cluster_id.0 == 0 {
-            r.errors.push("--clustermesh-config is set but --cluster-id is 0, which is a cluster in no mesh: give every cluster of the mesh a unique id of 1 to 255 (or 511), or leave the directory out".into());
-        }
+        let mesh_dir = mesh_dir(&mut r, &cluster, cluster_id);
         let kvstore = kvstore(&mut r);
         if mesh_dir.is_some() && kvstore.is_none() && r.text("kvstore").is_empty() {
             r.errors.push("--clustermesh-config needs a key-value store of this cluster, where it publishes its own pods: set --kvstore=etcd and --kvstore-opt=etcd.config=FILE".into());

@@ -15,6 +15,9 @@ use testbed::{LabError, eventually};
 fn options_that_cannot_be_are_all_named() {
     let host = Host::prepare("options", &[]);
     let long = "a".repeat(33);
+    let mesh = tempfile::tempdir().expect("temp dir");
+    std::fs::write(mesh.path().join("cluster5"), "endpoints: [http://e]").expect("write");
+    let mesh = mesh.path().to_str().expect("text");
     let cases: [(&[&str], &[&str]); 5] = [
         (&["--cluster-name", &long], &["33 characters", "32"]),
         (
@@ -23,7 +26,7 @@ fn options_that_cannot_be_are_all_named() {
         ),
         (&["--cluster-id", "256"], &["--cluster-id=256", "255"]),
         (
-            &["--cluster-id", "0", "--clustermesh-config", "/"],
+            &["--cluster-id", "0", "--clustermesh-config", mesh],
             &["--clustermesh-config", "--cluster-id is 0"],
         ),
         (&["--kvstore", "consul"], &["--kvstore=consul", "etcd"]),

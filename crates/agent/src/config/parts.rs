@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clustermesh::{ConfigChange, ConfigDir};
 use ipnet::IpNet;
 use kubernetes::api::Ipam;
 use model::{ClusterId, ClusterName, IdentityScheme};
@@ -49,6 +51,35 @@ pub(super) fn cluster(r: &mut Reader<'_>) -> (ClusterName, ClusterId, IdentitySc
         ));
     }
     (name, ClusterId(id as u16), scheme)
+}
+
+/// The mesh directory. A cluster in no mesh has none: installations name a directory before it holds anything.
+pub(super) fn mesh_dir(r: &mut Reader<'_>, own: &ClusterName, id: ClusterId) -> Option<PathBuf> {
+    let dir = r.path("clustermesh-config")?;
+    if id.0 != 0 {
+        return Some(dir);
+    }
+    let name = |change| match change {
+        ConfigChange::Usable(cluster, _) => cluster.to_string(),
+        ConfigChange::Unusable { name, .. } | ConfigChange::Removed { name } => name,
+    };
+    let names: Vec<String> = match ConfigDir::new(&dir, own.clone()).scan() {
+        Ok(found) => found.into_iter().map(name).collect(),
+        Err(_) if !dir.exists() => Vec::new(),
+        Err(error) => {
+            r.fail("clustermesh-config", error);
+            Vec::new()
+        }
+    };
+    if names.is_empty() {
+        return None;
+    }
+    r.errors.push(format!(
+        "--clustermesh-config={} names clusters ({}) but --cluster-id is 0, which is a cluster in no mesh: give every cluster of the mesh a unique id of 1 to 255 (or 511), or leave the directory out",
+        dir.display(),
+        names.join(", ")
+    ));
+    Some(dir)
 }
 
 pub(super) fn node_name(r: &mut Reader<'_>, host: &str) -> Arc<str> {

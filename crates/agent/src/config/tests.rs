@@ -52,17 +52,35 @@ fn everything_wrong_is_named_at_once() {
 
 #[test]
 fn a_mesh_needs_an_id_and_a_store() {
-    let errors = config(&["--clustermesh-config=/x"])
-        .expect_err("invalid")
-        .to_string();
-    assert!(
-        errors.contains("--cluster-id is 0") && errors.contains("--kvstore=etcd"),
-        "{errors}"
-    );
+    let dir = tempfile::tempdir().expect("temp dir");
+    std::fs::write(dir.path().join("cluster7"), "endpoints: [http://e]").expect("write");
+    let option = format!("--clustermesh-config={}", dir.path().display());
+    let errors = config(&[&option]).expect_err("invalid").to_string();
+    for part in ["(cluster7)", "--cluster-id is 0", "--kvstore=etcd"] {
+        assert!(errors.contains(part), "{part} in {errors}");
+    }
     let errors = config(&["--kvstore=consul"])
         .expect_err("invalid")
         .to_string();
     assert!(errors.contains("etcd"), "{errors}");
+}
+
+#[test]
+fn a_cluster_in_no_mesh_may_have_an_empty_mesh_directory() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    std::fs::write(dir.path().join("ca.crt"), "-----BEGIN CERTIFICATE-----").expect("write");
+    std::fs::write(dir.path().join("default"), "endpoints: [http://e]").expect("write");
+    for dir in [dir.path().to_owned(), dir.path().join("absent")] {
+        let option = format!("--clustermesh-config={}", dir.display());
+        assert_eq!(config(&[&option]).expect("valid").mesh_dir, None);
+        let named = config(&[
+            "--cluster-id=1",
+            "--kvstore=etcd",
+            "--kvstore-opt=etcd.config=/e",
+            &option,
+        ]);
+        assert_eq!(named.expect("valid").mesh_dir, Some(dir));
+    }
 }
 
 #[test]
