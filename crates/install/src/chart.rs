@@ -19,6 +19,21 @@ macro_rules! template {
 }
 
 const HELPERS: &str = include_str!("../../../deploy/chart/templates/_helpers.tpl");
+macro_rules! definition {
+    ($plural:literal) => {
+        include_str!(concat!("../../../deploy/chart/crds/", $plural, ".yaml"))
+    };
+}
+
+/// Definitions of custom resources; Helm too makes them before everything else.
+const DEFINITIONS: [&str; 6] = [
+    definition!("ciliumnetworkpolicies"),
+    definition!("ciliumclusterwidenetworkpolicies"),
+    definition!("ciliumcidrgroups"),
+    definition!("ciliumnodes"),
+    definition!("ciliumendpoints"),
+    definition!("ciliumidentities"),
+];
 /// In the order in which a cluster wants them: what is referred to comes first.
 const TEMPLATES: [(&str, &str); 6] = [
     template!("serviceaccounts.yaml"),
@@ -46,6 +61,10 @@ pub(crate) fn render(values: &Value, namespace: &str) -> Result<String, Error> {
         "Chart": { "AppVersion": version, "Version": version },
     })));
     let mut all = String::new();
+    for text in DEFINITIONS {
+        all.push_str("---\n");
+        all.push_str(text);
+    }
     for (name, text) in TEMPLATES {
         let failed = |problem: String| Error::Template { name, problem };
         let mut template = Template::default();
@@ -116,6 +135,32 @@ mod tests {
         assert_eq!(
             (&source["name"], &source["optional"]),
             (&json!("cilium-clustermesh"), &json!(true))
+        );
+    }
+
+    #[test]
+    fn definitions_come_first_and_nothing_runs_that_is_not_there() {
+        let objects = objects(&[ETCD]);
+        let kinds: Vec<_> = objects.iter().map(|object| &object["kind"]).collect();
+        let (definitions, others) = kinds.split_at(DEFINITIONS.len());
+        assert!(
+            definitions
+                .iter()
+                .all(|kind| *kind == "CustomResourceDefinition")
+        );
+        assert!(
+            !others
+                .iter()
+                .any(|kind| *kind == "CustomResourceDefinition")
+        );
+        find(
+            &objects,
+            "CustomResourceDefinition",
+            "ciliumnetworkpolicies.cilium.io",
+        );
+        assert!(
+            !others.iter().any(|kind| *kind == "Deployment"),
+            "no operator"
         );
     }
 

@@ -25,6 +25,7 @@ pub fn all() -> Vec<Value> {
             short: &["ccnp"],
             namespaced: false,
         }),
+        cidr_group(),
         node(),
         endpoint(),
         identity(),
@@ -116,6 +117,19 @@ fn policy(names: &Names) -> Value {
     let valid = r#".status.conditions[?(@.type=="Valid")].status"#;
     let columns = json!([age(), column("Valid", "string", valid)]);
     definition(names, columns, schema, true)
+}
+
+fn cidr_group() -> Value {
+    let cidr = json!({"type": "string", "maxLength": 43, "pattern": "^[0-9a-fA-F.:]+/[0-9]+$"});
+    let names = Names {
+        kind: "CiliumCIDRGroup",
+        plural: "ciliumcidrgroups",
+        short: &["ccg"],
+        namespaced: false,
+    };
+    let spec = closed(json!({"externalCIDRs": array(cidr)}), &["externalCIDRs"]);
+    let schema = object(json!({"spec": spec}), &["metadata", "spec"]);
+    definition(&names, json!([age()]), schema, false)
 }
 
 fn node() -> Value {
@@ -280,7 +294,7 @@ mod tests {
             let own = names["shortNames"].as_array().unwrap();
             short.extend(own.iter().map(|name| name.as_str().unwrap().to_owned()));
         }
-        for name in ["cnp", "ccnp", "cn", "cep", "ciliumid"] {
+        for name in ["cnp", "ccnp", "ccg", "cn", "cep", "ciliumid"] {
             assert_eq!(short.iter().filter(|own| *own == name).count(), 1, "{name}");
         }
     }
