@@ -27,7 +27,7 @@ use crate::identities::Identities;
 use crate::lock::{LockError, Locks};
 use crate::options::Values;
 use crate::own::{self, Follower};
-use crate::service::Service;
+use crate::service::{Server, Service, ask};
 use crate::start::{self, StartError};
 use crate::{cni_file, health, metrics};
 use loops::{mesh_rows, objects, routes, upkeep};
@@ -149,6 +149,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         publisher,
         own: status,
         mesh,
+        kubernetes: client.is_some().then(Server::default),
         hub,
         socket,
         values,
@@ -162,6 +163,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         tasks.spawn("objects", objects(service.clone(), source, listed));
     }
     if let Some(client) = client {
+        tasks.spawn("API server", ask(service.clone(), client.clone()));
         tasks.spawn(
             "custom resources",
             resources::publish(service.clone(), client),

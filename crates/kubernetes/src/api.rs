@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::{ObjectEvent, Problem, Update};
-pub use client::{ConnectError, Settings, connect, is_in_pod};
+pub use client::{ConnectError, Settings, connect, is_in_pod, server_version};
 pub use kind::Kind;
 pub use kube::Client;
 pub use networks::{Ipam, PodNetworks, pod_networks};
@@ -35,7 +35,7 @@ const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// Notices taken in one go.
 const BATCH: usize = 512;
 /// What problems of this source are filed under.
-const SERVER: &str = "Kubernetes API";
+pub const SERVER: &str = "Kubernetes API";
 
 /// The objects of a cluster, followed at its API server.
 #[derive(Debug)]

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Ipam, Publication, Published, Settings, Source, connect, pod_networks};
+use kubernetes::api::{
+    Ipam, Publication, Published, Settings, Source, connect, pod_networks, server_version,
+};
 use kubernetes::{ObjectEvent, Update};
 use serde_json::{Value, json};
 
@@ -264,6 +266,21 @@ async fn servers_that_are_no_urls_are_refused() {
     let answer = connect(&settings(&["apiserver:x".into()])).await;
     let error = answer.err().expect("no URL");
     assert!(error.to_string().contains("API server"), "{error}");
+}
+
+#[tokio::test]
+async fn the_version_is_told_or_why_there_is_none() {
+    let (fake, _running) = Fake::start().await;
+    let client = connect(&settings(&[fake.url()])).await.unwrap();
+    let info = json!({
+        "major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "linux/amd64", "buildDate": "",
+        "compiler": "gc", "gitCommit": "", "gitTreeState": "", "goVersion": "",
+    });
+    fake.put("", "version", info);
+    let version = server_version(&client).await;
+    assert_eq!(version, Ok("1.36 (v1.36.0) [linux/amd64]".into()));
+    fake.shared.lock().unwrap().missing.push("/version".into());
+    assert!(server_version(&client).await.is_err());
 }
 
 #[tokio::test]

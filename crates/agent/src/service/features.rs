@@ -8,10 +8,6 @@ use api::models::*;
 pub(super) fn fixed() -> StatusResponse {
     let disabled = || Status::new(State::Disabled, "");
     StatusResponse {
-        kubernetes: Some(K8sStatus {
-            state: State::Disabled,
-            ..Default::default()
-        }),
         kube_proxy_replacement: Some(KubeProxyReplacement {
             mode: "False".into(),
             features: Some(services()),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The agent behind its API: requests in, the node's state out.
 
+mod api_server;
 mod bpf;
 mod controllers;
 mod endpoint_model;
@@ -32,6 +33,7 @@ use crate::identities::Identities;
 use crate::options::Values;
 use crate::own::OwnStatus;
 
+pub(crate) use api_server::{Server, ask};
 pub(crate) use bpf::now_seconds;
 pub(crate) use relabel::RelabelWorker;
 pub(crate) use status::version;
@@ -43,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) publisher: Option<Publisher<Etcd>>,
     pub(crate) own: Option<Arc<OwnStatus>>,
     pub(crate) mesh: Option<Mesh>,
+    /// The API server, if it is the source.
+    pub(crate) kubernetes: Option<Server>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) socket: Socket,
     pub(crate) values: Values,

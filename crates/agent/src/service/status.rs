@@ -20,6 +20,7 @@ impl Service {
         let controllers = self.controllers(remotes.as_deref().unwrap_or_default());
         let core = self.core();
         let problem = problem(&core);
+        let kubernetes = self.kubernetes_status(&core.problems);
         let cilium = match (&kvstore, core.ready, problem) {
             (_, false, _) => Status::new(
                 State::Warning,
@@ -35,6 +36,19 @@ impl Service {
             ) => Status::new(
                 State::Failure,
                 format!("{}    Kvstore service is not ready: {msg}", version()),
+            ),
+            _ if kubernetes.state == State::Failure => Status::new(
+                // As Cilium: who does not require the connection is only warned.
+                if query.require_k8s_connectivity {
+                    State::Failure
+                } else {
+                    State::Warning
+                },
+                format!(
+                    "{}    Kubernetes service is not ready: {}",
+                    version(),
+                    kubernetes.msg
+                ),
             ),
             (_, true, Some(problem)) => Status::new(State::Warning, problem),
             (_, true, None) => Status::new(State::Ok, format!("{0} (v{0})", version())),
@@ -94,6 +108,7 @@ impl Service {
         StatusResponse {
             cilium: Some(cilium),
             kvstore: Some(kvstore),
+            kubernetes: Some(kubernetes),
             cluster,
             cluster_mesh: remotes.map(|remotes| ClusterMeshStatus {
                 clusters: remotes.iter().map(remote_cluster).collect(),

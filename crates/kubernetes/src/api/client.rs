@@ -57,6 +57,21 @@ pub enum ConnectError {
     },
 }
 
+/// The version of the server, as Cilium prints it.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn server_version(client: &Client) -> Result<String, String> {
+    match tokio::time::timeout(CONNECT, client.apiserver_version()).await {
+        Ok(Ok(info)) => Ok(format!(
+            "{}.{} ({}) [{}]",
+            info.major, info.minor, info.git_version, info.platform
+        )),
+        Ok(Err(error)) => Err(super::watches::chain(&error)),
+        Err(_) => Err("the API server is silent".to_owned()),
+    }
+}
+
 /// Whether the environment is that of a pod with a service account.
 pub fn is_in_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists()

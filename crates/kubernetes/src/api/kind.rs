@@ -53,7 +53,7 @@ impl Kind {
     }
 
     /// As in `apiVersion:`.
-    pub(super) fn api_version(self) -> String {
+    pub fn api_version(self) -> String {
         match self.group_version() {
             ("", version) => version.to_owned(),
             (group, version) => format!("{group}/{version}"),

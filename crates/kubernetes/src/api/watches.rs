@@ -41,8 +41,10 @@ pub(super) async fn follow(
     to: mpsc::Sender<(Kind, Notice)>,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
-    let mut config = watcher::Config::default();
-    config.field_selector = kind.field_selector(&node);
+    let config = watcher::Config {
+        field_selector: kind.field_selector(&node),
+        ..watcher::Config::default()
+    };
     let events = watcher::watcher(api, config).backoff(Pause(Backoff::new(FIRST, LONGEST)));
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
@@ -109,7 +111,7 @@ pub(super) fn told(error: &Error) -> String {
 }
 
 /// An error with its causes: the outermost alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
