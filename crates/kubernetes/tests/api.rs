@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API server as a source, against one that misbehaves.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fake;
 

@@ -47,10 +47,6 @@ pub(super) fn start(config: &Config, client: Option<&Client>) -> Result<Option<S
     }
     Ok(client.map(|client| {
         let file = config.state_dir.join(OBJECTS_FILE);
-        Source::Api(Box::new(api::Source::new(
-            &client,
-            &config.node,
-            Some(file),
-        )))
+        Source::Api(Box::new(api::Source::new(client, &config.node, Some(file))))
     }))
 }

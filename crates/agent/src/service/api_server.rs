@@ -86,9 +86,9 @@ mod tests {
             reason: "ciliumnetworkpolicies: not served".into(),
             previous_stays: false,
         };
-        let version = Ok("1.36 (v1.36.0) [linux/amd64]".to_owned());
-        let told = status(Some(&version), &[missing]);
-        assert_eq!((told.state, told.msg), (State::Ok, version.expect("set")));
+        let version = "1.36 (v1.36.0) [linux/amd64]";
+        let told = status(Some(&Ok(version.into())), &[missing]);
+        assert_eq!((told.state, told.msg.as_str()), (State::Ok, version));
         assert_eq!(
             told.k8s_api_versions,
             [

@@ -112,7 +112,7 @@ fn what_was_saved_comes_back_and_is_swapped() {
         if kind == Kind::Pod {
             objects.take(kind, Event::InitApply(name("shop", "web"), pod(&json!({}))));
         }
-        assert_eq!(objects.is_complete(), false);
+        assert!(!objects.is_complete());
         objects.take(kind, Event::InitDone);
     }
     assert!(objects.is_complete());
