@@ -119,6 +119,7 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
         core.note(&text.clone(), Some("damaged"));
     }
     let links = socket.links()?;
+    let mut gone = Vec::new();
     for endpoint in endpoints {
         let a = &endpoint.attachment;
         let present = links
@@ -127,6 +128,7 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
         let id = a.id;
         if !present {
             tracing::info!(endpoint = %id, pod = %a.pod, "the pod is gone: its endpoint is not restored");
+            gone.extend(a.ips());
             if let Err(error) = endpoint::forget(&core.endpoint_dir, id) {
                 tracing::warn!(endpoint = %id, %error, "cannot remove the file of an endpoint that is gone");
             }
@@ -137,6 +139,11 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
         }
     }
     restore_freed(core);
+    if !gone.is_empty() {
+        // They were in use a moment ago.
+        core.restore_freed(&gone);
+        save_freed(core);
+    }
     let known: BTreeSet<_> = core.endpoints.keys().copied().collect();
     core.dp.prune_endpoints(&|id| known.contains(&id))?;
     core.dp.prune_links(&|device| device == OVERLAY)?;

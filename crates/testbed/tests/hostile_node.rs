@@ -6,6 +6,8 @@ mod hostile_common;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 use hostile_common::{Host, SPREAD};
 use testbed::manifest::PodManifest;
@@ -252,4 +254,43 @@ fn a_pod_without_a_free_address_is_refused_in_words() {
         .cluster_mut("cluster7")
         .run_pod(&late, &[("app", "late")])
         .expect("the freed address serves again");
+}
+
+/// A runtime that kills its plugin in the middle leaves no address behind.
+#[test]
+fn an_endpoint_that_nobody_waits_for_leaves_no_address() {
+    let host = Host::start("abandoned", &[]);
+    let socket = host.node().dir().join("run/cilium.sock");
+    let ask = |text: String| {
+        let mut stream = UnixStream::connect(&socket).expect("the agent listens");
+        stream.write_all(text.as_bytes()).expect("sent");
+        stream
+    };
+    let ip = "10.7.1.77";
+    let body = format!(
+        r#"{{"container-id":"abandoned","container-interface-name":"eth0","interface-name":"lxcabandoned","interface-index":1,"mac":"02:00:00:00:00:01","host-mac":"02:00:00:00:00:02","addressing":{{"ipv4":"{ip}"}},"k8s-pod-name":"nobody","k8s-namespace":"default","state":"waiting-for-identity","sync-build-endpoint":true}}"#
+    );
+    let head = |method: &str, path: &str, length: usize| {
+        format!(
+            "{method} /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let taken = || host.node().cli_text(&["status", "--verbose"]).contains(ip);
+    // The agent waits for the object of a pod that nobody knows; meanwhile the address is taken.
+    let waiting = ask(head("PUT", "endpoint/cilium-local:0", body.len()) + &body);
+    eventually("the address is taken", SPREAD, || {
+        taken().then_some(()).ok_or("free")
+    })
+    .expect("taken");
+    drop(waiting);
+    eventually("the address is free again", SPREAD, || {
+        (!taken()).then_some(()).ok_or("taken")
+    })
+    .expect("free");
+    let mut answer = String::new();
+    ask(head("POST", &format!("ipam/{ip}?owner=default/other"), 0))
+        .read_to_string(&mut answer)
+        .expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    host.assert_traffic();
 }

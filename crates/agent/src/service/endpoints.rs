@@ -26,13 +26,10 @@ impl Service {
             return Err(not_ready());
         }
         let attachment = attachment(&change)?;
-        let pending = self.take_addresses(&attachment, change.addressing.as_ref())?;
-        let result = self.create_with(attachment).await;
-        if result.is_err() {
-            // The plugin gives the addresses back itself; until then they expire as before.
-            self.core().pending.extend(pending);
-        }
-        result
+        let taken = self.take_addresses(&attachment, change.addressing.as_ref())?;
+        let endpoint = self.create_with(attachment).await?;
+        taken.keep();
+        Ok(endpoint)
     }
 
     async fn create_with(&self, attachment: Attachment) -> Answer<Endpoint> {
@@ -90,9 +87,12 @@ impl Service {
         &self,
         attachment: &Attachment,
         pair: Option<&AddressPair>,
-    ) -> Answer<Vec<(IpAddr, crate::core::Pending)>> {
+    ) -> Answer<Taken<'_>> {
+        let mut taken = Taken {
+            service: self,
+            addresses: Vec::new(),
+        };
         let mut core = self.core();
-        let mut taken = Vec::new();
         let owner = attachment.pod.to_string();
         for ip in attachment.ips() {
             if let Some(pending) = core.pending.get(&ip) {
@@ -108,8 +108,8 @@ impl Service {
                         "address {ip} was given to another request: quote its expiration uuid"
                     )));
                 }
-                let pending = core.pending.remove(&ip).expect("just seen");
-                taken.push((ip, pending));
+                let pending = core.pending.remove(&ip);
+                taken.addresses.push((ip, pending));
                 continue;
             }
             let core = &mut *core;
@@ -125,7 +125,9 @@ impl Service {
             })?;
             pool.reserve(ip, &owner)
                 .map_err(|error| ApiError::invalid(error.to_string()))?;
+            taken.addresses.push((ip, None));
         }
+        drop(core);
         Ok(taken)
     }
 
@@ -239,6 +241,35 @@ impl Service {
     pub(super) fn log_of(&self, which: &EndpointRef) -> Answer<Vec<EndpointStatusChange>> {
         self.one(which)
             .map(|endpoint| endpoint.log.iter().map(log_line).collect())
+    }
+}
+
+/// Addresses of an endpoint that is being made. If it is not made, because something failed or because nobody waits for it
+/// any more, they are what they were: about to expire, or free.
+struct Taken<'a> {
+    service: &'a Service,
+    addresses: Vec<(IpAddr, Option<crate::core::Pending>)>,
+}
+
+impl Taken<'_> {
+    /// The endpoint has them.
+    fn keep(mut self) {
+        self.addresses.clear();
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.addresses.is_empty() {
+            return;
+        }
+        let mut core = self.service.core();
+        for (ip, pending) in self.addresses.drain(..) {
+            match pending {
+                Some(pending) => drop(core.pending.insert(ip, pending)),
+                None => core.release(ip),
+            }
+        }
     }
 }
 
