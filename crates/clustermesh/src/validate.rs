@@ -304,7 +304,7 @@ pub(crate) fn ip(
         if entry.host.is_none() {
             return Err(Refusal::NoHost);
         }
-    } else if !FOREIGN.contains(&entry.identity) && !(by.own && OWN.contains(&entry.identity.0)) {
+    } else if !(FOREIGN.contains(&entry.identity) || by.own && OWN.contains(&entry.identity.0)) {
         let identity = entry.identity;
         return Err(Refusal::ReservedIdentity { identity });
     }
