@@ -64,10 +64,13 @@ fn stranger<T>(lab: &Lab, look: impl FnOnce(&testbed::Node, &mut dyn FnMut()) ->
     let stranger = Intruder::create(&lab.underlay, 1).expect("an intruder");
     let catcher = socket(&place(lab, "cluster5/a"), Family::V4, PORT);
     let to = SocketAddr::new(address(lab, "cluster5/a", Family::V4), PORT);
-    let packet = Packet::udp(SocketAddr::new(STRANGER_POD, 1234), to, b"stranger");
-    let frame = packet.in_vxlan(7 * 65_536 + 900);
     let target = (own.ipv4, VXLAN);
+    let mut port = 1000;
     let mut send = || {
+        // A flow is judged once, so only its first packet is reported: each try is a new flow.
+        port += 1;
+        let from = SocketAddr::new(STRANGER_POD, port);
+        let frame = Packet::udp(from, to, b"stranger").in_vxlan(7 * 65_536 + 900);
         let sent = stranger
             .place()
             .within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(&frame, target));
