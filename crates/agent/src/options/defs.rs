@@ -122,7 +122,7 @@ pub(crate) const OPTIONS: &[Def] = &[
         "identity-allocation-mode",
         Text,
         "kvstore",
-        "Where identities are allocated: kvstore (crd comes with Kubernetes as a source)",
+        "Where identities are allocated: kvstore",
     ),
     def(
         POLICY,
