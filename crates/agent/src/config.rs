@@ -203,7 +203,10 @@ impl Config {
         }
         match r.text("identity-allocation-mode").trim() {
             "kvstore" => {}
-            "crd" | "doublewrite-readkvstore" | "doublewrite-readcrd" => r.fail("identity-allocation-mode", "identities are allocated through etcd, not in custom resources; set kvstore"),
+            "crd" | "doublewrite-readkvstore" | "doublewrite-readcrd" => r.fail(
+                "identity-allocation-mode",
+                "identities are allocated through etcd, not in custom resources; set kvstore",
+            ),
             _ => r.fail("identity-allocation-mode", "expected kvstore"),
         }
         let config = Config {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a cluster may not claim for itself: special networks, labels and numbers that mean something of this cluster, and
 //! what others have, by any field of a row.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

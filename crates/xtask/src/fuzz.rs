@@ -119,7 +119,7 @@ pub(crate) fn long(root: &Path, names: &[&str]) -> Result<(), String> {
             &program,
             target,
             &corpus,
-            &[limit.clone()],
+            std::slice::from_ref(&limit),
             Stdio::inherit(),
         )?;
         problems.extend(outcome.problem);
