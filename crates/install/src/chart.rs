@@ -35,13 +35,11 @@ const DEFINITIONS: [&str; 6] = [
     definition!("ciliumidentities"),
 ];
 /// In the order in which a cluster wants them: what is referred to comes first.
-const TEMPLATES: [(&str, &str); 6] = [
-    template!("serviceaccounts.yaml"),
+const TEMPLATES: [(&str, &str); 4] = [
+    template!("serviceaccount.yaml"),
     template!("configmap.yaml"),
     template!("agent-role.yaml"),
-    template!("operator-role.yaml"),
     template!("agent.yaml"),
-    template!("operator.yaml"),
 ];
 
 /// The text to print.
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_come_first_and_nothing_runs_that_is_not_there() {
+    fn definitions_come_first() {
         let objects = objects(&[ETCD]);
         let kinds: Vec<_> = objects.iter().map(|object| &object["kind"]).collect();
         let (definitions, others) = kinds.split_at(DEFINITIONS.len());
@@ -158,16 +156,11 @@ mod tests {
             "CustomResourceDefinition",
             "ciliumnetworkpolicies.cilium.io",
         );
-        assert!(
-            !others.iter().any(|kind| *kind == "Deployment"),
-            "no operator"
-        );
     }
 
     #[test]
     fn what_is_switched_off_is_not_there() {
-        let objects = objects(&["etcd.enabled=false", "operator.enabled=false"]);
-        assert!(objects.iter().all(|object| object["kind"] != "Deployment"));
+        let objects = objects(&["etcd.enabled=false"]);
         let config = find(&objects, "ConfigMap", "cilium-config");
         assert!(config["data"].get("kvstore").is_none());
         let agent = find(&objects, "DaemonSet", "cilium");
