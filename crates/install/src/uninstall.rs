@@ -16,8 +16,8 @@ use crate::node::{LOOPBACK, PLUGIN};
 
 /// The tunnel's device.
 const OVERLAY: &str = "cilium_vxlan";
-/// Devices of pods begin with this.
-const POD_DEVICE: &str = "lxc";
+/// Digits behind the prefix in the name of a pod's device.
+const DIGITS: usize = 12;
 /// Below the bpf file system.
 const PINS: &str = "isthmus";
 const CONFIGURATION: &str = "05-cilium.conflist";
@@ -82,8 +82,16 @@ fn pods(socket: &Socket) -> Result<Vec<String>, netlink::Error> {
     let links = socket.links()?.into_iter();
     Ok(links
         .map(|link| link.name)
-        .filter(|name| name.starts_with(POD_DEVICE))
+        .filter(|name| is_of_pod(name))
         .collect())
+}
+
+/// Whether the plugin gave the device its name; LXC's own devices begin alike.
+fn is_of_pod(name: &str) -> bool {
+    let digits = name.strip_prefix(devices::POD_DEVICE_PREFIX);
+    digits.is_some_and(|digits| {
+        digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
 }
 
 /// Removes our file and gives those that were set aside their names back.
@@ -126,6 +134,20 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_devices_of_pods_are_taken() {
+        assert!(is_of_pod("lxc0123456789ab"));
+        for other in [
+            "lxcbr0",
+            "lxc",
+            "lxc0123456789",
+            "veth0123456789ab",
+            "lxcnothexdigits",
+        ] {
+            assert!(!is_of_pod(other), "{other}");
+        }
+    }
 
     #[test]
     fn others_get_their_names_back() {
