@@ -27,14 +27,20 @@ pub(crate) fn run(invocation: &Invocation) -> Output {
 fn answer(invocation: &Invocation, version: &str) -> Result<String, Error> {
     let command = invocation.command.as_deref().unwrap_or_default();
     match command {
-        "ADD" | "CHECK" => {
+        "ADD" => {
             let netns = netns(invocation)?;
-            up(netns)?;
-            Ok(if command == "ADD" {
-                result(version, netns)
+            socket(netns)?.set_up(DEVICE)?;
+            Ok(result(version, netns))
+        }
+        "CHECK" => {
+            let device = socket(netns(invocation)?)?.link(DEVICE)?;
+            if device.is_some_and(|device| device.up) {
+                Ok(String::new())
             } else {
-                String::new()
-            })
+                Err(Error::Changed {
+                    problem: format!("{DEVICE} is down"),
+                })
+            }
         }
         // The device goes with its namespace; one that is gone already is what was asked for.
         "DEL" | "STATUS" | "GC" => Ok(String::new()),
@@ -57,10 +63,8 @@ fn netns(invocation: &Invocation) -> Result<&Path, Error> {
         .ok_or_else(missing)
 }
 
-fn up(netns: &Path) -> Result<(), Error> {
-    let netns = NetNs::open(netns)?;
-    let socket = Socket::open_in(&netns)?;
-    Ok(socket.set_up(DEVICE)?)
+fn socket(netns: &Path) -> Result<Socket, Error> {
+    Ok(Socket::open_in(&NetNs::open(netns)?)?)
 }
 
 /// Addresses are those that the kernel gives the device when it comes up.
