@@ -175,8 +175,9 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     if let Some(port) = config.health_port {
         tasks.spawn("probes", health::serve(service.clone(), port));
     }
-    if let Some(address) = config.metrics {
-        tasks.spawn("metrics", metrics::serve(service.clone(), address));
+    if !config.metrics.is_empty() {
+        let addresses = config.metrics.clone();
+        tasks.spawn("metrics", metrics::serve(service.clone(), addresses));
     }
     if let Some(file) = config.cni_file.clone() {
         tasks.spawn("CNI configuration", cni_file::keep(service.clone(), file));

@@ -20,8 +20,6 @@ const ASIDE: &str = "cilium_bak";
 const READ: [&str; 3] = ["conf", "conflist", "json"];
 /// The directory is looked at so often: others may write there at any time.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Time between two looks for the end of the start.
-const STEP: Duration = Duration::from_millis(10);
 
 /// What is written where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,9 +92,7 @@ fn is_read(path: &Path) -> bool {
 
 /// Keeps the file once the agent is ready, for ever.
 pub(crate) async fn keep(service: Arc<Service>, file: CniFile) {
-    while !service.core().ready {
-        tokio::time::sleep(STEP).await;
-    }
+    service.until_ready().await;
     loop {
         let result = file.ensure();
         let subject = format!("CNI configuration {}", file.path.display());

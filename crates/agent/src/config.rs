@@ -19,7 +19,7 @@ use policy::EnforcementMode;
 use crate::cni_file::CniFile;
 use crate::options::Values;
 use parts::{
-    check_sizes, cluster, cni_file, kubernetes, kvstore, listen_address, log_level, mesh_dir,
+    check_sizes, cluster, cni_file, kubernetes, kvstore, listen_addresses, log_level, mesh_dir,
     node_name, timeouts,
 };
 use reader::Reader;
@@ -153,8 +153,8 @@ pub(crate) struct Config {
     pub(crate) bpf_root: PathBuf,
     /// Port of the probes; `None`: none.
     pub(crate) health_port: Option<u16>,
-    /// Where metrics are served.
-    pub(crate) metrics: Option<SocketAddr>,
+    /// Where metrics are served: the first that can be had; empty: nowhere.
+    pub(crate) metrics: Vec<SocketAddr>,
     /// Network configuration for the container runtime.
     pub(crate) cni_file: Option<CniFile>,
     /// Log directives.
@@ -279,7 +279,7 @@ impl Config {
             bpf_root: r.path("bpf-root").unwrap_or_else(|| "/sys/fs/bpf".into()),
             health_port: Some(r.number("agent-health-port", 0, 65535) as u16)
                 .filter(|port| *port != 0),
-            metrics: listen_address(&mut r, "prometheus-serve-addr"),
+            metrics: listen_addresses(&mut r, "prometheus-serve-addr"),
             cni_file: cni_file(&mut r),
             log_level: log_level(&mut r),
             warnings: Vec::new(),

@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod health;
 mod identities;
 mod ipam;
+mod listen;
 mod lock;
 mod metrics;
 mod node;

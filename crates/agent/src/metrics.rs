@@ -9,43 +9,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
+use crate::listen::listen;
+use crate::service::{Service, version};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-
-use crate::service::{Service, version};
 use writer::Writer;
 
-/// Pause after the port could not be had.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// Serves metrics, for ever. Somebody else's port is told in status and tried again.
-pub(crate) async fn serve(service: Arc<Service>, address: SocketAddr) {
+/// Serves metrics on the first of `addresses` that can be had, for ever.
+pub(crate) async fn serve(service: Arc<Service>, addresses: Vec<SocketAddr>) {
     let mut registry = Registry::with_prefix("cilium");
     registry.register_collector(Box::new(Source(Arc::downgrade(&service))));
     let registry = Arc::new(registry);
-    let subject = format!("metrics on {address}");
-    loop {
+    let metrics = |listener| {
         let registry = registry.clone();
         let render = move || {
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes everything");
             text
         };
-        let served = match TcpListener::bind(address).await {
-            Ok(listener) => {
-                service.core().note(&subject, None::<String>);
-                api::serve_metrics(listener, render).await
-            }
-            Err(error) => Err(error),
-        };
-        service.core().note(&subject, served.err());
-        tokio::time::sleep(RETRY).await;
-    }
+        api::serve_metrics(listener, render)
+    };
+    listen(&service, "metrics", &addresses, metrics).await;
 }
 
 /// Where scrapes read. Weak: the agent's end does not wait for a server.

@@ -51,8 +51,10 @@ fn has_news(monitor: &Monitor) -> bool {
 
 /// Takes over what changed. A node without an address keeps the last one, and says so.
 fn look(service: &Service, socket: &Socket, overlay: u32) {
+    let config = service.core().config.clone();
+    let found = LocalNode::detect(&config, socket);
     let mut core = service.core();
-    let found = match LocalNode::detect(&core.config, socket) {
+    let found = match found {
         Ok(found) => found,
         Err(error) => return core.note("underlay", Some(error)),
     };

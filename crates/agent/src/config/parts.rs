@@ -2,7 +2,7 @@
 //! Parts of the configuration that are made of several options.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -92,26 +92,26 @@ pub(super) fn node_name(r: &mut Reader<'_>, host: &str) -> Arc<str> {
     name.into()
 }
 
-/// `:9962` is every address of the node.
-pub(super) fn listen_address(r: &mut Reader<'_>, name: &str) -> Option<SocketAddr> {
+/// `:9962` is every address of the node, of both families or, where there is no IPv6, of one.
+pub(super) fn listen_addresses(r: &mut Reader<'_>, name: &str) -> Vec<SocketAddr> {
     let text = r.text(name).trim().to_owned();
     if text.is_empty() {
-        return None;
+        return Vec::new();
     }
-    let address = match text.strip_prefix(':') {
-        Some(port) => port
-            .parse()
-            .ok()
-            .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-        None => text.parse().ok(),
+    let addresses = match text.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().ok().map(|port| {
+            let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            vec![both, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]
+        }),
+        None => text.parse().ok().map(|address| vec![address]),
     };
-    if address.is_none() {
+    addresses.unwrap_or_else(|| {
         r.fail(
             name,
             "expected an address with a port, such as :9962 or 127.0.0.1:9962",
         );
-    }
-    address
+        Vec::new()
+    })
 }
 
 pub(super) fn kubernetes(r: &mut Reader<'_>) -> Option<KubernetesConfig> {

@@ -17,7 +17,7 @@ mod troubleshoot;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use api::models::*;
 use api::{Agent, Answer, ApiError, Deleted, EndpointRef, Feed, IpQuery, StatusQuery};
@@ -38,6 +38,9 @@ pub(crate) use bpf::now_seconds;
 pub(crate) use relabel::RelabelWorker;
 pub(crate) use status::version;
 
+/// Time between two looks for the end of the start.
+const STEP: Duration = Duration::from_millis(10);
+
 /// The agent's parts as its requests need them.
 pub(crate) struct Service {
     pub(crate) core: Arc<Mutex<Core<Linux>>>,
@@ -57,6 +60,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// Waits until the first lists are complete and policy is in force.
+    pub(crate) async fn until_ready(&self) {
+        while !self.core().ready {
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
     /// The state. Held only for synchronous work.
     pub(crate) fn core(&self) -> MutexGuard<'_, Core<Linux>> {
         self.core

@@ -190,7 +190,7 @@ impl Service {
                 route_mtu: core.node.pod_mtu().into(),
                 datapath_mode: "veth".into(),
                 configured_datapath_mode: "veth".into(),
-                ipam_mode: "cluster-pool".into(),
+                ipam_mode: self.values.get("ipam").trim().to_owned(),
                 masquerade: core.config.masquerade.0 || core.config.masquerade.1,
                 kvstore_configuration: core.config.kvstore.as_ref().map(|own| {
                     let (name, value) = match &own.source {
