@@ -46,6 +46,9 @@ pub fn from_overlay<P: Packet, T: Tables>(
     let mut id = established(tables, config, work, vni);
     if id == 0 {
         let step = judge(pkt, tables, work, vni);
+        if step == Step::PassToNode {
+            remember(tables, &work.packet);
+        }
         if step != Step::Deliver {
             return step;
         }

@@ -296,3 +296,13 @@ fn only_a_first_fragment_that_is_let_through_lends_its_ports() {
     assert!(world.send(IF_A, spoofed).reason().is_some());
     assert_eq!(world.fragments.borrow().len(), 1);
 }
+
+#[test]
+fn fragments_for_the_node_itself_are_whole() {
+    let world = World::default();
+    let ip = |fragment| Ip::v4(POD_REMOTE, ROUTER).fragment(fragment);
+    for frame in [ip(0x2000).udp(53, 5, 1400), ip(176).frame(17, &[0; 40])] {
+        let outcome = world.overlay(ID_REMOTE, NODE_REMOTE, frame);
+        assert_eq!((outcome.reason(), outcome.step), (None, Step::PassToNode));
+    }
+}
