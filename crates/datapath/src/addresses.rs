@@ -153,16 +153,20 @@ impl<K: Kernel> Datapath<K> {
         Ok(rows)
     }
 
-    /// Has the flows inside changed prefixes judged again. Call it once after a batch of changes; without any it
-    /// costs nothing. [`Datapath::collect_flows`] calls it too.
+    /// Has the flows inside changed prefixes, and those by way of nodes that are gone, judged again. Call it once after a
+    /// batch of changes; without any it costs nothing. [`Datapath::collect_flows`] calls it too.
     pub fn settle(&mut self) -> Result<()> {
-        if self.unsettled.is_empty() {
+        if self.unsettled.is_empty() && self.lost_nodes.is_empty() {
             return Ok(());
         }
         self.kernel.barrier();
         let changed = self.unsettled.clone();
-        self.raise_flows(&|key, _| changed.iter().any(|prefix| covers(prefix, &key.remote)))?;
+        let lost = self.lost_nodes.clone();
+        self.raise_flows(&|key, flow| {
+            lost.contains(&flow.node) || changed.iter().any(|prefix| covers(prefix, &key.remote))
+        })?;
         self.unsettled.clear();
+        self.lost_nodes.clear();
         Ok(())
     }
 
@@ -178,7 +182,11 @@ impl<K: Kernel> Datapath<K> {
         .collect()
     }
 
-    /// Which cluster's nodes publish which underlay addresses. Flows by way of a node that is gone are judged again.
+    /// Which cluster's nodes publish which underlay addresses. Flows by way of a node that is gone are judged again with
+    /// the next [`Datapath::settle`].
+    ///
+    /// # Errors
+    /// The first; all else is done.
     pub fn set_nodes(&mut self, rows: &BTreeSet<(ClusterId, IpAddr)>) -> Result<()> {
         let own = rows
             .iter()
@@ -187,62 +195,70 @@ impl<K: Kernel> Datapath<K> {
         let wanted: BTreeSet<(u32, Addr)> = own.chain(any).collect();
         let new: Vec<_> = wanted.difference(&self.nodes).copied().collect();
         let gone: Vec<_> = self.nodes.difference(&wanted).copied().collect();
-        for (cluster, addr) in new {
-            self.upsert::<table::Nodes>(&NodeKey { cluster, addr }, &1)?;
-            self.nodes.insert((cluster, addr));
+        let refused = self.add_nodes(new);
+        let mut result = Ok(());
+        for row in gone {
+            result = result.and(self.erase_node(row));
         }
-        for (cluster, addr) in &gone {
-            self.erase::<table::Nodes>(&NodeKey {
-                cluster: *cluster,
-                addr: *addr,
-            })?;
-            self.nodes.remove(&(*cluster, *addr));
-        }
-        if !gone.is_empty() {
-            self.kernel.barrier();
-            let nodes: BTreeSet<Addr> = gone.iter().map(|(_, addr)| *addr).collect();
-            self.raise_flows(&|_, flow| nodes.contains(&flow.node))?;
-        }
-        Ok(())
+        result.and(self.add_refused(refused))
     }
 
     /// Some of what [`Datapath::set_nodes`] says in whole: costs what changes.
+    ///
+    /// # Errors
+    /// As there.
     pub fn change_nodes(
         &mut self,
         new: &[(ClusterId, IpAddr)],
         gone: &[(ClusterId, IpAddr)],
     ) -> Result<()> {
-        for &(cluster, ip) in new {
-            for row in [(u32::from(cluster.0), addr(ip)), (ANY_CLUSTER, addr(ip))] {
-                if !self.nodes.contains(&row) {
-                    let (cluster, addr) = row;
-                    self.upsert::<table::Nodes>(&NodeKey { cluster, addr }, &1)?;
-                    self.nodes.insert(row);
-                }
+        let rows = |&(cluster, ip): &(ClusterId, IpAddr)| {
+            [(u32::from(cluster.0), addr(ip)), (ANY_CLUSTER, addr(ip))]
+        };
+        let refused = self.add_nodes(new.iter().flat_map(rows));
+        let mut result = Ok(());
+        for [own, any] in gone.iter().map(rows) {
+            result = result.and(self.erase_node(own));
+            if !self.is_node(any.1) {
+                result = result.and(self.erase_node(any));
             }
         }
-        let mut lost = BTreeSet::new();
-        for &(cluster, ip) in gone {
-            let row = (u32::from(cluster.0), addr(ip));
-            if self.nodes.contains(&row) {
-                self.erase_node(row)?;
-                lost.insert(row.1);
-            }
-            if !self.is_node(row.1) && self.nodes.contains(&(ANY_CLUSTER, row.1)) {
-                self.erase_node((ANY_CLUSTER, row.1))?;
+        result.and(self.add_refused(refused))
+    }
+
+    /// What is new comes first, so that an address that moves is never nobody's. Returns what was refused: it may find room
+    /// when others are gone, and keeps none of them.
+    fn add_nodes(&mut self, rows: impl IntoIterator<Item = (u32, Addr)>) -> Vec<(u32, Addr)> {
+        let mut refused = Vec::new();
+        for row in rows {
+            if self.add_node(row).is_err() {
+                refused.push(row);
             }
         }
-        if !lost.is_empty() {
-            self.kernel.barrier();
-            self.raise_flows(&|_, flow| lost.contains(&flow.node))?;
+        refused
+    }
+
+    fn add_refused(&mut self, rows: Vec<(u32, Addr)>) -> Result<()> {
+        let results: Vec<_> = rows.into_iter().map(|row| self.add_node(row)).collect();
+        results.into_iter().collect()
+    }
+
+    fn add_node(&mut self, row: (u32, Addr)) -> Result<()> {
+        if !self.nodes.contains(&row) {
+            let (cluster, addr) = row;
+            self.upsert::<table::Nodes>(&NodeKey { cluster, addr }, &1)?;
+            self.nodes.insert(row);
         }
         Ok(())
     }
 
     fn erase_node(&mut self, row: (u32, Addr)) -> Result<()> {
-        let (cluster, addr) = row;
-        self.erase::<table::Nodes>(&NodeKey { cluster, addr })?;
-        self.nodes.remove(&row);
+        if self.nodes.contains(&row) {
+            let (cluster, addr) = row;
+            self.erase::<table::Nodes>(&NodeKey { cluster, addr })?;
+            self.nodes.remove(&row);
+            self.lost_nodes.insert(addr);
+        }
         Ok(())
     }
 

@@ -28,6 +28,8 @@ pub struct Datapath<K> {
     pub(crate) prefixes: BTreeMap<(u32, Addr), IpInfo>,
     /// Prefixes whose flows are still to be judged again.
     pub(crate) unsettled: Vec<PrefixKey>,
+    /// Node addresses that are gone since flows were last looked through.
+    pub(crate) lost_nodes: BTreeSet<Addr>,
     /// Policy operations that wait behind one that failed.
     pub(crate) backlog: VecDeque<policy::Op>,
     /// Removals that wait until no program can follow a number to them.
@@ -74,6 +76,7 @@ impl<K: Kernel> Datapath<K> {
             nodes: BTreeSet::new(),
             prefixes: BTreeMap::new(),
             unsettled: Vec::new(),
+            lost_nodes: BTreeSet::new(),
             backlog: VecDeque::new(),
             graves: BTreeMap::new(),
             generation: 0,

@@ -222,9 +222,44 @@ fn nodes_have_a_row_of_their_own_and_one_for_any_cluster() {
         .set_nodes(&both[..1].iter().copied().collect())
         .expect("removable");
     assert_eq!(datapath.kernel().len(Map::Nodes), 2);
+    datapath.settle().expect("readable");
     assert_eq!(
         epoch(&datapath, "10.7.1.1"),
         1,
         "flows by way of the node are judged again"
     );
+}
+
+#[test]
+fn a_full_map_of_nodes_gives_up_those_that_are_gone() {
+    let mut fake = Fake::new();
+    fake.set_limit(Map::Nodes, 4);
+    let mut datapath = Datapath::new(fake).expect("an empty kernel");
+    let row = |cluster, last: u8| {
+        (
+            ClusterId(cluster),
+            std::net::IpAddr::from([192, 168, 0, last]),
+        )
+    };
+    datapath
+        .change_nodes(&[row(5, 1), row(5, 2)], &[])
+        .expect("room");
+    // Another cluster's rows find no room; what goes makes some, whatever was refused before it.
+    assert!(datapath.change_nodes(&[row(7, 3), row(7, 4)], &[]).is_err());
+    assert_eq!(datapath.nodes(), [row(5, 1), row(5, 2)].into());
+    assert!(
+        datapath
+            .change_nodes(&[row(7, 3), row(7, 4)], &[row(5, 1)])
+            .is_err()
+    );
+    assert_eq!(datapath.nodes(), [row(5, 2), row(7, 3)].into());
+    let wanted = [row(5, 2), row(7, 4)].into();
+    datapath.set_nodes(&wanted).expect("room for two");
+    assert_eq!(datapath.nodes(), wanted);
+    // An address of two clusters is a node's until both let it go.
+    datapath.change_nodes(&[], &[row(7, 4)]).expect("removable");
+    datapath
+        .change_nodes(&[row(7, 2)], &[row(5, 2)])
+        .expect("room");
+    assert_eq!(datapath.kernel().len(Map::Nodes), 2);
 }
