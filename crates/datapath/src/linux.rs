@@ -21,6 +21,7 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use zerocopy::FromBytes;
 
+use crate::devices::POD_DEVICE_PREFIX;
 use crate::kernel::{Attached, Cursor, Kernel, Put, Scan, Typed, hex};
 use crate::{Error, EventReader, KeptLimit, Map, Program, Result, Settings, Shape, table};
 use resize::Resize;
@@ -97,7 +98,7 @@ impl Linux {
                         map,
                         wanted: map.limit(settings),
                         limit: resize.old_limit()?,
-                        reason: "more entries are in use".into(),
+                        reason: "another map does not take what is in use: too many entries, or no memory".into(),
                     });
                     for resize in resizes {
                         resize.give_up()?;
@@ -111,7 +112,8 @@ impl Linux {
             // A device that is gone has no packets. What cannot be replaced is met again, and told, by whoever
             // attaches the device's programs.
             if let Ok(ifindex) = nix::net::if_::if_nametoindex(device.as_str()) {
-                let _ = self.attach(&device, ifindex, program);
+                let classifier = classifier(&mut self.ebpf, program.name())?;
+                let _ = links::replace(classifier, &self.root, &device, ifindex, program);
             }
         }
         sys::barrier();
@@ -123,12 +125,16 @@ impl Linux {
         Ok(true)
     }
 
-    /// Where programs run: the pinned links, and the filters of the endpoints' devices.
+    /// Where programs may run: the pinned links, and the filters of the endpoints' devices. An index that was given to
+    /// another kind of device since is no endpoint's.
     fn attached(&self) -> Result<Vec<(String, Program)>> {
         let mut attached = self.links()?;
         self.each::<table::Devices>(&mut |ifindex, _| {
             if let Ok(name) = nix::net::if_::if_indextoname(ifindex) {
                 let device = name.to_string_lossy();
+                if !device.starts_with(POD_DEVICE_PREFIX) {
+                    return;
+                }
                 attached.push((device.to_string(), Program::FromPod));
                 attached.push((device.to_string(), Program::ToPod));
             }

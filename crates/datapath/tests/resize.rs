@@ -67,14 +67,16 @@ fn another_limit_takes_effect_and_no_entry_is_lost() {
 fn a_resize_that_died_is_gone_on_with() {
     let lab = Lab::new();
     let mut datapath = lab.open();
-    let put = |datapath: &mut Datapath<Linux>, port| {
-        let (key, value) = flow(9, POD_IP, "10.8.0.1", port, u32::MAX);
+    let put = |datapath: &mut Datapath<Linux>, port, expires| {
+        let (key, value) = flow(9, POD_IP, "10.8.0.1", port, expires);
         datapath
             .kernel_mut()
             .put_row::<table::Flows>(&key, &value)
             .expect("room");
     };
-    put(&mut datapath, 1);
+    put(&mut datapath, 1, u32::MAX);
+    put(&mut datapath, 3, u32::MAX);
+    put(&mut datapath, 4, u32::MAX - 1);
     drop(datapath);
     // The second map as a process leaves it that dies before it took the pin: with a flow that its programs made.
     let root = lab.bpf().join(format!("isthmus/v{}", abi::VERSION));
@@ -84,7 +86,9 @@ fn a_resize_that_died_is_gone_on_with() {
         ..lab.settings()
     };
     let mut datapath = Datapath::new(Linux::open(&other).expect("a map")).expect("adopts");
-    put(&mut datapath, 2);
+    put(&mut datapath, 2, u32::MAX);
+    put(&mut datapath, 3, u32::MAX - 1);
+    put(&mut datapath, 4, u32::MAX);
     drop(datapath);
     std::fs::create_dir_all(root.join("next")).expect("bpffs has directories");
     std::fs::rename(root.join("maps/ist_flows"), root.join("next/ist_flows")).expect("renames");
@@ -92,7 +96,10 @@ fn a_resize_that_died_is_gone_on_with() {
 
     let datapath = lab.open();
     assert_eq!(datapath.kernel().limit(Map::Flows), 4096);
-    assert_eq!(datapath.flows().expect("readable").len(), 2);
+    let flows = datapath.flows().expect("readable");
+    assert_eq!(flows.len(), 4);
+    // Of a flow that both maps hold, the entry that a program refreshed last counts.
+    assert!(flows.iter().all(|(_, flow)| flow.expires == u32::MAX));
     assert!(!root.join("next/ist_flows").exists());
 }
 

@@ -15,7 +15,7 @@ use aya::programs::tc::{
     NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError, TcHandle,
     qdisc_add_clsact,
 };
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 
 use super::sys;
 use crate::kernel::Attached;
@@ -51,11 +51,33 @@ pub(super) fn attach(
     ifindex: u32,
     program: Program,
 ) -> Result<Attached> {
+    if replace(classifier, root, device, ifindex, program)? {
+        return Ok(Attached::Replaced);
+    }
     if program.is_of_pod() {
-        attach_filter(classifier, device, ifindex, program)
+        make_filter(classifier, device, program)?;
     } else {
-        let pin = path(root, device, program);
-        attach_pinned(classifier, &pin, device, ifindex, program)
+        make_link(classifier, &path(root, device, program), device, program)?;
+    }
+    Ok(Attached::New)
+}
+
+/// Replaces the program on `device`; `false` if there is none of ours.
+pub(super) fn replace(
+    classifier: &mut SchedClassifier,
+    root: &Path,
+    device: &str,
+    ifindex: u32,
+    program: Program,
+) -> Result<bool> {
+    if program.is_of_pod() {
+        replace_filter(classifier, device, ifindex, program)
+    } else {
+        Ok(replace_link(
+            classifier,
+            &path(root, device, program),
+            ifindex,
+        ))
     }
 }
 
@@ -66,43 +88,61 @@ fn direction(program: Program) -> TcAttachType {
     }
 }
 
-/// Replaces the filter, or makes it, and the qdisc before it.
-fn attach_filter(
+fn failed(device: &str, program: Program, reason: String) -> Error {
+    Error::Attach {
+        program,
+        device: device.to_owned(),
+        reason,
+    }
+}
+
+fn replace_filter(
     classifier: &mut SchedClassifier,
     device: &str,
     ifindex: u32,
     program: Program,
-) -> Result<Attached> {
-    let failed = |reason: String| Error::Attach {
-        program,
-        device: device.to_owned(),
-        reason,
-    };
+) -> Result<bool> {
+    let failed = |reason| failed(device, program, reason);
     let found = nix::net::if_::if_nametoindex(device).map_err(|error| failed(words(&error)))?;
     if found != ifindex {
         return Err(failed(format!("it is interface {found}, not {ifindex}")));
     }
-    let direction = direction(program);
     let NlOptions {
         priority,
         handle,
         classid,
     } = FILTER;
+    let direction = direction(program);
     let present = SchedClassifierLink::attached(device, direction, priority, handle, classid)
         .map_err(|error| failed(words(&error)))?;
-    if let Ok(id) = classifier.attach_to_link(present) {
-        keep(classifier, id).map_err(|error| failed(words(&*error)))?;
-        return Ok(Attached::Replaced);
-    }
+    match classifier.attach_to_link(present) {
+        Ok(id) => keep(classifier, id).map_err(|error| failed(words(&*error))),
+        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) => Err(failed(words(&error))),
+    }?;
+    Ok(true)
+}
+
+/// Makes the filter, and the qdisc before it.
+fn make_filter(classifier: &mut SchedClassifier, device: &str, program: Program) -> Result<()> {
+    let failed = |reason| failed(device, program, reason);
     match qdisc_add_clsact(device) {
         Err(error) if !is_present(&error) => return Err(failed(words(&error))),
         _ => {}
     }
+    let options = TcAttachOptions::Netlink(FILTER);
     let id = classifier
-        .attach_with_options(device, direction, TcAttachOptions::Netlink(FILTER))
+        .attach_with_options(device, direction(program), options)
         .map_err(|error| failed(words(&error)))?;
-    keep(classifier, id).map_err(|error| failed(words(&*error)))?;
-    Ok(Attached::New)
+    keep(classifier, id).map_err(|error| failed(words(&*error)))
+}
+
+/// Whether there is no filter of that number, or no qdisc that could have one (which the kernel calls invalid).
+fn is_absent(error: &ProgramError) -> bool {
+    let ProgramError::TcError(TcError::NetlinkError(error)) = error else {
+        return false;
+    };
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL))
 }
 
 fn is_present(error: &TcError) -> bool {
@@ -122,22 +162,14 @@ fn keep(
     Ok(())
 }
 
-/// Replaces the program of the pinned link, or attaches afresh if there is none or its device is gone.
-fn attach_pinned(
+/// Makes the link and pins it. A pin that is there is of a device that is gone.
+fn make_link(
     classifier: &mut SchedClassifier,
     pin: &Path,
     device: &str,
-    ifindex: u32,
     program: Program,
-) -> Result<Attached> {
-    let failed = |reason: String| Error::Attach {
-        program,
-        device: device.to_owned(),
-        reason,
-    };
-    if replace(classifier, pin, ifindex) {
-        return Ok(Attached::Replaced);
-    }
+) -> Result<()> {
+    let failed = |reason| failed(device, program, reason);
     let pin_error = |error| Error::PinLink {
         path: pin.to_owned(),
         error,
@@ -153,11 +185,11 @@ fn attach_pinned(
     let link = fd_link(classifier, id).map_err(|error| failed(words(&*error)))?;
     link.pin(pin)
         .map_err(|error| failed(format!("{pin:?}: {}", words(&error))))?;
-    Ok(Attached::New)
+    Ok(())
 }
 
 /// Puts the program into the living link at `pin`; `false` if there is none for this device.
-fn replace(classifier: &mut SchedClassifier, pin: &Path, ifindex: u32) -> bool {
+fn replace_link(classifier: &mut SchedClassifier, pin: &Path, ifindex: u32) -> bool {
     let living = sys::open(pin)
         .and_then(|fd| sys::tcx_info(fd.as_fd()))
         .is_ok_and(|info| info.ifindex == ifindex && ifindex != 0);

@@ -77,11 +77,16 @@ fn open_map(
     let mut found = sys::map_info(fd.as_fd()).map_err(pin_error)?;
     compare(map, &path, &found, &wanted)?;
     let next = resize::next_path(root, map);
-    if let Ok(new) = sys::open(&next) {
+    let unfinished = match sys::open(&next) {
+        Ok(fd) => Some(fd),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(pin_error(error)),
+    };
+    if let Some(new) = unfinished {
         // Somebody died on the way to another size; some programs may use the second map already.
         found = sys::map_info(new.as_fd()).map_err(pin_error)?;
         compare(map, &next, &found, &wanted)?;
-        resizes.push(Resize::new(root, map, std::mem::replace(&mut fd, new)));
+        resizes.push(Resize::resumed(root, map, std::mem::replace(&mut fd, new)));
         pin = next;
     } else if resize::resizable(map)
         && found.max_entries != wanted.max_entries

@@ -17,6 +17,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use abi::Flow;
+use zerocopy::FromBytes;
+
 use super::pins::{maps_directory, scan};
 use super::sys::{self, MapInfo};
 use crate::kernel::{Cursor, Scan, hex};
@@ -34,6 +37,8 @@ pub(super) struct Resize {
     next: PathBuf,
     /// Hashes of keys and of the values that the first copy gave them.
     copied: HashMap<u64, u64>,
+    /// Another process began it: some programs may use the second map, and what it was given first is not known.
+    resumed: bool,
 }
 
 /// Where the second map of `map` is pinned.
@@ -83,9 +88,17 @@ pub(super) fn begin(
 }
 
 impl Resize {
-    /// `old` gives way to what is pinned at [`next_path`].
-    pub(super) fn new(root: &Path, map: Map, old: OwnedFd) -> Self {
+    /// `old` gives way to what another process left at [`next_path`].
+    pub(super) fn resumed(root: &Path, map: Map, old: OwnedFd) -> Self {
         Self {
+            resumed: true,
+            ..Self::new(root, map, old)
+        }
+    }
+
+    fn new(root: &Path, map: Map, old: OwnedFd) -> Self {
+        Self {
+            resumed: false,
             map,
             old,
             pin: maps_directory(root).join(map.name()),
@@ -119,7 +132,11 @@ impl Resize {
         let mut copied = std::mem::take(&mut self.copied);
         let changes = self.programs_write();
         self.each(|key, value| {
-            let added = self.update(new, key, value, sys::NOEXIST)?;
+            let added = match self.update(new, key, value, sys::NOEXIST) {
+                // It is in use: there is no way back, and less room than wanted is better than none.
+                Err(Error::MapFull { .. }) if self.resumed => false,
+                result => result?,
+            };
             if added && changes {
                 copied.insert(hash(key), hash(value));
             }
@@ -142,6 +159,7 @@ impl Resize {
             let mode = match found {
                 false => sys::NOEXIST,
                 true if unchanged && there != value => sys::ANY,
+                true if self.resumed && self.lives_longer(value, &there) => sys::ANY,
                 true => return Ok(()),
             };
             match self.update(new, key, value, mode) {
@@ -170,6 +188,12 @@ impl Resize {
             path: self.next,
             error,
         })
+    }
+
+    /// Whether a flow's entry was refreshed later than `other`.
+    fn lives_longer(&self, value: &[u8], other: &[u8]) -> bool {
+        let expires = |bytes| Flow::read_from_bytes(bytes).map(|flow| flow.expires).ok();
+        self.map == Map::Flows && expires(value) > expires(other)
     }
 
     fn programs_write(&self) -> bool {
@@ -204,7 +228,8 @@ impl Resize {
     fn failed(&self, key: &[u8], error: io::Error) -> Error {
         let map = self.map;
         match error.raw_os_error() {
-            Some(libc::E2BIG | libc::ENOSPC) => Error::MapFull { map, max: 0 },
+            // Maps of the agent take memory entry by entry.
+            Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM) => Error::MapFull { map, max: 0 },
             _ => Error::Write {
                 map,
                 key: hex(key),
