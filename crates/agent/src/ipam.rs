@@ -86,6 +86,12 @@ impl Pool {
         self.used.len()
     }
 
+    /// Whether somebody has the address.
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
+        self.offset(ip)
+            .is_ok_and(|offset| self.used.contains_key(&offset))
+    }
+
     /// Addresses in use and their owners.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IpAddr, &str)> {
         self.used

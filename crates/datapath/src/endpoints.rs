@@ -177,6 +177,11 @@ impl<K: Kernel> Datapath<K> {
         Ok(())
     }
 
+    /// Whether the address is the node's or one of its endpoints'.
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        self.locals.contains_key(&addr(ip))
+    }
+
     /// The slot of `id` as the kernel has it.
     pub(crate) fn slot(&self, id: u16) -> Result<Endpoint> {
         if id == 0 || u32::from(id) >= abi::MAX_ENDPOINTS {

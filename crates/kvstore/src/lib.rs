@@ -25,7 +25,7 @@ pub use etcd::{
 };
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
 pub use memory::Memory;
-pub use publisher::{Publisher, PublisherOptions, PublisherStatus};
+pub use publisher::{Leftover, Publisher, PublisherOptions, PublisherStatus};
 pub use reflect::{Update, reflect};
 pub use store::{
     Compare, KeyValue, LeaseId, Listing, Op, PAGE, Page, PageToken, Result, Status, Store,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use kvstore::{Error, LeaseId, Memory, Publisher, PublisherOptions, Store, Update, reflect};
+use kvstore::{
+    Error, LeaseId, Leftover, Memory, Publisher, PublisherOptions, Store, Update, reflect,
+};
 use tables::Event;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -194,6 +196,38 @@ async fn what_others_wrote_is_not_deleted() {
     publisher.delete("a/1");
     publisher.settled().await;
     assert_eq!(value(&memory, "a/1").unwrap(), "of another node");
+}
+
+/// An earlier run wrote them and ended; what nothing stands for goes without waiting for its lease.
+#[tokio::test(start_paused = true)]
+async fn leftovers_of_an_earlier_run_go() {
+    let memory = Memory::default();
+    for (key, value) in [
+        ("a/gone", "ours"),
+        ("a/kept", "ours"),
+        ("a/other", "theirs"),
+        ("b/unwatched", "ours"),
+    ] {
+        memory.put(key, value.into(), None).await.unwrap();
+    }
+    memory.connect(false);
+    let publisher = Publisher::start(
+        memory.client(),
+        PublisherOptions {
+            leftover: Leftover::new(|kv| kv.value.starts_with(b"ours")),
+            ..options()
+        },
+    );
+    publisher.put("a/kept", "ours, anew").unwrap();
+    memory.connect(true);
+    sleep(Duration::from_secs(10)).await;
+    let keys: Vec<String> = memory.dump().into_iter().map(|kv| kv.key).collect();
+    assert_eq!(keys, ["a/kept", "a/other", "b/unwatched"]);
+    assert_eq!(value(&memory, "a/kept").unwrap(), "ours, anew");
+    memory.put("a/late", "ours".into(), None).await.unwrap();
+    sleep(WHILE).await;
+    assert_eq!(value(&memory, "a/late"), None, "also what comes later");
+    assert_eq!(publisher.status().pending, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use clustermesh::Kind;
 use clustermesh::publish::{Announcement, Announcer};
 use datapath::Linux;
 use kvstore::{
-    Allocator, AllocatorOptions, ClientOptions, Etcd, Publisher, PublisherOptions, schema,
+    Allocator, AllocatorOptions, ClientOptions, Etcd, Leftover, Publisher, PublisherOptions, schema,
 };
 use tables::Tasks;
 
@@ -65,6 +65,7 @@ impl Own {
                     format!("{}/{}/", schema::keys::NODES, config.cluster),
                     format!("{}/", schema::keys::IPS),
                 ],
+                leftover: of_gone_pods(core.clone()),
                 ..PublisherOptions::default()
             },
         );
@@ -97,6 +98,18 @@ impl Own {
             announcer,
         })
     }
+}
+
+/// Addresses that an earlier run of this agent published for pods that went while no agent ran.
+fn of_gone_pods(core: Arc<Mutex<Core<Linux>>>) -> Leftover {
+    Leftover::new(move |kv| {
+        let prefix = schema::ip_of_key(schema::keys::IPS, &kv.key);
+        let entry = schema::decode_ip(&kv.key, &kv.value);
+        let Ok((prefix, entry)) = prefix.and_then(|prefix| Ok((prefix, entry?))) else {
+            return false;
+        };
+        prefix == entry.prefix && lock(&core).is_leftover(&entry)
+    })
 }
 
 fn url(endpoint: &kvstore::config::Endpoint) -> String {

@@ -13,6 +13,8 @@ use policy::{
 use super::*;
 use crate::options::Values;
 
+mod endpoints;
+
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
 const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);
 const ENDPOINT: EndpointId = EndpointId(9);

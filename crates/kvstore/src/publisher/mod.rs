@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, cut};
 use crate::schema::MAX_VALUE;
-use crate::store::Store;
+use crate::store::{KeyValue, Store};
 
 /// How to publish.
 #[derive(Clone, Debug)]
@@ -31,6 +31,37 @@ pub struct PublisherOptions {
     pub burst: u32,
     /// Prefixes that hold the published keys; they are watched for changes by others.
     pub prefixes: Vec<String>,
+    /// Tells keys of an earlier run, found below [`PublisherOptions::prefixes`], that nothing stands for any more: they are
+    /// deleted. Asked only about keys that this publisher neither wrote nor shall write.
+    pub leftover: Leftover,
+}
+
+/// Says of a key that this publisher did not write whether it is a leftover of an earlier run.
+#[derive(Clone)]
+pub struct Leftover(Arc<dyn Fn(&KeyValue) -> bool + Send + Sync>);
+
+impl Leftover {
+    /// Leftovers are what `is_leftover` says.
+    pub fn new(is_leftover: impl Fn(&KeyValue) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_leftover))
+    }
+
+    fn is(&self, kv: &KeyValue) -> bool {
+        (self.0)(kv)
+    }
+}
+
+impl Default for Leftover {
+    /// There are none.
+    fn default() -> Self {
+        Self::new(|_| false)
+    }
+}
+
+impl std::fmt::Debug for Leftover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Leftover")
+    }
 }
 
 impl Default for PublisherOptions {
@@ -41,6 +72,7 @@ impl Default for PublisherOptions {
             ops_per_second: 20.0,
             burst: 100,
             prefixes: Vec::new(),
+            leftover: Leftover::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use tables::{Backoff, Event};
 use tokio::time::{Instant, sleep_until};
 
 use super::leases::Leases;
-use super::{PublisherOptions, Shared};
+use super::{Leftover, PublisherOptions, Shared};
 use crate::error::{Error, cut};
 use crate::rate::Rate;
 use crate::reflect::{Update, reflect};
@@ -45,6 +45,9 @@ pub(super) struct Worker<S: Store> {
     /// Owned keys that lists in progress have named, by watched prefix.
     listed: HashMap<usize, HashSet<String>>,
     prefixes: Vec<String>,
+    leftover: Leftover,
+    /// Keys of an earlier run that wait to be deleted, with the revision in which they were found.
+    leftovers: HashMap<String, i64>,
 }
 
 /// A key that nobody else wrote for so long is no longer contested.
@@ -64,6 +67,8 @@ impl<S: Store> Worker<S> {
             contests: HashMap::new(),
             listed: HashMap::new(),
             prefixes: options.prefixes,
+            leftover: options.leftover,
+            leftovers: HashMap::new(),
         }
     }
 
@@ -135,6 +140,7 @@ impl<S: Store> Worker<S> {
     }
 
     async fn write(&mut self, key: &str, value: Bytes) -> Result<()> {
+        self.leftovers.remove(key);
         if self
             .owned
             .get(key)
@@ -158,17 +164,19 @@ impl<S: Store> Worker<S> {
         Ok(())
     }
 
-    /// Deletes the key if it is still as it was written here.
+    /// Deletes the key if it is still as it was written here, or found as a leftover.
     async fn erase(&mut self, key: &str) -> Result<()> {
         self.contests.remove(key);
-        let Some(owned) = self.owned.get(key) else {
+        let owned = self.owned.get(key).map(|owned| owned.revision);
+        let Some(revision) = owned.or_else(|| self.leftovers.get(key).copied()) else {
             return Ok(());
         };
-        let compare = vec![Compare::ModifiedAt(key.to_owned(), owned.revision)];
+        let compare = vec![Compare::ModifiedAt(key.to_owned(), revision)];
         let delete = Op::Delete {
             key: key.to_owned(),
         };
         self.store.txn(compare, vec![delete]).await?;
+        self.leftovers.remove(key);
         self.disown(key);
         Ok(())
     }
@@ -277,11 +285,19 @@ impl<S: Store> Worker<S> {
 
     fn compare(&mut self, kv: KeyValue) {
         let Some(owned) = self.owned.get(&kv.key) else {
-            return;
+            return self.consider_leftover(&kv);
         };
         let ours = kv.value == owned.value && kv.lease == Some(owned.lease);
         if kv.mod_revision > owned.revision && !ours {
             self.rewrite(&kv.key);
+        }
+    }
+
+    fn consider_leftover(&mut self, kv: &KeyValue) {
+        let wanted = self.shared.state().desired.contains_key(&kv.key);
+        if !wanted && self.leftover.is(kv) {
+            self.leftovers.insert(kv.key.clone(), kv.mod_revision);
+            self.shared.enqueue(&kv.key);
         }
     }
 
