@@ -182,8 +182,13 @@ impl<K: Kernel> Core<K> {
         let local = rows
             .into_iter()
             .filter(|(_, row)| row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL);
-        self.engine
+        let adopted = self
+            .engine
             .adopt(local.map(|(prefix, row)| (prefix, row.identity)));
+        for (prefix, identity) in adopted {
+            self.addresses
+                .claim(prefix, Source::Policy, rules::cidr_claim(identity));
+        }
     }
 
     fn claim_own_addresses(&mut self) {

@@ -2,6 +2,7 @@
 //! Policy on its way into the kernel. What a full map refuses waits, with all that builds on it.
 
 use datapath::Kernel;
+use model::NumericIdentity;
 use policy::Op;
 
 use super::Core;
@@ -52,13 +53,7 @@ impl<K: Kernel> Core<K> {
             }
             match self.asked.pop_front() {
                 Some(Op::PutCidr { prefix, identity }) => {
-                    let claim = Claim {
-                        identity,
-                        tunnel: None,
-                        remote_cluster: false,
-                        pod: None,
-                    };
-                    self.write_claim(prefix, Source::Policy, claim);
+                    self.write_claim(prefix, Source::Policy, cidr_claim(identity));
                 }
                 Some(Op::DeleteCidr { prefix }) => self.withdraw(&prefix, &Source::Policy),
                 _ => break,
@@ -67,5 +62,15 @@ impl<K: Kernel> Core<K> {
         if !self.dirty {
             self.realized = self.engine.revision();
         }
+    }
+}
+
+/// What a policy that names a prefix says of it.
+pub(super) fn cidr_claim(identity: NumericIdentity) -> Claim {
+    Claim {
+        identity,
+        tunnel: None,
+        remote_cluster: false,
+        pod: None,
     }
 }

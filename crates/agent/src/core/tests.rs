@@ -20,6 +20,17 @@ const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);
 const ENDPOINT: EndpointId = EndpointId(9);
 
 fn core() -> Core<Fake> {
+    core_on(Fake::new())
+}
+
+/// An agent that starts on what an earlier one left in the kernel, and is ready at once.
+fn core_on(kernel: Fake) -> Core<Fake> {
+    let mut core = core_before_lists(kernel);
+    core.become_ready();
+    core
+}
+
+fn core_before_lists(kernel: Fake) -> Core<Fake> {
     let args = [
         "--cluster-name=cluster5",
         "--cluster-id=5",
@@ -38,7 +49,7 @@ fn core() -> Core<Fake> {
         router6: None,
         boot_id: String::new(),
     };
-    let dp = Datapath::new(Fake::new()).expect("empty maps");
+    let dp = Datapath::new(kernel).expect("readable maps");
     let mut core = Core::new(Arc::new(config), Arc::new(node), dp);
     let row = EndpointRow {
         id: ENDPOINT,
@@ -53,7 +64,6 @@ fn core() -> Core<Fake> {
     core.set_identity(WEB, labels("cluster5", "web"));
     core.engine.upsert_endpoint(ENDPOINT, WEB);
     core.dp.put_endpoint(&row).expect("room");
-    core.become_ready();
     core
 }
 
@@ -256,6 +266,31 @@ fn a_policy_that_goes_and_comes_in_one_scan_was_never_gone() {
         .count();
     assert_eq!(flips, 1, "one flip, from one closed policy to the other");
     assert_ne!(slot(&core).policy, before.policy);
+}
+
+/// The prefix of a policy that is there before and after a restart keeps its row through everything that a start prunes.
+#[test]
+fn a_prefix_of_a_policy_outlives_a_restart() {
+    let mut core = core();
+    let policy = || vec![ObjectEvent::Policy(from_cidr("192.0.2.0/24"))];
+    let prefixes = |core: &Core<Fake>| {
+        let mut rows = core.dp.ips().expect("readable");
+        rows.retain(|(_, row)| row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL);
+        rows
+    };
+    objects(&mut core, policy());
+    let before = prefixes(&core);
+    assert_eq!(before.len(), 1);
+    for _ in 0..2 {
+        core = core_before_lists(core.dp.into_kernel());
+        objects(&mut core, policy());
+        core.become_ready();
+        core.sweep();
+        assert_eq!(prefixes(&core), before);
+    }
+    let gone = from_cidr("192.0.2.0/24").key;
+    objects(&mut core, vec![ObjectEvent::PolicyGone(gone)]);
+    assert!(prefixes(&core).is_empty(), "and goes with the policy");
 }
 
 /// Withdrawn, back under the same number with other labels, with its address: at no time is the address there with the
