@@ -73,6 +73,16 @@ impl Claims {
         }
     }
 
+    fn of(&self, source: &Source) -> Option<&Claim> {
+        match self {
+            Claims::One(by, claim) => (by == source).then_some(claim),
+            Claims::Several(claims) => {
+                let found = claims.iter().find(|(by, _)| by == source);
+                found.map(|(_, claim)| claim)
+            }
+        }
+    }
+
     fn into_vec(self) -> Vec<(Source, Claim)> {
         match self {
             Claims::One(source, claim) => vec![(source, claim)],
@@ -130,6 +140,15 @@ impl Addresses {
     /// The claim in force.
     pub(crate) fn get(&self, prefix: &IpNet) -> Option<Winner<'_>> {
         self.claims.get(prefix).map(Claims::winner)
+    }
+
+    /// What one source claims, in force or not.
+    pub(crate) fn of<'a>(
+        &'a self,
+        source: &'a Source,
+    ) -> impl Iterator<Item = (&'a IpNet, &'a Claim)> {
+        let claims = self.claims.iter();
+        claims.filter_map(move |(prefix, claims)| Some((prefix, claims.of(source)?)))
     }
 
     /// All claims in force.

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use abi::{GENERATIONS, generation};
-use model::EndpointId;
+use abi::{GENERATIONS, generation, identity_bucket};
+use model::{EndpointId, NumericIdentity};
 
 use crate::kernel::{Kernel, Typed};
 use crate::maps::table;
@@ -27,6 +27,51 @@ impl<K: Kernel> Datapath<K> {
         };
         let number = self.generation;
         self.clear(&|found| found == number)
+    }
+
+    /// Begins another run without a restart, for an engine whose writes a full map stopped: gives up what waits, takes a
+    /// generation that no endpoint uses, and removes whatever no packet can reach any more: policies that no endpoint has,
+    /// rows that only they lead to, and identities that are not `known`. What is in force stays.
+    ///
+    /// Returns `false`, with nothing changed, if no generation is free. Otherwise, and after an error too, the engine must
+    /// number everything anew.
+    pub fn start_over(&mut self, known: &dyn Fn(NumericIdentity) -> bool) -> Result<bool> {
+        let used = self.used_generations();
+        let Some(free) = (0..GENERATIONS as u32).find(|number| !used.contains(number)) else {
+            return Ok(false);
+        };
+        self.generation = free;
+        self.backlog.clear();
+        self.graves.clear();
+        self.kernel.barrier();
+        self.clear(&|found| !used.contains(&found))?;
+        self.clear_unreachable()?;
+        for (identity, _) in self.kernel.dump::<table::Identities>()? {
+            if !known(NumericIdentity(identity)) {
+                self.erase::<table::Identities>(&identity)?;
+                self.raise(identity_bucket(identity))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes policies that no endpoint has, and rows to which no other policy leads.
+    fn clear_unreachable(&mut self) -> Result<()> {
+        let in_force: BTreeSet<u32> = self.endpoints.values().map(|slot| slot.policy).collect();
+        let mut rows = BTreeSet::new();
+        for (key, row) in self.kernel.dump::<table::Policies>()? {
+            if in_force.contains(&key.policy) {
+                rows.insert(row);
+            } else {
+                self.erase::<table::Policies>(&key)?;
+            }
+        }
+        for (key, _) in self.kernel.dump::<table::Rows>()? {
+            if !rows.contains(&u32::from_be_bytes(key.row)) {
+                self.erase::<table::Rows>(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// All generations are in use, after several runs that ended before they had flipped everybody: the endpoints of

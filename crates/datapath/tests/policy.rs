@@ -196,6 +196,35 @@ fn a_run_that_ended_early_leaves_nothing_in_the_next_ones_generation() {
     );
 }
 
+/// Whoever starts over removes what no packet can reach, and nothing else.
+#[test]
+fn starting_over_keeps_what_is_in_force() {
+    let mut datapath = with_endpoint();
+    let [kept, unknown] = [70000, 70001].map(NumericIdentity);
+    let put = |identity| Op::PutIdentity { identity, class: 4 };
+    datapath.apply(&[put(kept), put(unknown)]).expect("room");
+    datapath.apply(&allow_all(3, 9)).expect("room");
+    datapath.kernel_mut().set_limit(Map::Policies, 8);
+    datapath.apply(&allow_all(4, 9)).expect_err("full");
+    let old = datapath.generation();
+    let freed = datapath.start_over(&|identity| identity == kept);
+    assert!(freed.expect("readable"), "a generation is free");
+    assert_ne!(datapath.generation(), old);
+    assert_eq!((policy_of(&datapath, 9), datapath.waiting_ops()), (3, 0));
+    let left = [Map::Policies, Map::Rows, Map::Identities].map(|map| datapath.kernel().len(map));
+    assert_eq!(left, [5, 2, 1]);
+    let bucket = u32::from(identity_bucket(unknown.0));
+    assert_eq!(
+        datapath.kernel().calls.last(),
+        Some(&Call::Add(Map::Epochs, bucket, 1))
+    );
+    datapath.kernel_mut().set_limit(Map::Policies, 10);
+    datapath.apply(&allow_all(3, 9)).expect("room now");
+    assert_eq!(generation(policy_of(&datapath, 9)), datapath.generation());
+    assert!(datapath.prune_policy().expect("readable"));
+    assert_eq!(datapath.kernel().len(Map::Policies), 5);
+}
+
 #[test]
 fn ports_are_prefixes() {
     let mut datapath = with_endpoint();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an earlier run left: the identities of prefixes, which flows carry. Everything else is numbered anew, in a
-//! generation of the maps that no endpoint uses.
+//! generation of the maps that no endpoint uses. An engine whose commits did not reach the maps begins such a run itself.
 
 use ipnet::IpNet;
 use model::NumericIdentity;
@@ -29,5 +29,34 @@ impl Engine {
         }
         self.pending = true;
         adopted
+    }
+
+    /// An engine that knows what this one knows and has committed nothing. `found` is what the kernel has of prefixes; a
+    /// number that this engine gave to another one comes last again.
+    ///
+    /// # Panics
+    /// Not: what is taken over was accepted before.
+    #[must_use]
+    pub fn anew(&self, found: impl IntoIterator<Item = (IpNet, NumericIdentity)>) -> Engine {
+        let mut engine = Engine::new(self.settings.clone());
+        engine.cookies = self.cookies.unheld();
+        engine.next_rule = self.next_rule;
+        engine.cidrs.continue_numbers(&self.cidrs);
+        engine.adopt(found);
+        for (&identity, record) in &self.records {
+            if let Some(labels) = &record.labels {
+                engine.upsert_identity(identity, labels.clone());
+            }
+        }
+        for object in self.policies() {
+            engine
+                .upsert_policy(object.clone())
+                .expect("it is in force already");
+        }
+        for (&id, endpoint) in &self.endpoints {
+            engine.upsert_endpoint(id, endpoint.identity);
+        }
+        engine.revision = self.revision;
+        engine
     }
 }

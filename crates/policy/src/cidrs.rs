@@ -129,6 +129,11 @@ impl Cidrs {
         true
     }
 
+    /// Numbers that `other` gave out come last.
+    pub(crate) fn continue_numbers(&mut self, other: &Cidrs) {
+        self.ids = other.ids.clone();
+    }
+
     /// Takes out the prefixes without users.
     pub(crate) fn sweep(&mut self) -> Vec<(IpNet, NumericIdentity)> {
         let mut gone = Vec::new();

@@ -63,6 +63,20 @@ impl Cookies {
         }
     }
 
+    /// Knows the same causes under the same numbers; no row holds them.
+    pub(crate) fn unheld(&self) -> Self {
+        let mut unused: Vec<u32> = self.table.keys().copied().collect();
+        unused.sort_unstable();
+        let causes = self.table.iter();
+        let table = causes.map(|(&cookie, (cause, _))| (cookie, (cause.clone(), 0)));
+        Self {
+            by_cause: self.by_cause.clone(),
+            table: table.collect(),
+            unused: unused.into(),
+            next: self.next,
+        }
+    }
+
     /// The cookie of a cause. The order and repetition of `by` do not matter.
     pub(crate) fn of(
         &mut self,

@@ -64,7 +64,7 @@ impl Live {
 pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) home: Home,
-    revision: u64,
+    pub(crate) revision: u64,
     objects: BTreeMap<PolicyKey, Stored>,
     subjects: HashMap<NumericIdentity, Subject>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
@@ -86,7 +86,7 @@ pub struct Engine {
     pub(crate) rows: Rows,
     pub(crate) cookies: Cookies,
     pub(crate) cidrs: Cidrs,
-    next_rule: u64,
+    pub(crate) next_rule: u64,
 }
 
 impl Engine {

@@ -2,7 +2,7 @@
 //! Numbers of policies, rows and classes.
 
 /// Hands out numbers in order, and again only after all others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ids {
     next: u32,
     last: u32,

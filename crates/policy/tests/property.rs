@@ -38,6 +38,8 @@ enum Event {
     Endpoint(u16, u32),
     NoEndpoint(u16),
     Restart,
+    /// A restart of the engine alone.
+    Anew,
 }
 
 fn labels() -> impl Strategy<Value = Labels> {
@@ -178,6 +180,7 @@ fn events() -> impl Strategy<Value = Event> {
         3 => (1..4u16, number()).prop_map(|(e, n)| Event::Endpoint(e, n)),
         1 => (1..4u16).prop_map(Event::NoEndpoint),
         1 => Just(Event::Restart),
+        1 => Just(Event::Anew),
     ]
 }
 
@@ -284,6 +287,11 @@ impl Test {
                 self.kernel.endpoints.remove(&EndpointId(e));
             }
             Event::Restart => self.restart(),
+            Event::Anew => {
+                let kept = std::mem::take(&mut self.kernel).cidrs;
+                self.engine = self.engine.anew(kept.clone());
+                self.kernel.cidrs = kept;
+            }
         }
     }
 

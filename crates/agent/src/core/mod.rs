@@ -92,6 +92,7 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) realized: u64,
     /// What the engine asked for and the kernel was not told yet: a full map stopped it.
     asked: VecDeque<Op>,
+    renewal: rules::Renewal,
     /// Nothing of earlier runs is left in the policy maps.
     pruned: bool,
     /// Pod networks of nodes changed.
@@ -152,6 +153,7 @@ impl<K: Kernel> Core<K> {
             dirty: false,
             realized: 0,
             asked: VecDeque::new(),
+            renewal: rules::Renewal::default(),
             underlay: HashMap::new(),
             nodes_stale: false,
             pruned: true,
@@ -274,7 +276,7 @@ impl<K: Kernel> Core<K> {
 
     /// Removes what earlier runs left in the policy maps, once no endpoint uses it.
     pub(crate) fn prune_generations(&mut self) {
-        if !self.ready || self.pruned {
+        if !self.ready || self.pruned || self.policy_waits() {
             return;
         }
         match self.dp.prune_policy() {

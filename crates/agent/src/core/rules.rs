@@ -1,12 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Policy on its way into the kernel. What a full map refuses waits, with all that builds on it.
+//! Policy on its way into the kernel. What a full map refuses waits, with all that builds on it, and what is in force
+//! stays. When something changes meanwhile, a policy is taken back or a pod goes, what waits is given up, and everything is
+//! numbered anew, as after a restart: what nobody needs any more makes room first.
+
+use std::time::{Duration, Instant};
 
 use datapath::Kernel;
 use model::NumericIdentity;
 use policy::Op;
+use tables::Backoff;
 
 use super::Core;
 use crate::addresses::{Claim, Source};
+
+/// Numbering anew looks through all of policy: not more often than this, ever more rarely while it does not help.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// When policy may be numbered anew.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    backoff: Backoff,
+    pub(super) not_before: Option<Instant>,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff::new(FIRST, LONGEST),
+            not_before: None,
+        }
+    }
+}
 
 impl<K: Kernel> Core<K> {
     /// Tells the kernel what the engine knows. Nothing before the first lists are complete: the adopted state is
@@ -27,10 +52,37 @@ impl<K: Kernel> Core<K> {
 
     /// Tries again what a full map stopped.
     pub(crate) fn retry_policy(&mut self) {
-        if self.policy_waits() {
-            self.execute_policy();
-            self.settle();
+        if !self.policy_waits() {
+            return;
         }
+        self.execute_policy();
+        let now = Instant::now();
+        let may = self.renewal.not_before.is_none_or(|at| at <= now);
+        if self.policy_waits() && self.dirty && may {
+            self.renewal.not_before = Some(now + self.renewal.backoff.next(0.0));
+            self.start_over();
+        }
+        self.settle();
+        if !self.policy_waits() {
+            self.renewal = Renewal::default();
+        }
+    }
+
+    /// Gives up what waits and has everything numbered anew.
+    fn start_over(&mut self) {
+        let named = self.addresses.of(&Source::Policy);
+        let named = named.map(|(prefix, claim)| (*prefix, claim.identity));
+        let engine = self.engine.anew(named);
+        let known = |identity| engine.labels_of(identity).is_some();
+        match self.dp.start_over(&known) {
+            // The generations of before go when their last endpoint is flipped.
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => self.note("policy", Some(error)),
+        }
+        self.engine = engine;
+        self.asked.clear();
+        self.pruned = false;
     }
 
     /// Executes what the engine asked for, in order; prefixes of policies are claims like any other. An address is not

@@ -14,6 +14,7 @@ use super::*;
 use crate::options::Values;
 
 mod endpoints;
+mod full;
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
 const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);
@@ -195,38 +196,6 @@ fn nodes_of_before_the_restart_stay_until_the_sweep() {
     assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
     core.sweep();
     assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
-}
-
-#[test]
-fn a_prefix_waits_for_its_identity_and_status_for_both() {
-    let mut core = core();
-    let full = core.dp.kernel().len(Map::Identities) as u32;
-    let before = (addresses_of(&core), core.realized);
-    core.dp.kernel_mut().set_limit(Map::Identities, full);
-    objects(
-        &mut core,
-        vec![ObjectEvent::Policy(from_cidr("192.0.2.0/24"))],
-    );
-    assert!(core.policy_waits() && core.notes.contains_key("policy"));
-    assert_eq!((addresses_of(&core), core.realized), before);
-    for n in 0..100 {
-        let cidr = format!("198.51.{n}.0/24");
-        objects(&mut core, vec![ObjectEvent::Policy(from_cidr(&cidr))]);
-    }
-    assert!(
-        core.asked.len() < 50,
-        "{} operations wait",
-        core.asked.len()
-    );
-    core.dp.kernel_mut().set_limit(Map::Identities, full + 10);
-    core.retry_policy();
-    assert!(!core.policy_waits() && !core.notes.contains_key("policy"));
-    assert_eq!(core.realized, core.engine.revision());
-    assert_eq!(
-        addresses_of(&core),
-        before.0 + 1,
-        "only what is in force now"
-    );
 }
 
 #[test]
