@@ -145,12 +145,22 @@ pub(crate) fn forget(dir: &Path, id: EndpointId) -> io::Result<()> {
     }
 }
 
-fn path(dir: &Path, id: EndpointId) -> PathBuf {
+/// Where the endpoint's file is.
+pub(crate) fn path(dir: &Path, id: EndpointId) -> PathBuf {
     dir.join(format!("{id}.json"))
 }
 
-/// Reads all endpoints below `dir`; the second part names files that are damaged and are left alone.
-pub(crate) fn restore(dir: &Path) -> (Vec<Endpoint>, Vec<String>) {
+/// A file of an endpoint that cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Damaged {
+    pub(crate) path: PathBuf,
+    /// Of the endpoint, as the file's name says.
+    pub(crate) id: Option<EndpointId>,
+    pub(crate) reason: String,
+}
+
+/// Reads all endpoints below `dir`. Files that are damaged are left alone.
+pub(crate) fn restore(dir: &Path) -> (Vec<Endpoint>, Vec<Damaged>) {
     let (mut endpoints, mut damaged) = (Vec::new(), Vec::new());
     let Ok(entries) = std::fs::read_dir(dir) else {
         return (endpoints, damaged);
@@ -162,10 +172,11 @@ pub(crate) fn restore(dir: &Path) -> (Vec<Endpoint>, Vec<String>) {
         }
         match read(&path) {
             Ok(endpoint) => endpoints.push(endpoint),
-            Err(reason) => damaged.push(format!(
-                "{}: {reason}; the endpoint is not restored",
-                path.display()
-            )),
+            Err(reason) => {
+                let name = path.file_stem().and_then(|name| name.to_str());
+                let id = name.and_then(|name| name.parse().ok()).map(EndpointId);
+                damaged.push(Damaged { path, id, reason });
+            }
         }
     }
     endpoints.sort_by_key(|endpoint| endpoint.attachment.id);
@@ -254,6 +265,7 @@ mod tests {
         assert_eq!(restored[0].attachment, endpoint.attachment);
         assert_eq!(restored[0].labels, endpoint.labels);
         assert_eq!(damaged.len(), 1);
+        assert_eq!(damaged[0].id, Some(EndpointId(9)));
         forget(dir.path(), EndpointId(7)).expect("removed");
         forget(dir.path(), EndpointId(7)).expect("absent is fine");
     }

@@ -7,8 +7,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The file of freed addresses, below the state directory.
-pub(crate) const FREED_FILE: &str = "state/freed-addresses.json";
 /// Freed addresses are remembered up to this many; older ones count as never used.
 const MAX_FREED: usize = 65_536;
 

@@ -11,6 +11,7 @@ mod endpoint;
 mod events;
 pub mod fuzzing;
 mod health;
+mod held;
 mod identities;
 mod ipam;
 mod listen;

@@ -14,7 +14,6 @@ use netlink::{Socket, nft::Nft};
 use crate::config::Config;
 use crate::core::Core;
 use crate::endpoint;
-use crate::ipam::FREED_FILE;
 use crate::node::{LocalNode, NodeError};
 
 /// The tunnel's device.
@@ -115,9 +114,6 @@ fn ensure_masquerade(config: &Config, node: &LocalNode) -> Result<(), StartError
 /// Takes back the endpoints whose devices are still there; the others are forgotten.
 fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), StartError> {
     let (endpoints, damaged) = endpoint::restore(&core.endpoint_dir);
-    for text in damaged {
-        core.note(&text.clone(), Some("damaged"));
-    }
     let links = socket.links()?;
     let mut gone = Vec::new();
     for endpoint in endpoints {
@@ -138,39 +134,16 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
             core.note(&format!("endpoint {id}"), Some(error));
         }
     }
-    restore_freed(core);
+    core.restore_held(damaged, &links);
     if !gone.is_empty() {
         // They were in use a moment ago.
         core.restore_freed(&gone);
-        save_freed(core);
+        core.save_freed();
     }
     let known: BTreeSet<_> = core.endpoints.keys().copied().collect();
     core.dp.prune_endpoints(&|id| known.contains(&id))?;
     core.dp.prune_links(&|device| device == OVERLAY)?;
     Ok(())
-}
-
-/// Addresses that were in use are given out last, also after a restart. A damaged file costs only that.
-fn restore_freed(core: &mut Core<Linux>) {
-    let path = core.config.state_dir.join(FREED_FILE);
-    let Ok(text) = std::fs::read(&path) else {
-        return;
-    };
-    match serde_json::from_slice::<Vec<IpAddr>>(&text) {
-        Ok(freed) => core.restore_freed(&freed),
-        Err(error) => {
-            tracing::warn!(file = %path.display(), %error, "freed addresses are not known; they may be given out again at once")
-        }
-    }
-}
-
-/// Writes the addresses that were in use.
-pub(crate) fn save_freed(core: &mut Core<Linux>) {
-    let path = core.config.state_dir.join(FREED_FILE);
-    let text = serde_json::to_vec(&core.freed()).expect("a list of addresses");
-    let new = path.with_extension("new");
-    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
-    core.note("freed addresses on disk", written.err());
 }
 
 /// The addresses that are this node's own change rarely and by other hands.

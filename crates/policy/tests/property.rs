@@ -38,7 +38,6 @@ enum Event {
     Endpoint(u16, u32),
     NoEndpoint(u16),
     Restart,
-    /// A restart of the engine alone.
     Anew,
 }
 

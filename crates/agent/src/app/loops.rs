@@ -116,6 +116,11 @@ pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
         if let Err(error) = start::refresh_host_addresses(&mut core, &socket) {
             core.note("node addresses", Some(error));
         }
+        if !core.living.is_empty()
+            && let Ok(links) = socket.links()
+        {
+            core.free_dead(&links);
+        }
     }
 }
 

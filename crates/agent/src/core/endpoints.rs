@@ -321,7 +321,8 @@ impl<K: Kernel> Core<K> {
         for _ in 0..last {
             let id = EndpointId(self.next_endpoint.clamp(1, last));
             self.next_endpoint = if id.0 == last { 1 } else { id.0 + 1 };
-            if !self.endpoints.contains_key(&id) {
+            let living = self.living.values().any(|living| living.id == id.0);
+            if !living && !self.endpoints.contains_key(&id) {
                 return Ok(id);
             }
         }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use datapath::{Datapath, IpRow, Kernel};
 use ipnet::IpNet;
@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use crate::addresses::{Addresses, Claim, Source};
 use crate::config::Config;
 use crate::endpoint::Endpoint;
+use crate::held::{Living, Pending};
 use crate::ipam::Pool;
 use crate::node::LocalNode;
 
@@ -42,13 +43,6 @@ pub(crate) use runs::{AllRuns, Runs};
 pub(crate) struct Note {
     pub(crate) since: SystemTime,
     pub(crate) text: String,
-}
-
-/// Addresses given out to a plugin that has not made its endpoint yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Pending {
-    pub(crate) uuid: String,
-    pub(crate) until: Instant,
 }
 
 /// The node's state.
@@ -71,6 +65,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) pool4: Option<Pool>,
     pub(crate) pool6: Option<Pool>,
     pub(crate) pending: HashMap<IpAddr, Pending>,
+    /// Addresses of pods that are there and whose endpoints are not.
+    pub(crate) living: HashMap<IpAddr, Living>,
     pub(crate) pods: HashMap<PodKey, Pod>,
     pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
     pub(crate) problems: Vec<kubernetes::Problem>,
@@ -141,6 +137,7 @@ impl<K: Kernel> Core<K> {
             endpoints: BTreeMap::new(),
             next_endpoint: 1,
             pending: HashMap::new(),
+            living: HashMap::new(),
             pods: HashMap::new(),
             namespaces: HashMap::new(),
             problems: Vec::new(),

@@ -9,6 +9,7 @@ const REPEATED: &[(&str, &str)] = &[
     ("address maps", "write-addresses"),
     ("conntrack", "collect-expired-flows"),
     ("freed addresses on disk", "save-freed-addresses"),
+    ("held addresses on disk", "save-held-addresses"),
     ("last good rows of this cluster", "save-own-cluster"),
     ("node addresses", "write-node-addresses"),
     ("policy", "write-policy"),

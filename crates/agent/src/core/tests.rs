@@ -13,8 +13,8 @@ use policy::{
 use super::*;
 use crate::options::Values;
 
-mod endpoints;
 mod full;
+mod restarts;
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
 const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);
@@ -235,31 +235,6 @@ fn a_policy_that_goes_and_comes_in_one_scan_was_never_gone() {
         .count();
     assert_eq!(flips, 1, "one flip, from one closed policy to the other");
     assert_ne!(slot(&core).policy, before.policy);
-}
-
-/// The prefix of a policy that is there before and after a restart keeps its row through everything that a start prunes.
-#[test]
-fn a_prefix_of_a_policy_outlives_a_restart() {
-    let mut core = core();
-    let policy = || vec![ObjectEvent::Policy(from_cidr("192.0.2.0/24"))];
-    let prefixes = |core: &Core<Fake>| {
-        let mut rows = core.dp.ips().expect("readable");
-        rows.retain(|(_, row)| row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL);
-        rows
-    };
-    objects(&mut core, policy());
-    let before = prefixes(&core);
-    assert_eq!(before.len(), 1);
-    for _ in 0..2 {
-        core = core_before_lists(core.dp.into_kernel());
-        objects(&mut core, policy());
-        core.become_ready();
-        core.sweep();
-        assert_eq!(prefixes(&core), before);
-    }
-    let gone = from_cidr("192.0.2.0/24").key;
-    objects(&mut core, vec![ObjectEvent::PolicyGone(gone)]);
-    assert!(prefixes(&core).is_empty(), "and goes with the policy");
 }
 
 /// Withdrawn, back under the same number with other labels, with its address: at no time is the address there with the

@@ -95,7 +95,7 @@ impl Service {
         let mut core = self.core();
         let owner = attachment.pod.to_string();
         for ip in attachment.ips() {
-            if let Some(pending) = core.pending.get(&ip) {
+            if let Some(pending) = core.pending.get_mut(&ip) {
                 let quoted = pair.map(|pair| {
                     if ip.is_ipv4() {
                         &pair.ipv4_expiration_uuid
@@ -108,8 +108,13 @@ impl Service {
                         "address {ip} was given to another request: quote its expiration uuid"
                     )));
                 }
-                let pending = core.pending.remove(&ip);
-                taken.addresses.push((ip, pending));
+                if pending.taken {
+                    return Err(ApiError::invalid(format!(
+                        "address {ip} belongs to an endpoint that is being made"
+                    )));
+                }
+                pending.taken = true;
+                taken.addresses.push(ip);
                 continue;
             }
             let core = &mut *core;
@@ -125,7 +130,7 @@ impl Service {
             })?;
             pool.reserve(ip, &owner)
                 .map_err(|error| ApiError::invalid(error.to_string()))?;
-            taken.addresses.push((ip, None));
+            taken.addresses.push(ip);
         }
         drop(core);
         Ok(taken)
@@ -178,7 +183,7 @@ impl Service {
                 .filter_map(|id| core.remove_endpoint(id, &self.socket))
                 .collect();
             if !gone.is_empty() {
-                crate::start::save_freed(&mut core);
+                core.save_freed();
             }
             gone
         };
@@ -248,13 +253,20 @@ impl Service {
 /// any more, they are what they were: about to expire, or free.
 struct Taken<'a> {
     service: &'a Service,
-    addresses: Vec<(IpAddr, Option<crate::core::Pending>)>,
+    addresses: Vec<IpAddr>,
 }
 
 impl Taken<'_> {
     /// The endpoint has them.
     fn keep(mut self) {
-        self.addresses.clear();
+        let mut core = self.service.core();
+        let mut held = false;
+        for ip in self.addresses.drain(..) {
+            held |= core.pending.remove(&ip).is_some();
+        }
+        if held {
+            core.save_held();
+        }
     }
 }
 
@@ -264,9 +276,9 @@ impl Drop for Taken<'_> {
             return;
         }
         let mut core = self.service.core();
-        for (ip, pending) in self.addresses.drain(..) {
-            match pending {
-                Some(pending) => drop(core.pending.insert(ip, pending)),
+        for ip in self.addresses.drain(..) {
+            match core.pending.get_mut(&ip) {
+                Some(pending) => pending.taken = false,
                 None => core.release(ip),
             }
         }

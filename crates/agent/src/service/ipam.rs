@@ -2,18 +2,15 @@
 //! `/ipam`: addresses for plugins, with an expiration until the endpoint is made.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::models::*;
 use api::{Answer, ApiError, StatusCode};
 use ipnet::IpNet;
 
 use super::Service;
-use crate::core::Pending;
+use crate::held::{EXPIRATION, Pending};
 use crate::ipam::{IpamError, Pool};
-
-/// An address that no endpoint has taken is free again after this.
-const EXPIRATION: Duration = Duration::from_secs(600);
 
 impl Service {
     pub(super) fn allocate_addresses(&self, request: &IpamRequest) -> Answer<IpamResponse> {
@@ -60,8 +57,10 @@ impl Service {
                 core.pending.insert(
                     ip,
                     Pending {
+                        owner: owner.to_owned(),
                         uuid: uuid.clone(),
                         until: Instant::now() + EXPIRATION,
+                        taken: false,
                     },
                 );
             }
@@ -86,6 +85,10 @@ impl Service {
                     (ip.to_string(), "default".into(), uuid);
                 response.ipv6 = Some(address);
             }
+        }
+        if request.expiration {
+            // Before the answer: a restart must not give them to somebody else.
+            core.save_held();
         }
         Ok(response)
     }
@@ -114,10 +117,24 @@ impl Service {
                 endpoint.attachment.id, endpoint.attachment.pod
             )));
         }
-        core.pending.remove(&ip);
+        if let Some(living) = core.living.get(&ip) {
+            return Err(ApiError::failed(format!(
+                "address {ip} belongs to the pod behind {}, whose endpoint could not be restored; delete the pod",
+                living.device
+            )));
+        }
+        if core.pending.get(&ip).is_some_and(|pending| pending.taken) {
+            return Err(ApiError::failed(format!(
+                "address {ip} belongs to an endpoint that is being made"
+            )));
+        }
         pool_of(&mut core, ip)?
             .release(ip)
-            .map_err(|error| ApiError::not_found(error.to_string()))
+            .map_err(|error| ApiError::not_found(error.to_string()))?;
+        if core.pending.remove(&ip).is_some() {
+            core.save_held();
+        }
+        Ok(())
     }
 
     /// Takes back addresses that nobody made an endpoint with.
@@ -127,11 +144,14 @@ impl Service {
         let expired: Vec<IpAddr> = core
             .pending
             .iter()
-            .filter(|(_, p)| p.until <= now)
+            .filter(|(_, p)| p.until <= now && !p.taken)
             .map(|(ip, _)| *ip)
             .collect();
-        for ip in expired {
-            core.release(ip);
+        for ip in &expired {
+            core.release(*ip);
+        }
+        if !expired.is_empty() {
+            core.save_held();
         }
     }
 

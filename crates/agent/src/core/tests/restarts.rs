@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a start takes over from an earlier run, and what it leaves behind.
+
+use super::*;
+
+/// What an earlier run published for a pod that is gone is a leftover; what stands for anything else is not.
+#[test]
+fn rows_of_this_node_without_a_pod_are_leftovers() {
+    let mut core = core();
+    let pool = core.pool4.as_mut().expect("IPv4");
+    let given = pool.allocate("demo/starting").expect("free");
+    let here = Some(IpAddr::from(core.node.ipv4));
+    let elsewhere = "172.30.5.2".parse().ok();
+    let is_leftover = |prefix: &str, host| {
+        let entry = model::IpEntry::new(prefix.parse().expect("valid"), WEB, host);
+        core.is_leftover(&entry)
+    };
+    assert!(is_leftover("10.5.1.77/32", here));
+    assert!(!is_leftover("10.5.1.77/32", elsewhere));
+    assert!(!is_leftover("10.5.1.77/32", None));
+    assert!(!is_leftover("10.5.1.0/24", here), "no address of a pod");
+    for ip in ["10.5.1.9", "10.5.1.1", "172.30.5.1", &given.to_string()] {
+        assert!(!is_leftover(&format!("{ip}/32"), here), "{ip}");
+    }
+}
+
+/// The prefix of a policy that is there before and after a restart keeps its row through everything that a start prunes.
+#[test]
+fn a_prefix_of_a_policy_outlives_a_restart() {
+    let mut core = core();
+    let policy = || vec![ObjectEvent::Policy(from_cidr("192.0.2.0/24"))];
+    let prefixes = |core: &Core<Fake>| {
+        let mut rows = core.dp.ips().expect("readable");
+        rows.retain(|(_, row)| row.identity.0 & 0xff00_0000 == NumericIdentity::SCOPE_LOCAL);
+        rows
+    };
+    objects(&mut core, policy());
+    let before = prefixes(&core);
+    assert_eq!(before.len(), 1);
+    for _ in 0..2 {
+        core = core_before_lists(core.dp.into_kernel());
+        objects(&mut core, policy());
+        core.become_ready();
+        core.sweep();
+        assert_eq!(prefixes(&core), before);
+    }
+    let gone = from_cidr("192.0.2.0/24").key;
+    objects(&mut core, vec![ObjectEvent::PolicyGone(gone)]);
+    assert!(prefixes(&core).is_empty(), "and goes with the policy");
+}
+
+fn keep_state_in(core: &mut Core<Fake>, dir: &std::path::Path) {
+    let mut config = (*core.config).clone();
+    config.state_dir = dir.to_owned();
+    core.config = Arc::new(config);
+    core.endpoint_dir = dir.join("state/endpoints");
+}
+
+fn has(core: &Core<Fake>, ip: IpAddr) -> bool {
+    core.pool4.as_ref().expect("IPv4").has(ip)
+}
+
+/// A plugin got an address before a restart, and may still use it or give it back after: nobody else gets it meanwhile.
+#[test]
+fn addresses_of_plugins_are_theirs_over_a_restart() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut core = core();
+    keep_state_in(&mut core, dir.path());
+    let ip = core.pool4.as_mut().expect("IPv4").allocate("demo/web");
+    let ip = ip.expect("free");
+    let pending = Pending {
+        owner: "demo/web".into(),
+        uuid: "u".into(),
+        until: std::time::Instant::now(),
+        taken: true,
+    };
+    core.pending.insert(ip, pending);
+    core.save_held();
+
+    let mut core = core_before_lists(core.dp.into_kernel());
+    keep_state_in(&mut core, dir.path());
+    core.restore_held(Vec::new(), &[]);
+    let pending = core.pending.get(&ip).expect("pending");
+    assert_eq!((pending.uuid.as_str(), pending.taken), ("u", false));
+    assert!(pending.until > std::time::Instant::now());
+    assert!(has(&core, ip));
+    core.release(ip);
+    core.save_held();
+
+    let mut core = core_before_lists(core.dp.into_kernel());
+    keep_state_in(&mut core, dir.path());
+    core.restore_held(Vec::new(), &[]);
+    assert!(!has(&core, ip) && core.pending.is_empty());
+    assert!(core.notes.is_empty(), "{:?}", core.notes);
+}
+
+/// A pod that lives and whose endpoint cannot be read keeps its address, over further starts too, until its device goes.
+#[test]
+fn a_damaged_file_of_a_living_pod_keeps_its_address() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let file = dir.path().join("state/endpoints/9.json");
+    std::fs::create_dir_all(file.parent().expect("below")).expect("writable");
+    std::fs::write(&file, "{").expect("writable");
+    let ip = "10.5.1.9".parse().expect("valid");
+    let link = netlink::Link {
+        index: 12,
+        name: "lxc9".into(),
+        ..netlink::Link::default()
+    };
+    let mut kernel = core().dp.into_kernel();
+    for start in ["first", "second"] {
+        let mut core = core_before_lists(kernel);
+        keep_state_in(&mut core, dir.path());
+        let (restored, damaged) = crate::endpoint::restore(&core.endpoint_dir);
+        assert!(restored.is_empty());
+        if start == "second" {
+            core.dp.remove_endpoint(ENDPOINT).expect("writable");
+        }
+        core.restore_held(damaged, std::slice::from_ref(&link));
+        assert!(has(&core, ip), "{start}");
+        let note = &core.notes[&file.display().to_string()];
+        assert!(
+            note.text.contains("10.5.1.9 while lxc9 is there"),
+            "{}",
+            note.text
+        );
+        core.free_dead(std::slice::from_ref(&link));
+        assert!(has(&core, ip), "{start}");
+        if start == "second" {
+            core.free_dead(&[]);
+            assert!(!has(&core, ip) && core.notes.is_empty() && !file.exists());
+            assert_eq!(core.freed(), [ip], "it comes last");
+        }
+        kernel = core.dp.into_kernel();
+    }
+}
