@@ -113,9 +113,8 @@ pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
         if core.ready {
             start::ensure_routes(&mut core, &socket, overlay);
         }
-        if let Err(error) = start::refresh_host_addresses(&mut core, &socket) {
-            core.note("node addresses", Some(error));
-        }
+        let result = start::refresh_host_addresses(&mut core, &socket);
+        core.note("host addresses", result.err());
         if !core.living.is_empty()
             && let Ok(links) = socket.links()
         {

@@ -66,7 +66,7 @@ fn look(service: &Service, socket: &Socket, overlay: u32) {
     let result = core.move_underlay(node, overlay);
     core.note("node configuration", result.err());
     let result = start::refresh_host_addresses(&mut core, socket);
-    core.note("node addresses", result.err());
+    core.note("host addresses", result.err());
     let result = start::ensure_overlay(&core, socket);
     core.note("tunnel device", result.err());
     core.routes_changed.notify_one();
