@@ -3,7 +3,6 @@
 //! conversion. What was known stays while the server is away, and is on disk for a start without it.
 
 mod client;
-mod disk;
 mod kind;
 mod networks;
 mod objects;
@@ -19,7 +18,7 @@ use tables::Tasks;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::{ObjectEvent, Problem, Update};
+use crate::{ObjectEvent, Problem, Update, disk};
 pub use client::{ConnectError, Settings, connect, is_in_pod, server_version};
 pub use kind::Kind;
 pub use kube::Client;

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod crds;
+mod disk;
 mod error;
 mod field;
 mod manifests;

@@ -5,6 +5,7 @@
 //! decided per object over all files. So an object may move between files, and only who touches it changes it.
 
 mod file;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use policy::{PolicyKey, PolicyObject};
 
 use crate::Problem;
 use crate::object::{Object, ObjectKey};
-use file::{About, File};
+use file::{About, Defined, File};
 
 /// Objects of all files together.
 const MAX_OBJECTS: usize = 250_000;
@@ -47,11 +48,15 @@ pub struct Manifests {
     definers: HashMap<ObjectKey, BTreeSet<String>>,
     /// Objects that several files define.
     contested: BTreeSet<ObjectKey>,
+    /// Files that are there and were never read.
+    unread: BTreeSet<String>,
+    /// Objects in force since an earlier run that nobody was told of.
+    untold: BTreeSet<ObjectKey>,
 }
 
 #[derive(Debug)]
 struct InForce {
-    object: Arc<Object>,
+    defined: Arc<Defined>,
     /// The file that gave it; it may be gone while a refused version elsewhere keeps the object.
     file: String,
 }
@@ -61,9 +66,16 @@ impl Manifests {
     pub fn update(&mut self, texts: BTreeMap<String, Option<String>>) -> Vec<ObjectEvent> {
         let gone = self.files.keys().filter(|name| !texts.contains_key(*name));
         let gone: Vec<String> = gone.cloned().collect();
-        let mut touched = BTreeSet::new();
+        let mut touched = self.untold.clone();
         for name in gone {
             self.replace(&name, None, &mut touched);
+        }
+        let unread = texts
+            .iter()
+            .filter(|(name, text)| text.is_none() && !self.files.contains_key(*name));
+        let unread = unread.map(|(name, _)| name.clone()).collect();
+        for name in std::mem::replace(&mut self.unread, unread) {
+            touched.extend(self.given_by(&name));
         }
         for (name, text) in texts {
             let Some(text) = text else { continue };
@@ -101,11 +113,7 @@ impl Manifests {
                 }
             }
             if old.keep_all {
-                let given = self
-                    .objects
-                    .iter()
-                    .filter(|(_, in_force)| in_force.file == name);
-                touched.extend(given.map(|(key, _)| key.clone()));
+                touched.extend(self.given_by(name));
             }
             touched.extend(old.objects.into_keys());
             touched.extend(old.kept);
@@ -124,11 +132,18 @@ impl Manifests {
         touched.extend(new.kept.iter().cloned());
     }
 
+    fn given_by(&self, file: &str) -> impl Iterator<Item = ObjectKey> {
+        let given = self.objects.iter();
+        let given = given.filter(move |(_, in_force)| in_force.file == file);
+        given.map(|(key, _)| key.clone())
+    }
+
     /// Who is in force now, for every object that a file touched.
     fn decide(&mut self, touched: BTreeSet<ObjectKey>) -> Vec<ObjectEvent> {
         let mut gone = Vec::new();
         let mut upserts = Vec::new();
         for key in touched {
+            let is_told = !self.untold.remove(&key);
             let owner = self
                 .objects
                 .get(&key)
@@ -139,20 +154,22 @@ impl Manifests {
             let Some(next) = next.map(str::to_owned) else {
                 if owner.is_some_and(|owner| !self.is_kept(&key, owner)) {
                     self.objects.remove(&key);
-                    gone.push(ObjectEvent::gone(key));
+                    gone.extend(is_told.then(|| ObjectEvent::gone(key)));
+                } else if let Some(kept) = self.objects.get(&key).filter(|_| !is_told) {
+                    upserts.push(ObjectEvent::upsert(kept.defined.object.clone()));
                 }
                 continue;
             };
-            let object = self.files[&next].objects[&key].clone();
+            let defined = self.files[&next].objects[&key].clone();
             let old = self.objects.insert(
                 key,
                 InForce {
-                    object: object.clone(),
+                    defined: defined.clone(),
                     file: next,
                 },
             );
-            if old.is_none_or(|old| old.object != object) {
-                upserts.push(ObjectEvent::upsert((*object).clone()));
+            if !is_told || old.is_none_or(|old| old.defined.object != defined.object) {
+                upserts.push(ObjectEvent::upsert(defined.object.clone()));
             }
         }
         gone.into_iter().chain(upserts).collect()
@@ -160,7 +177,8 @@ impl Manifests {
 
     /// Whether an object that no file defines stays: a refused document names it, or may be it.
     fn is_kept(&self, key: &ObjectKey, owner: &str) -> bool {
-        self.files.get(owner).is_some_and(|file| file.keep_all)
+        self.unread.contains(owner)
+            || self.files.get(owner).is_some_and(|file| file.keep_all)
             || self.files.values().any(|file| file.kept.contains(key))
     }
 
@@ -210,6 +228,10 @@ impl ObjectEvent {
             self,
             Self::PodGone(_) | Self::NamespaceGone(_) | Self::PolicyGone(_)
         )
+    }
+
+    pub(crate) fn is_of_policy(&self) -> bool {
+        matches!(self, Self::Policy(_) | Self::PolicyGone(_))
     }
 
     pub(crate) fn upsert(object: Object) -> Self {

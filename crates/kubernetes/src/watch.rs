@@ -17,7 +17,7 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::{Manifests, ObjectEvent, Problem};
+use crate::{Manifests, ObjectEvent, Problem, disk};
 use scan::{Listing, Reader};
 
 /// Scan without a notice.
@@ -71,6 +71,9 @@ type Writing = Arc<Mutex<HashMap<OsString, Instant>>>;
 pub struct Follow {
     dir: PathBuf,
     manifests: Manifests,
+    /// Holds the policies in force.
+    file: Option<PathBuf>,
+    file_problem: Option<String>,
     reader: Reader,
     notices: mpsc::Receiver<()>,
     writing: Writing,
@@ -82,8 +85,9 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Begins to follow `dir`. The first [`Follow::next`] answers at once with everything.
-    pub fn new(dir: &Path) -> Result<Self, WatchError> {
+    /// Begins to follow `dir`. The first [`Follow::next`] answers at once with everything. `file` holds the policies in
+    /// force, so that a refused policy's previous version stays over a restart.
+    pub fn new(dir: &Path, file: Option<PathBuf>) -> Result<Self, WatchError> {
         std::fs::read_dir(dir).map_err(|source| WatchError::Read {
             path: dir.to_owned(),
             source,
@@ -105,6 +109,8 @@ impl Follow {
         let mut follow = Self {
             dir: dir.to_owned(),
             manifests: Manifests::default(),
+            file,
+            file_problem: None,
             reader: Reader::default(),
             notices,
             writing,
@@ -114,7 +120,23 @@ impl Follow {
             watched: None,
         };
         follow.watch().map_err(watch)?;
+        follow.restore();
         Ok(follow)
+    }
+
+    fn restore(&mut self) {
+        let Some(file) = &self.file else { return };
+        match disk::read(file) {
+            Ok(Some(saved)) => self.manifests.restore(saved, &self.dir),
+            Ok(None) => {}
+            Err(reason) => self.file_problem = Some(reason),
+        }
+    }
+
+    fn save(&mut self) {
+        if let Some(file) = &self.file {
+            self.file_problem = disk::write(file, &self.manifests.saved(&self.dir)).err();
+        }
     }
 
     /// Watches the directory that has the name now.
@@ -149,17 +171,25 @@ impl Follow {
                     true,
                 ));
             }
-            let mut events = Vec::new();
-            match listing {
+            let events = match listing {
                 Ok(listing) => {
                     let texts = self.reader.read(&self.dir, &listing, &self.being_written());
-                    events = self.manifests.update(texts);
                     problems.extend(self.reader.problems().cloned());
+                    self.manifests.update(texts)
                 }
                 Err(error) => {
                     let reason = format!("cannot read the directory: {error}");
                     problems.push(Problem::of_file("", reason, true));
+                    self.manifests.tell()
                 }
+            };
+            if let (Some(reason), Some(file)) = (&self.file_problem, &self.file) {
+                let name = file.display().to_string();
+                problems.push(Problem::of_file(&name, reason.clone(), false));
+            }
+            // The first time for those that went while nobody looked.
+            if first || events.iter().any(ObjectEvent::is_of_policy) {
+                self.save();
             }
             problems.extend(self.manifests.problems());
             if first || !events.is_empty() || problems != self.last_problems {

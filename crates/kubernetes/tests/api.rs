@@ -200,6 +200,35 @@ async fn a_start_without_the_server_serves_the_last_good_state() {
     assert!(update.problems.iter().any(|p| p.reason.contains("damaged")));
 }
 
+/// The server holds only a version that is refused: the one before it stays, also for an agent that starts.
+#[tokio::test]
+async fn the_previous_version_stays_over_a_restart() {
+    let (fake, _running) = Fake::start().await;
+    filled(&fake);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kubernetes");
+    let mut first = source(&fake, Some(file.clone())).await;
+    let before = next(&mut first).await;
+    while !file.exists() {
+        let _ = tokio::time::timeout(Duration::from_millis(200), first.next()).await;
+    }
+    drop(first);
+    let mut refused = policy();
+    refused["spec"]["ingress"] = json!([{"icmps": []}]);
+    fake.put(POLICIES, "p", refused);
+    for _ in 0..2 {
+        let mut source = source(&fake, Some(file.clone())).await;
+        let update = next(&mut source).await;
+        let of_policy = |event: &&ObjectEvent| matches!(event, ObjectEvent::Policy(_));
+        assert_eq!(
+            update.events.iter().find(of_policy),
+            before.events.iter().find(of_policy)
+        );
+        let stays = |p: &kubernetes::Problem| p.previous_stays && p.reason.contains("icmps");
+        assert!(update.problems.iter().any(stays), "{:?}", update.problems);
+    }
+}
+
 #[tokio::test]
 async fn kinds_that_are_not_served_yet_do_not_hold_up_a_start() {
     let (fake, _running) = Fake::start().await;

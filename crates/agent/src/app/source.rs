@@ -9,6 +9,8 @@ use crate::config::Config;
 
 /// The last good state of the API server.
 const OBJECTS_FILE: &str = "kubernetes.objects";
+/// The policies in force of a directory.
+const POLICIES_FILE: &str = "manifests.policies";
 /// The pod networks that the cluster gave this node.
 const NETWORKS_FILE: &str = "kubernetes.networks";
 
@@ -43,7 +45,9 @@ pub(super) async fn find_networks(client: &Client, config: &mut Config) {
 /// Begins to follow the source.
 pub(super) fn start(config: &Config, client: Option<&Client>) -> Result<Option<Source>, AppError> {
     if let Some(dir) = &config.manifests {
-        return Ok(Some(Source::Directory(Box::new(Follow::new(dir)?))));
+        let file = config.state_dir.join(POLICIES_FILE);
+        let follow = Follow::new(dir, Some(file))?;
+        return Ok(Some(Source::Directory(Box::new(follow))));
     }
     Ok(client.map(|client| {
         let file = config.state_dir.join(OBJECTS_FILE);

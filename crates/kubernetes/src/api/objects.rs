@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tables::Event;
 
 use super::Kind;
-use super::disk::Saved;
 use crate::object::{self, ObjectKey};
 use crate::{ObjectEvent, Problem};
 
@@ -16,6 +16,15 @@ use crate::{ObjectEvent, Problem};
 const MAX_PROBLEMS: usize = 128;
 /// Objects of a kind.
 const MAX_OBJECTS: usize = 250_000;
+
+/// What is saved.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Saved {
+    /// The node whose pods these are.
+    pub(super) node: String,
+    /// Trimmed objects by plural, each as JSON text.
+    pub(super) kinds: BTreeMap<String, Vec<String>>,
+}
 
 /// Namespace (empty for cluster scope) and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

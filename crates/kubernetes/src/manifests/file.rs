@@ -22,13 +22,31 @@ const MAX_ALIASED: usize = 20_000;
 pub(super) struct File {
     /// Of the text.
     pub(super) digest: [u8; 32],
-    pub(super) objects: BTreeMap<ObjectKey, Arc<Object>>,
+    pub(super) objects: BTreeMap<ObjectKey, Arc<Defined>>,
     /// What is refused.
     pub(super) problems: Vec<(Problem, About)>,
     /// Objects that a refused document names, or may: their previous versions stay.
     pub(super) kept: BTreeSet<ObjectKey>,
     /// A part could not be read so far as to know its object: everything that the file gave before stays.
     pub(super) keep_all: bool,
+}
+
+/// An object as a file defines it.
+#[derive(Debug)]
+pub(super) struct Defined {
+    pub(super) object: Object,
+    /// Of a policy, its document as JSON: what a restart needs if a later version is refused. Empty for others.
+    pub(super) text: Box<str>,
+}
+
+impl Defined {
+    pub(super) fn new(object: Object, document: &Value) -> Self {
+        let text = match object {
+            Object::Policy(_) => document.to_string().into(),
+            Object::Pod(_) | Object::Namespace(_) => "".into(),
+        };
+        Self { object, text }
+    }
 }
 
 /// Whose previous version a problem keeps in force.
@@ -113,7 +131,7 @@ impl Reader<'_> {
         }
         match object::read(value) {
             Ok(None) => {}
-            Ok(Some(object)) => self.object(number, object),
+            Ok(Some(object)) => self.object(number, Defined::new(object, value)),
             Err(error) => {
                 let reason = match error.path.as_str() {
                     "document" if !path.is_empty() => {
@@ -133,8 +151,8 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, number: usize, object: Object) {
-        let key = object.key();
+    fn object(&mut self, number: usize, defined: Defined) {
+        let key = defined.object.key();
         let full = self.file.objects.len() >= self.free;
         let refused = if self.file.objects.contains_key(&key) {
             Some((
@@ -155,7 +173,7 @@ impl Reader<'_> {
             Some((reason, about)) => {
                 self.problem(number, Some(key.describe()), reason.into(), about)
             }
-            None => drop(self.file.objects.insert(key, Arc::new(object))),
+            None => drop(self.file.objects.insert(key, Arc::new(defined))),
         }
     }
 

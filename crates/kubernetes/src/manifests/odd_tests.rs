@@ -45,7 +45,7 @@ impl Dir {
     /// The labels that each policy in force selects.
     fn in_force(&self) -> BTreeMap<String, String> {
         let policies = self.manifests.objects.iter().filter_map(|(key, of)| {
-            let Object::Policy(policy) = &*of.object else {
+            let Object::Policy(policy) = &of.defined.object else {
                 return None;
             };
             Some((key.describe(), policy.rules[0].subject.to_string()))

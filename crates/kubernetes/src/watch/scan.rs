@@ -111,8 +111,8 @@ impl Reader {
         self.problems.values()
     }
 
-    /// Texts of the files that are not as they were (`None`: as it was). Who is being written, or cannot be read, stays
-    /// as it was.
+    /// Texts of the files that are not as they were (`None`: as it was, perhaps in an earlier run). Who is being written, or
+    /// cannot be read, stays as it was.
     pub(super) fn read(
         &mut self,
         dir: &Path,
@@ -145,9 +145,7 @@ impl Reader {
                 continue;
             }
             if writing.iter().any(|busy| busy.as_os_str() == name.as_str()) {
-                if is_known {
-                    texts.insert(name.clone(), None);
-                }
+                texts.insert(name.clone(), None);
                 continue;
             }
             let free = MAX_BYTES.saturating_sub(bytes - before).min(MAX_FILE);
@@ -163,9 +161,7 @@ impl Reader {
                     texts.insert(name.clone(), Some(text));
                 }
                 Err(error) => {
-                    if is_known {
-                        texts.insert(name.clone(), None);
-                    }
+                    texts.insert(name.clone(), None);
                     self.problem(name, error.to_string(), is_known);
                 }
             }

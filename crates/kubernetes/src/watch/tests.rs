@@ -8,7 +8,7 @@ use super::*;
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: demo}\nspec: {}\n";
 
 async fn follow(dir: &Path) -> Follow {
-    let mut follow = Follow::new(dir).expect("a directory");
+    let mut follow = Follow::new(dir, None).expect("a directory");
     follow.next().await;
     follow
 }
@@ -183,4 +183,70 @@ async fn what_is_no_text_is_named_and_nothing_waits_for_it() {
             .contains("previous version stays"),
         "{update:?}"
     );
+}
+
+const POLICY: &str = "apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: backend, namespace: demo}
+spec:
+  endpointSelector: {}
+  ingress:
+  - fromEndpoints: [{}]
+";
+
+/// Whatever keeps the previous version of a policy in a run keeps it for the next one, and what was removed meanwhile is
+/// not back.
+#[tokio::test]
+async fn the_previous_version_stays_over_a_restart() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let state = tempfile::tempdir().expect("temp dir");
+    let file = state.path().join("policies");
+    let start = || Follow::new(dir.path(), Some(file.clone())).expect("a directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).expect("write");
+    };
+    let other = POLICY.replace("backend", "other");
+    write("a.yaml", POLICY);
+    write("b.yaml", &other);
+    let first = start().next().await;
+    assert_eq!((first.events.len(), first.problems.len()), (2, 0));
+    let unsupported = POLICY.replace("fromEndpoints", "fromNodes");
+    for (name, text) in [
+        ("a.yaml", unsupported.as_str()),
+        ("moved.yaml", unsupported.as_str()),
+        ("a.yaml", "kind: [\n"),
+    ] {
+        std::fs::remove_file(dir.path().join("a.yaml")).ok();
+        std::fs::remove_file(dir.path().join("moved.yaml")).ok();
+        write(name, text);
+        for _ in 0..2 {
+            let update = start().next().await;
+            assert_eq!(update.events, first.events, "{name}: {text}");
+            assert!(update.problems[0].previous_stays, "{:?}", update.problems);
+        }
+    }
+    std::fs::remove_file(dir.path().join("b.yaml")).expect("there");
+    let update = start().next().await;
+    assert_eq!(update.events, first.events[..1]);
+    // Nothing names it any more: not even when a broken version comes back.
+    std::fs::remove_file(dir.path().join("a.yaml")).expect("there");
+    assert!(start().next().await.events.is_empty());
+    write("a.yaml", &unsupported);
+    assert!(start().next().await.events.is_empty());
+    // A file that cannot be read keeps what it gave.
+    write("a.yaml", POLICY);
+    start().next().await;
+    std::fs::remove_file(dir.path().join("a.yaml")).expect("there");
+    std::fs::create_dir(dir.path().join("a.yaml")).expect("made");
+    let mut follow = start();
+    assert_eq!(follow.next().await.events, first.events[..1]);
+    std::fs::remove_dir(dir.path().join("a.yaml")).expect("there");
+    let update = within(&mut follow, 9000).await.expect("an update");
+    assert!(matches!(update.events[..], [ObjectEvent::PolicyGone(_)]));
+    // A damaged file is named and ignored.
+    std::fs::write(&file, "0\n{}").expect("write");
+    write("a.yaml", POLICY);
+    let update = start().next().await;
+    assert_eq!(update.events, first.events[..1]);
+    assert!(update.problems[0].reason.contains("damaged"));
 }

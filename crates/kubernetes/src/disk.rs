@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The last good state on disk: a line with the digest, then JSON. Replaced as a whole.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 /// Larger files are not ours.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What is saved.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Saved {
-    /// The node whose pods these are.
-    pub(super) node: String,
-    /// Trimmed objects by plural, each as JSON text.
-    pub(super) kinds: BTreeMap<String, Vec<String>>,
-}
-
 /// Reads the file. `None`: there is none.
-pub(super) fn read(file: &Path) -> Result<Option<Saved>, String> {
+pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, String> {
     let size = match std::fs::metadata(file) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -43,7 +34,7 @@ pub(super) fn read(file: &Path) -> Result<Option<Saved>, String> {
 }
 
 /// Writes the file.
-pub(super) fn write(file: &Path, saved: &Saved) -> Result<(), String> {
+pub(crate) fn write(file: &Path, saved: &impl Serialize) -> Result<(), String> {
     let body = serde_json::to_string(saved).expect("texts");
     let new = file.with_extension("new");
     std::fs::write(&new, format!("{}\n{body}", digest(&body)))
