@@ -50,7 +50,7 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
         ..Settings::default()
     })?;
     let events = linux.events()?;
-    let mut core = Core::new(config.clone(), node.clone(), Datapath::new(linux)?);
+    let mut core = Core::new(config.clone(), node, Datapath::new(linux)?);
     devices::ensure_node_switches(Families {
         v4: config.ipv4,
         v6: config.ipv6,
@@ -59,7 +59,7 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
     core.dp.set_config(core.node_config(overlay.ifindex))?;
     refresh_host_addresses(&mut core, socket)?;
     core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
-    ensure_masquerade(&config, &node)?;
+    ensure_masquerade(&mut core)?;
     restore_endpoints(&mut core, socket)?;
     Ok(Started {
         core,
@@ -84,30 +84,28 @@ pub(crate) fn ensure_overlay(
     )
 }
 
-fn ensure_masquerade(config: &Config, node: &LocalNode) -> Result<(), StartError> {
-    let wanted = |net: &IpNet| {
-        if matches!(net, IpNet::V4(_)) {
-            config.masquerade.0
-        } else {
-            config.masquerade.1
-        }
-    };
-    let pods: BTreeSet<IpNet> = node.pod_cidrs().into_iter().filter(wanted).collect();
+/// Translation, without which pods reach nothing outside; and what it costs the tunnel, which is only told.
+fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError> {
+    let (v4, v6) = core.config.masquerade;
+    let mut pods: BTreeSet<IpNet> = core.node.pod_cidrs().into_iter().collect();
+    pods.retain(|net| if net.addr().is_ipv4() { v4 } else { v6 });
     let nft = Nft::open()?;
     if pods.is_empty() {
-        devices::remove_masquerade(&nft)?;
-    } else {
-        let native = pods.clone();
-        devices::ensure_masquerade(
-            &nft,
-            &MasqueradeSpec {
-                pods,
-                native,
-                overlay: OVERLAY.into(),
-                tunnel_port: config.tunnel_port,
-            },
-        )?;
+        return Ok(devices::remove_masquerade(&nft)?);
     }
+    let spec = MasqueradeSpec {
+        native: pods.clone(),
+        pods,
+        overlay: OVERLAY.into(),
+    };
+    devices::ensure_masquerade(&nft, &spec)?;
+    let untracked = devices::ensure_untracked(&nft, core.config.tunnel_port);
+    let problem = untracked.err().map(|error| {
+        format!(
+            "{error}; the kernel makes an entry for every flow in the tunnel; its modules nft_ct, nft_fib and nft_fib_inet would prevent that"
+        )
+    });
+    core.note("connection tracking of the tunnel", problem);
     Ok(())
 }
 

@@ -11,7 +11,8 @@ mod route;
 mod switches;
 
 pub use masquerade::{
-    MasqueradeSpec, NFT_TABLE, ensure_masquerade, masquerade_table, remove_masquerade,
+    MasqueradeSpec, NFT_TABLE, NFT_UNTRACKED, ensure_masquerade, ensure_untracked,
+    masquerade_table, remove_masquerade,
 };
 pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};
 pub use pod::{PodDevice, ensure_pod_device, remove_pod_routes};

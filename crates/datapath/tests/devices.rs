@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use datapath::Error;
 use datapath::devices::{
-    self, Families, MasqueradeSpec, NFT_TABLE, OVERLAY_DEVICE, OverlaySpec, PodDevice,
-    ROUTE_PROTOCOL, RoutePlan,
+    self, Families, MasqueradeSpec, NFT_TABLE, NFT_UNTRACKED, OVERLAY_DEVICE, OverlaySpec,
+    PodDevice, ROUTE_PROTOCOL, RoutePlan,
 };
 use netlink::nft::Nft;
 use netlink::{NetNs, Route, RouteKind, Scope, Socket, VethEnd, VethSpec};
@@ -214,23 +214,28 @@ fn a_pods_device_is_made_ready_and_its_routes_go() {
 }
 
 #[test]
-fn masquerade_is_one_table_of_ours() {
+fn translation_and_what_is_not_tracked_are_tables_of_ours() {
     inside(|_| {
         let nft = Nft::open().expect("a socket");
         let spec = MasqueradeSpec {
             pods: ["10.5.1.0/24", "fd05:1::/64"].map(net).into(),
             native: ["10.5.0.0/16"].map(net).into(),
             overlay: OVERLAY_DEVICE.into(),
-            tunnel_port: 8472,
+        };
+        let chains = |table| {
+            let table = nft.read_table(table).expect("readable").expect("there");
+            assert!(table.chains.iter().all(|chain| chain.rules > 0));
+            table.chains.len()
         };
         for _ in 0..2 {
             devices::ensure_masquerade(&nft, &spec).expect("made");
-            let table = nft.read_table(NFT_TABLE).expect("readable").expect("there");
-            assert_eq!(table.chains.len(), 3);
-            assert!(table.chains[0].rules > 0);
+            devices::ensure_untracked(&nft, 8472).expect("made");
+            assert_eq!([chains(NFT_TABLE), chains(NFT_UNTRACKED)], [1, 2]);
         }
         devices::remove_masquerade(&nft).expect("deletable");
         devices::remove_masquerade(&nft).expect("absent is fine");
-        assert!(nft.read_table(NFT_TABLE).expect("readable").is_none());
+        for table in [NFT_TABLE, NFT_UNTRACKED] {
+            assert!(nft.read_table(table).expect("readable").is_none());
+        }
     });
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use common::namespace;
-use netlink::nft::{DevicePattern, Mark, Masquerade, Nft, TableSpec};
+use netlink::nft::{DevicePattern, Mark, Masquerade, Nft, TableSpec, UntrackedSpec};
 use netlink::{Dad, NetNs, Route, Scope, Socket, VethEnd, VethSpec, sysctl};
 
 const TABLE: &str = "own";
@@ -133,7 +133,6 @@ fn table_masquerades_with_exceptions() {
                 mask: 0xf00,
             }],
         },
-        untracked: Vec::new(),
     };
     nft.ensure_table(&spec).unwrap();
     nft.ensure_table(&spec).unwrap();
@@ -191,10 +190,19 @@ fn tunnels_that_end_here_are_not_tracked() {
             sources: vec!["10.1.1.0/24".parse().unwrap()],
             ..Masquerade::default()
         },
-        untracked: vec![8472],
     };
     nft.ensure_table(&spec).unwrap();
-    nft.ensure_table(&spec).unwrap();
+    let mut untracked = UntrackedSpec {
+        name: "own-raw".into(),
+        ports: vec![8472],
+    };
+    nft.ensure_untracked(&untracked).unwrap();
+    nft.ensure_untracked(&untracked).unwrap();
+    // What cannot be made leaves both tables as they are.
+    untracked.ports = vec![1; 1000];
+    assert!(nft.ensure_untracked(&untracked).is_err());
+    assert_eq!(nft.read_table("own-raw").unwrap().unwrap().chains.len(), 2);
+    assert_eq!(nft.read_table(TABLE).unwrap().unwrap().chains.len(), 1);
     let bind = |ns: &NetNs, address: &str| {
         let socket = ns.run(|| UdpSocket::bind(address).unwrap()).unwrap();
         let limit = Some(Duration::from_secs(5));

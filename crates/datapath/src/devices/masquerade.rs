@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use netlink::nft::{DevicePattern, Masquerade, Nft, TableSpec};
+use netlink::nft::{DevicePattern, Masquerade, Nft, TableSpec, UntrackedSpec};
 
 use super::POD_DEVICE_PREFIX;
 use crate::Result;
 
-/// Name of our table (family inet).
+/// Name of our table of translations (family inet).
 pub const NFT_TABLE: &str = "isthmus";
+/// Name of our table of what is not tracked.
+pub const NFT_UNTRACKED: &str = "isthmus-tunnel";
 
 /// What is translated.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -21,8 +23,6 @@ pub struct MasqueradeSpec {
     pub native: BTreeSet<IpNet>,
     /// Name of the VXLAN device: what leaves by it stays in the mesh.
     pub overlay: String,
-    /// UDP port of the tunnel, which the kernel's connection tracking leaves alone.
-    pub tunnel_port: u16,
 }
 
 /// The table of a specification.
@@ -39,7 +39,6 @@ pub fn masquerade_table(spec: &MasqueradeSpec) -> TableSpec {
             except_outputs,
             except_marks: Vec::new(),
         },
-        untracked: vec![spec.tunnel_port],
     }
 }
 
@@ -48,7 +47,20 @@ pub fn ensure_masquerade(nft: &Nft, spec: &MasqueradeSpec) -> Result<()> {
     Ok(nft.ensure_table(&masquerade_table(spec))?)
 }
 
-/// Removes our table; absent is fine.
+/// Has the kernel's connection tracking, which translation brings with it, leave the tunnel alone. Without it everything
+/// works as well, at the price of an entry per flow in the tunnel.
+pub fn ensure_untracked(nft: &Nft, tunnel_port: u16) -> Result<()> {
+    Ok(nft.ensure_untracked(&UntrackedSpec {
+        name: NFT_UNTRACKED.into(),
+        ports: vec![tunnel_port],
+    })?)
+}
+
+/// Removes our tables; absent is fine. Goes on after an error.
 pub fn remove_masquerade(nft: &Nft) -> Result<()> {
-    Ok(nft.delete_table(NFT_TABLE)?)
+    let tables = [NFT_TABLE, NFT_UNTRACKED];
+    let removed = tables.map(|table| nft.delete_table(table));
+    Ok(removed
+        .into_iter()
+        .collect::<std::result::Result<(), _>>()?)
 }

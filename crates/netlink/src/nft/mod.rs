@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! nftables over `NETLINK_NETFILTER`: one table of our own with source translation, replaced as a whole
-//! in one transaction, and read back. The encoder is our own: the part of the protocol in use is a page,
+//! nftables over `NETLINK_NETFILTER`: tables of our own, one with source translation and one with what is not tracked, each
+//! replaced as a whole in one transaction, and read back. The encoder is our own: the part of the protocol in use is a page,
 //! and the `nft` program is not to be started.
 
 mod encode;
@@ -54,16 +54,23 @@ pub struct Masquerade {
     pub except_marks: Vec<Mark>,
 }
 
-/// A table of the family `inet` that belongs to the caller alone.
+/// A table of the family `inet` that belongs to the caller alone, with source translation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableSpec {
     /// Its name.
     pub name: String,
     /// What is translated.
     pub masquerade: Masquerade,
-    /// UDP ports of tunnels that end here. Connection tracking, which translation brings with it, leaves tunnel
-    /// packets from and to this node alone: it would make an entry for every flow inside.
-    pub untracked: Vec<u16>,
+}
+
+/// Such a table with what connection tracking, which translation brings with it, leaves alone. It needs more of the
+/// kernel (the expressions `fib` and `notrack`) than translation does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UntrackedSpec {
+    /// Its name.
+    pub name: String,
+    /// UDP ports of tunnels that end here: packets from and to this node would make an entry for every flow inside.
+    pub ports: Vec<u16>,
 }
 
 /// A `NETLINK_NETFILTER` socket of one network namespace.
@@ -96,9 +103,20 @@ impl Nft {
             for rule in program::rules(&spec.masquerade) {
                 batch.rule(&spec.name, program::CHAIN, &rule);
             }
+        })
+    }
+
+    /// The same for a table of what is not tracked. Entries that are there already stay until they expire.
+    pub fn ensure_untracked(&self, spec: &UntrackedSpec) -> Result<()> {
+        check_name(&spec.name)?;
+        check_rules(&spec.name, 2 * spec.ports.len())?;
+        self.commit("replace", &spec.name, |batch| {
+            batch.new_table(&spec.name);
+            batch.delete_table(&spec.name);
+            batch.new_table(&spec.name);
             for hook in [Hook::Prerouting, Hook::Output] {
-                for port in &spec.untracked {
-                    batch.raw_chain(&spec.name, hook);
+                batch.raw_chain(&spec.name, hook);
+                for port in &spec.ports {
                     batch.rule(&spec.name, hook.chain(), &program::untracked(hook, *port));
                 }
             }
@@ -167,20 +185,22 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
+fn check_rules(name: &str, rules: usize) -> Result<()> {
+    if rules > RULES_MAX {
+        let detail = format!("{rules} rules, at most {RULES_MAX} are taken");
+        return Err(bad(name, detail));
+    }
+    Ok(())
+}
+
 fn check(spec: &TableSpec) -> Result<()> {
     check_name(&spec.name)?;
     let m = &spec.masquerade;
     let rules = m.sources.len()
         + m.except_destinations.len()
         + m.except_outputs.len()
-        + m.except_marks.len()
-        + 2 * spec.untracked.len();
-    if rules > RULES_MAX {
-        return Err(bad(
-            &spec.name,
-            format!("{rules} rules, at most {RULES_MAX} are taken"),
-        ));
-    }
+        + m.except_marks.len();
+    check_rules(&spec.name, rules)?;
     for pattern in &m.except_outputs {
         let (DevicePattern::Exact(name) | DevicePattern::Prefix(name)) = pattern;
         if name.is_empty() || name.len() > DEVICE_MAX || name.contains('\0') {
@@ -210,7 +230,6 @@ mod tests {
                 except_outputs,
                 ..Masquerade::default()
             },
-            untracked: Vec::new(),
         }
     }
 
