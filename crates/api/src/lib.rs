@@ -8,6 +8,7 @@
 
 mod agent;
 mod client;
+pub mod digest;
 mod endpoint_ref;
 mod error;
 pub mod models;

@@ -9,9 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use crate::EndpointRef;
+use crate::digest::hexadecimal;
 use crate::models::EndpointBatchDelete;
 
 const DIRECTORY: &str = "deleteQueue";
@@ -256,14 +255,6 @@ fn read(path: &Path) -> Option<String> {
         .read_to_string(&mut text)
         .ok()?;
     Some(text)
-}
-
-/// SHA-256 in lower-case hexadecimal digits.
-fn hexadecimal(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn failed(step: &'static str, path: &Path, source: io::Error) -> QueueError {

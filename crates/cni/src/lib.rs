@@ -4,7 +4,7 @@
 //! one JSON object on standard output, and ends. It starts no other program.
 //!
 //! ADD plans first (module `plan`, pure), then executes with undo (module `add`): a failed ADD leaves nothing behind. DEL
-//! succeeds without the agent: what the agent must do is queued ([`queue`]).
+//! succeeds without the agent: what the agent must do is queued ([`api::queue`]).
 #![forbid(unsafe_code)]
 
 mod add;

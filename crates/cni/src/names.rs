@@ -2,7 +2,7 @@
 //! Names that follow from the container's.
 
 use api::EndpointRef;
-use sha2::{Digest, Sha256};
+use api::digest::hexadecimal;
 
 /// Digits of the hash in a device name.
 const DIGITS: usize = 12;
@@ -26,14 +26,6 @@ pub(crate) fn attachment(container: &str, interface: Option<&str>) -> EndpointRe
     }
 }
 
-/// SHA-256 in lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,9 +36,5 @@ mod tests {
         assert_eq!(name, format!("lxc{}", &hexadecimal(b"9f8e:eth0")[..12]));
         assert_eq!(name.len(), 15);
         assert_ne!(name, host_device("9f8e", "eth1"));
-        assert_eq!(
-            hexadecimal(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
     }
 }
