@@ -205,7 +205,12 @@ fn wrong(name: &'static str, text: &str, expected: &str) -> Error {
     }
 }
 
-fn at_least(version: Version, since: Version, command: &'static str) -> Result<(), Error> {
+/// Refuses a command that the version does not have.
+pub(crate) fn at_least(
+    version: Version,
+    since: Version,
+    command: &'static str,
+) -> Result<(), Error> {
     if version >= since {
         Ok(())
     } else {

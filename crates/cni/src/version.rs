@@ -71,16 +71,23 @@ pub(crate) fn answer(asked: Version) -> String {
         .to_string()
 }
 
+/// The version that a network configuration asks for, if it says one.
+pub(crate) fn asked(stdin: &[u8]) -> Result<Option<String>, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", expecting = "a JSON object")]
+    struct Only {
+        cni_version: Option<String>,
+    }
+    serde_json::from_slice::<Only>(stdin)
+        .map(|only| only.cni_version)
+        .map_err(|error| Error::Json {
+            problem: error.to_string(),
+        })
+}
+
 /// The version in which to refuse something that does not parse: the one asked for, if it can be read.
 pub(crate) fn of_stdin(stdin: &[u8]) -> String {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Only {
-        cni_version: String,
-    }
-    let asked = serde_json::from_slice::<Only>(stdin)
-        .ok()
-        .map(|only| only.cni_version);
+    let asked = asked(stdin).ok().flatten();
     match asked.and_then(|text| Version::parse(Some(&text)).ok()) {
         Some(version) => version.as_str().to_owned(),
         None => NEWEST.to_owned(),
