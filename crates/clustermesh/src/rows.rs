@@ -6,6 +6,7 @@
 mod apply;
 mod claims;
 mod cluster;
+mod limits;
 mod orphans;
 mod protect;
 
@@ -24,6 +25,7 @@ use crate::validate::{self, Publisher};
 use crate::{MeshEvent, Refusal, RefusedRow};
 use claims::Claims;
 use cluster::{Cluster, Delivery};
+use limits::Limits;
 
 /// A kind of rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -60,23 +62,6 @@ pub enum Value {
     Identity(Labels),
     /// An address.
     Ip(Box<IpEntry>),
-}
-
-/// How much a cluster may publish.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) rows: [usize; 3],
-    /// Bytes of texts per kind.
-    pub(crate) bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            rows: [20_000, 65_536, 1_000_000],
-            bytes: 128 << 20,
-        }
-    }
 }
 
 /// Longest time that an address waits for its identity.

@@ -126,6 +126,14 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// Too much of the kernel's maps for the nodes of one cluster.
+    #[error("more than {limit} {what} of the nodes of one cluster")]
+    NodeShare {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl Refusal {
@@ -137,6 +145,7 @@ impl Refusal {
                 | Refusal::OverlapsOther { .. }
                 | Refusal::OtherNode { .. }
                 | Refusal::TooMany { .. }
+                | Refusal::NodeShare { .. }
         )
     }
 }

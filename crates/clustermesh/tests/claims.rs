@@ -5,10 +5,15 @@
 
 mod common;
 
-use clustermesh::State;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use clustermesh::{Kind, Rows, State, Value};
 use common::{Lab, Peer, cluster, net};
 use kvstore::schema::{encode_identity, encode_node, keys};
-use model::{AddressType, Labels, Node, NodeAddress, NumericIdentity, reserved};
+use model::{
+    AddressType, ClusterId, IdentityScheme, Labels, Node, NodeAddress, NumericIdentity, reserved,
+};
 
 async fn put_node(peer: &Peer, node: &Node) {
     let key = keys::node(peer.name.as_str(), &node.name.name);
@@ -200,4 +205,46 @@ async fn labels_and_numbers_of_this_cluster_are_not_for_others() {
         words.contains("is not for other clusters to give to addresses"),
         "{words}"
     );
+}
+
+/// Many nodes with many addresses each fill no more of the kernel's maps than one cluster's share; who is in force stays.
+#[test]
+fn nodes_of_one_cluster_have_a_share_of_the_maps() {
+    let peer = Peer::new("cluster7", 7);
+    let mut rows = Rows::new(IdentityScheme::default(), &[]);
+    rows.open(&peer.name, ClusterId(7));
+    let mut put = |n: u32, addresses: u32| {
+        let mut node = peer.node(1);
+        node.name.name = format!("node{n}").into();
+        node.ipv4_alloc = None;
+        let ip = |i| Ipv4Addr::from(0x6400_0000 + n * 64 + i).into();
+        let address = |i| NodeAddress {
+            kind: AddressType::InternalIp,
+            ip: ip(i),
+        };
+        node.addresses = (0..addresses).map(address).collect();
+        let (name, node) = (node.name.name.clone(), Value::Node(node.into()));
+        rows.put(
+            Duration::ZERO,
+            &peer.name,
+            Kind::Nodes,
+            &name,
+            Ok(node),
+            None,
+        );
+        let (refused, some) = rows.refused(&peer.name);
+        let reason = some.first().map(|row| row.reason.clone());
+        (rows.counts(&peer.name).0, refused, reason)
+    };
+    let full = 65_536 / 64;
+    for n in 0..full {
+        assert_eq!(put(n, 64), (n as usize + 1, 0, None));
+    }
+    let (nodes, refused, reason) = put(full, 64);
+    assert_eq!((nodes, refused), (full as usize, 1));
+    let told = "more than 65536 underlay addresses of the nodes of one cluster";
+    assert_eq!(reason.as_deref(), Some(told));
+    // One that shrinks makes room for another.
+    assert_eq!(put(0, 1).1, 1);
+    assert_eq!(put(full, 63), (full as usize + 1, 0, None));
 }

@@ -8,28 +8,13 @@ use kvstore::LeaseId;
 use model::{ClusterName, IpEntry, Labels, Node, NodeName, NumericIdentity};
 use tables::Event;
 
-use super::cluster::{NodeRow, labels_weight, node_weight};
+use super::cluster::NodeRow;
+use super::limits::{NodeWeight, labels_weight};
 use super::{HOLD, Held, Kind, MOST_HELD, Rows, added};
 use crate::validate::{self, Publisher, claims_of};
 use crate::{IpRow, MeshEvent, Refusal};
 
 const PRESENT: &str = "rows are put for clusters that are open";
-
-fn bounded(
-    kind: Kind,
-    rows: usize,
-    limit: usize,
-    bytes: usize,
-    most_bytes: usize,
-) -> Result<(), Refusal> {
-    if rows >= limit || bytes > most_bytes {
-        return Err(Refusal::TooMany {
-            kind,
-            limit: limit.min(rows),
-        });
-    }
-    Ok(())
-}
 
 impl Rows {
     pub(super) fn put_node(
@@ -45,20 +30,13 @@ impl Rows {
         for net in &claims {
             self.claims.check_node(name, *net)?;
         }
-        let weight = node_weight(&node);
         let cluster = self.clusters.get_mut(name).expect(PRESENT);
         let before = cluster.nodes.get(suffix).map(|row| row.node.clone());
-        let old_weight = before.as_ref().map_or(0, |node| node_weight(node));
-        let bytes = cluster.node_bytes - old_weight + weight;
+        let old = before.as_deref().map(NodeWeight::of).unwrap_or_default();
+        let weight = cluster.node_weight.minus(old).plus(NodeWeight::of(&node));
         let others = cluster.nodes.len() - usize::from(before.is_some());
-        bounded(
-            Kind::Nodes,
-            others,
-            self.limits.rows[0],
-            bytes,
-            self.limits.bytes,
-        )?;
-        cluster.node_bytes = bytes;
+        self.limits.nodes(others, weight)?;
+        cluster.node_weight = weight;
         cluster.nodes.insert(
             node.name.name.clone(),
             NodeRow {
@@ -103,8 +81,9 @@ impl Rows {
             return;
         };
         cluster.orphans.adopt(Kind::Nodes, node);
-        cluster.node_bytes -= node_weight(&row.node);
+        cluster.node_weight = cluster.node_weight.minus(NodeWeight::of(&row.node));
         self.release_claims(name, &claims_of(&row.node));
+        self.gave_way();
         let key: NodeName = row.node.name.clone();
         self.tell(name, Kind::Nodes, |_| {
             MeshEvent::Node(name.clone(), Event::Delete(key))
@@ -147,13 +126,7 @@ impl Rows {
         let old_weight = before.as_ref().map_or(0, labels_weight);
         let bytes = cluster.label_bytes - old_weight + labels_weight(&labels);
         let others = cluster.known - usize::from(before.is_some());
-        bounded(
-            Kind::Identities,
-            others,
-            self.limits.rows[1],
-            bytes,
-            self.limits.bytes,
-        )?;
+        self.limits.row(Kind::Identities, others, bytes)?;
         cluster.label_bytes = bytes;
         cluster.known = others + 1;
         let labels = cluster.share(&labels);
@@ -265,13 +238,8 @@ impl Rows {
         let cluster = self.clusters.get_mut(name).expect(PRESENT);
         let was_held = cluster.ips.is_held(&net);
         let others = cluster.ips.len() - usize::from(cluster.ips.get(&net).is_some());
-        bounded(
-            Kind::Ips,
-            others,
-            self.limits.rows[2],
-            cluster.ips.text_bytes(),
-            self.limits.bytes,
-        )?;
+        let bytes = cluster.ips.text_bytes();
+        self.limits.row(Kind::Ips, others, bytes)?;
         entry.namespace = cluster.text(&entry.namespace);
         entry.service_account = cluster.text(&entry.service_account);
         cluster.orphans.adopt(Kind::Ips, suffix);

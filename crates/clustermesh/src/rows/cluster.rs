@@ -11,6 +11,7 @@ use model::{ClusterName, Labels, Node, NumericIdentity};
 use tables::Event;
 
 use super::Kind;
+use super::limits::NodeWeight;
 use super::orphans::Orphans;
 use crate::refused::Refused;
 use crate::table::Table;
@@ -59,8 +60,8 @@ pub(crate) struct Cluster {
     pub(crate) refused: Refused,
     pub(crate) orphans: Orphans,
     pub(crate) delivery: [Delivery; 3],
-    /// Bytes of the texts of nodes and of identities.
-    pub(crate) node_bytes: usize,
+    pub(crate) node_weight: NodeWeight,
+    /// Bytes of the texts of identities.
     pub(crate) label_bytes: usize,
     /// Texts of labels and addresses.
     texts: HashSet<Arc<str>>,
@@ -79,7 +80,7 @@ impl Cluster {
             refused: Refused::default(),
             orphans: Orphans::default(),
             delivery: [Delivery::Nothing; 3],
-            node_bytes: 0,
+            node_weight: NodeWeight::default(),
             label_bytes: 0,
             texts: HashSet::new(),
             texts_limit: 1024,
@@ -176,22 +177,6 @@ impl Cluster {
     pub(crate) fn share(&mut self, labels: &Labels) -> Labels {
         labels.share(|text| self.text(text))
     }
-}
-
-/// Bytes of a node's texts, about.
-pub(crate) fn node_weight(node: &Node) -> usize {
-    let maps = node.labels.iter().chain(&node.annotations);
-    maps.map(|(key, value)| key.len() + value.len() + 64)
-        .sum::<usize>()
-        + 512
-}
-
-/// Bytes of labels, about.
-pub(crate) fn labels_weight(labels: &Labels) -> usize {
-    labels
-        .iter()
-        .map(|l| l.key().len() + l.value().len() + 64)
-        .sum()
 }
 
 /// The start of the first list.
