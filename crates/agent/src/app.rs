@@ -47,9 +47,6 @@ pub(crate) enum AppError {
     /// The API's socket.
     #[error("{0}")]
     Socket(#[from] api::Error),
-    /// What plugins queued.
-    #[error("queued deletions: {0}")]
-    Queue(#[from] api::queue::QueueError),
     /// A kernel socket.
     #[error("kernel: {0}")]
     Netlink(#[from] netlink::Error),
@@ -103,7 +100,6 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         .socket
         .parent()
         .map_or_else(|| PathBuf::from("/var/run/cilium"), PathBuf::from);
-    let queue = api::queue::Queue::lock_for_taking(&run_dir)?;
     let socket = Socket::open()?;
     let client = source::client(&config).await?;
     if let Some(client) = &client {
@@ -190,7 +186,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     });
     tasks.spawn(
         "start",
-        become_ready(service.clone(), first_list, queue, announcer),
+        become_ready(service.clone(), first_list, run_dir, announcer),
     );
     let result = until_end(&mut tasks).await;
     shutdown(&config, service, follower, tasks).await;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Deletions that wait for an agent: files in `<run dir>/deleteQueue`, as the Cilium plugin writes them.
 //!
-//! A writer holds the lock file shared, the agent exclusively while it works the queue off at its start: so either
-//! the agent sees the file, or the writer finds the agent answering.
+//! A writer holds the lock file shared and asks the agent once more, the agent takes the files with the lock exclusively, at
+//! its start and now and then: so either the writer finds the agent answering, or the agent sees the file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -20,8 +20,10 @@ const SUFFIX: &str = "delete";
 const MAX: usize = 256;
 /// Longest deletion, bytes.
 const CONTENT_MAX: u64 = 4096;
-/// Longest wait for the lock: an agent that starts holds it.
-const LOCK_WAIT: Duration = Duration::from_secs(20);
+/// Longest wait of a plugin for the lock. The agent holds it for no longer than it reads the files.
+const WAIT_TO_ADD: Duration = Duration::from_secs(2);
+/// Longest wait of the agent: plugins hold it while they ask.
+const WAIT_TO_TAKE: Duration = Duration::from_secs(20);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the queue cannot be used.
@@ -110,20 +112,35 @@ impl Queue {
     /// Locks the queue for adding, beside others that add.
     ///
     /// # Errors
-    /// [`QueueError::Failed`], also when the lock is not free within 20 s.
+    /// [`QueueError::Failed`], also when the lock is not free within 2 s.
     pub fn lock_for_adding(run_dir: &Path) -> Result<Self, QueueError> {
-        Self::lock(run_dir, Hold::Shared)
+        Self::lock(run_dir, Hold::Shared, WAIT_TO_ADD)
     }
 
     /// Locks the queue for working it off, alone.
     ///
     /// # Errors
-    /// As [`Queue::lock_for_adding`].
+    /// [`QueueError::Failed`], also when the lock is not free within 20 s.
     pub fn lock_for_taking(run_dir: &Path) -> Result<Self, QueueError> {
-        Self::lock(run_dir, Hold::Exclusive)
+        Self::lock(run_dir, Hold::Exclusive, WAIT_TO_TAKE)
     }
 
-    fn lock(run_dir: &Path, hold: Hold) -> Result<Self, QueueError> {
+    /// [`Queue::take`] if anything waits.
+    ///
+    /// # Errors
+    /// As [`Queue::lock_for_taking`].
+    pub fn take_waiting(run_dir: &Path) -> Result<Vec<EndpointRef>, QueueError> {
+        let directory = run_dir.join(DIRECTORY);
+        let waits = fs::read_dir(&directory).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| is_queued(&entry.path())))
+        });
+        if !waits {
+            return Ok(Vec::new());
+        }
+        Self::lock_for_taking(run_dir)?.take()
+    }
+
+    fn lock(run_dir: &Path, hold: Hold, wait: Duration) -> Result<Self, QueueError> {
         let directory = run_dir.join(DIRECTORY);
         fs::create_dir_all(&directory).map_err(|e| failed("make", &directory, e))?;
         let path = directory.join(LOCK);
@@ -146,13 +163,13 @@ impl Queue {
                         _lock: lock,
                     });
                 }
-                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
+                Err(TryLockError::WouldBlock) if start.elapsed() < wait => {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    let kind =
-                        io::Error::new(io::ErrorKind::TimedOut, "somebody holds it for 20 s");
-                    return Err(failed("lock", &path, kind));
+                    let text = format!("somebody holds it for {} s", wait.as_secs());
+                    let error = io::Error::new(io::ErrorKind::TimedOut, text);
+                    return Err(failed("lock", &path, error));
                 }
                 Err(TryLockError::Error(e)) => return Err(failed("lock", &path, e)),
             }
@@ -235,9 +252,13 @@ impl Queue {
             fs::read_dir(&self.directory).map_err(|e| failed("read", &self.directory, e))?;
         Ok(entries
             .filter_map(|entry| entry.ok().map(|e| e.path()))
-            .filter(|path| path.extension().is_some_and(|e| e == SUFFIX))
+            .filter(|path| is_queued(path))
             .collect())
     }
+}
+
+fn is_queued(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == SUFFIX)
 }
 
 fn remove(path: &Path) -> Result<(), QueueError> {
@@ -311,6 +332,26 @@ mod tests {
             taking.done(&path).expect("removable");
         }
         assert!(taking.list().expect("readable").is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_is_in_use_is_waited_for_and_an_empty_one_is_not() {
+        let run = tempfile::tempdir().expect("temporary directory");
+        assert_eq!(Queue::take_waiting(run.path()).expect("none"), []);
+        let taking = Queue::lock_for_taking(run.path()).expect("free");
+        let start = Instant::now();
+        let error = Queue::lock_for_adding(run.path()).err().expect("in use");
+        assert!(
+            error.to_string().contains("somebody holds it for 2 s"),
+            "{error}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(4));
+        assert_eq!(Queue::take_waiting(run.path()).expect("nothing waits"), []);
+        taking.add(&endpoint("a")).expect("room");
+        drop(taking);
+        let taken = Queue::take_waiting(run.path()).expect("free");
+        assert_eq!(taken.len(), 1);
+        assert_eq!(Queue::take_waiting(run.path()).expect("none"), []);
     }
 
     #[test]

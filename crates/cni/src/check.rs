@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use api::StatusQuery;
 use api::models::State;
-use netlink::{NetNs, Socket};
+use netlink::{Link, NetNs, Route, Socket};
 
 use crate::input::{Check, Request};
 use crate::names::{attachment, host_device};
-use crate::result::PreviousInterface;
+use crate::result::{PreviousInterface, PreviousRoute};
 use crate::{Error, agent};
 
 /// How long CHECK and STATUS wait for an agent that does not answer.
@@ -27,60 +27,110 @@ pub(crate) async fn check(request: &Request, check: &Check) -> Result<String, Er
             operation: "read the endpoint's health",
             source,
         })?;
-    if health.overall_health == "Failure" {
-        let (container, health) = (check.container.clone(), health.overall_health);
-        return Err(Error::Unhealthy { container, health });
-    }
+    // What differs on this side is said first: it may be why the agent is not content.
     devices(check, &netns)?;
+    if health.overall_health == "Failure" {
+        let log = client.endpoint_log(&id).await.unwrap_or_default();
+        return Err(Error::Unhealthy {
+            container: check.container.clone(),
+            health: health.overall_health,
+            reason: log.first().map(|newest| newest.message.clone()),
+        });
+    }
     Ok(String::new())
 }
 
+/// The pair, its addresses and its routes are as ADD made them. What the agent made is the agent's to look at.
 fn devices(check: &Check, netns: &NetNs) -> Result<(), Error> {
-    let changed = |problem: String| Err(Error::Changed { problem });
-    let host = host_device(&check.container, &check.interface);
-    match Socket::open()?.link(&host)? {
-        None => return changed(format!("device {host} of the host is gone")),
-        Some(link) if !link.up => return changed(format!("device {host} of the host is down")),
-        Some(_) => {}
-    }
+    let (near, far) = (
+        host_device(&check.container, &check.interface),
+        &check.interface,
+    );
+    let host = Socket::open()?.link(&near)?;
+    let host = usable(host, &near, "host")?;
     let pod = Socket::open_in(netns)?;
-    let name = &check.interface;
-    let Some(link) = pod.link(name)? else {
-        return changed(format!("device {name} of the container is gone"));
-    };
-    if !link.up {
-        return changed(format!("device {name} of the container is down"));
+    let link = usable(pod.link(far)?, far, "container")?;
+    if host.parent != Some(link.index) {
+        return changed(format!(
+            "devices {near} of the host and {far} of the container are no pair"
+        ));
     }
     let previous = &check.previous;
-    let is_pod = |i: &PreviousInterface| i.name == *name && !i.sandbox.is_empty();
-    let position = previous.interfaces.iter().position(is_pod);
-    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    if let Some(wanted) = position.map(|at| previous.interfaces[at].mac.to_lowercase())
-        && !wanted.is_empty()
-        && wanted != mac
-    {
-        return changed(format!("device {name} has the address {mac}, not {wanted}"));
+    let of_host = |i: &PreviousInterface| i.name == near && i.sandbox.is_empty();
+    let of_pod = |i: &PreviousInterface| i.name == *far && !i.sandbox.is_empty();
+    let position = previous.interfaces.iter().position(of_pod);
+    as_told(&host, previous.interfaces.iter().find(|i| of_host(i)))?;
+    as_told(&link, position.map(|at| &previous.interfaces[at]))?;
+    if host.mtu != link.mtu {
+        let (near_mtu, far_mtu) = (host.mtu, link.mtu);
+        return changed(format!(
+            "{near} has the MTU {near_mtu}, {far} the MTU {far_mtu}"
+        ));
     }
     let addresses = pod.addresses_of(link.index)?;
     for ip in &previous.ips {
         let ours = ip.interface.is_none() || ip.interface == position;
         if ours && !addresses.iter().any(|a| a.net == ip.address) {
-            return changed(format!("address {} of {name} is gone", ip.address));
+            return changed(format!("address {} of {far} is gone", ip.address));
         }
     }
     let routes = pod.routes()?;
-    for wanted in &previous.routes {
-        let same = |r: &&netlink::Route| {
-            r.destination == wanted.dst && (wanted.gw.is_none() || r.gateway == wanted.gw)
-        };
-        if !routes
-            .iter()
-            .any(|r| same(&r) && r.link == Some(link.index))
-        {
-            return changed(format!("route {} by {name} is gone", wanted.dst));
-        }
+    previous
+        .routes
+        .iter()
+        .try_for_each(|wanted| route(&routes, wanted, &link))
+}
+
+fn changed<T>(problem: String) -> Result<T, Error> {
+    Err(Error::Changed { problem })
+}
+
+fn usable(link: Option<Link>, name: &str, owner: &str) -> Result<Link, Error> {
+    match link {
+        None => changed(format!("device {name} of the {owner} is gone")),
+        Some(link) if !link.up => changed(format!("device {name} of the {owner} is down")),
+        Some(link) => Ok(link),
     }
-    Ok(())
+}
+
+/// Whether a device has what the result of ADD says of it.
+fn as_told(link: &Link, told: Option<&PreviousInterface>) -> Result<(), Error> {
+    let Some(told) = told else { return Ok(()) };
+    let name = &link.name;
+    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    let wanted = told.mac.to_lowercase();
+    if !wanted.is_empty() && wanted != mac {
+        return changed(format!("device {name} has the address {mac}, not {wanted}"));
+    }
+    match told.mtu {
+        Some(mtu) if mtu != 0 && mtu != link.mtu => {
+            changed(format!("device {name} has the MTU {}, not {mtu}", link.mtu))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn route(routes: &[Route], wanted: &PreviousRoute, link: &Link) -> Result<(), Error> {
+    let (destination, name) = (wanted.dst, &link.name);
+    let same = |r: &&Route| {
+        r.destination == destination
+            && r.link == Some(link.index)
+            && (wanted.gw.is_none() || r.gateway == wanted.gw)
+    };
+    let Some(found) = routes.iter().find(same) else {
+        return changed(format!("route {destination} by {name} is gone"));
+    };
+    match wanted.mtu {
+        Some(mtu) if mtu != 0 && found.mtu != Some(mtu) => {
+            let has = found
+                .mtu
+                .map_or("no MTU".into(), |mtu| format!("the MTU {mtu}"));
+            changed(format!(
+                "route {destination} by {name} has {has}, not {mtu}"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn status(request: &Request) -> Result<String, Error> {

@@ -17,6 +17,10 @@ use api::queue::{Deletion, Queue};
 
 /// How long DEL waits for an agent that does not answer.
 const CONNECT: Duration = Duration::from_millis(1500);
+/// How long it waits for the deletion itself, first and once more before it is queued: the runtime's own patience, which
+/// ends with another DEL, is to be longer than all of this.
+const ANSWER: Duration = Duration::from_secs(5);
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// Removes the endpoint at the agent, or queues that, and the devices here. The devices go even if the rest fails.
 pub(crate) async fn delete(request: &Request, delete: &Delete, log: &Log) -> Result<String, Error> {
@@ -39,7 +43,7 @@ pub(crate) async fn delete(request: &Request, delete: &Delete, log: &Log) -> Res
 
 async fn tell_agent(request: &Request, deletion: &Deletion, log: &Log) -> Result<(), Error> {
     let client = agent::client(request);
-    if try_agent(&client, CONNECT, deletion, log).await {
+    if try_agent(&client, CONNECT, ANSWER, deletion, log).await {
         return Ok(());
     }
     queue_deletion(request, &client, deletion, log).await
@@ -53,19 +57,26 @@ pub(crate) async fn queue_deletion(
     log: &Log,
 ) -> Result<(), Error> {
     let queue = Queue::lock_for_adding(&request.run_dir)?;
-    if try_agent(client, Duration::ZERO, deletion, log).await {
+    if try_agent(client, Duration::ZERO, LAST_ANSWER, deletion, log).await {
         return Ok(());
     }
     let path = queue.add(deletion)?;
     log.info(&format!(
-        "the agent is down or not ready: deletion queued as {}",
+        "the agent is down, slow or not ready: deletion queued as {}",
         path.display()
     ));
     Ok(())
 }
 
 /// Whether the agent took the deletion, or refused it for good.
-async fn try_agent(client: &Client, wait: Duration, deletion: &Deletion, log: &Log) -> bool {
+async fn try_agent(
+    client: &Client,
+    wait: Duration,
+    answer: Duration,
+    deletion: &Deletion,
+    log: &Log,
+) -> bool {
+    let client = &client.clone().with_timeout(answer);
     match agent::connect(client, wait).await {
         Err(Error::AgentDown { .. }) => return false,
         Err(error) => log.warn(&error.to_string()),

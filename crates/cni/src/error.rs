@@ -142,12 +142,17 @@ pub enum Error {
         source: QueueError,
     },
     /// CHECK: the agent says that the endpoint failed.
-    #[error("the agent reports overall health {health:?} of the endpoint of container {container}")]
+    #[error(
+        "the agent reports overall health {health:?} of the endpoint of container {container}{}",
+        because(.reason.as_deref())
+    )]
     Unhealthy {
         /// Container id.
         container: String,
         /// The agent's word.
         health: String,
+        /// The newest line of the endpoint's log.
+        reason: Option<String>,
     },
     /// CHECK: the container's network is not as ADD left it.
     #[error("the network of the container is not as it was made: {problem}")]
@@ -211,6 +216,12 @@ impl Error {
             _ => String::new(),
         }
     }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default()
 }
 
 /// Whether trying again later may help.

@@ -134,6 +134,8 @@ pub(crate) struct PreviousInterface {
     pub(crate) mac: String,
     #[serde(default)]
     pub(crate) sandbox: String,
+    /// Bytes; from 1.1.0 on.
+    pub(crate) mtu: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -148,6 +150,8 @@ pub(crate) struct PreviousRoute {
     #[serde(deserialize_with = "prefix")]
     pub(crate) dst: IpNet,
     pub(crate) gw: Option<IpAddr>,
+    /// Bytes; from 1.1.0 on.
+    pub(crate) mtu: Option<u32>,
 }
 
 fn prefix<'de, D: Deserializer<'de>>(from: D) -> Result<IpNet, D::Error> {

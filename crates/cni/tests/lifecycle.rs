@@ -4,11 +4,10 @@
 
 mod lab;
 
-use std::fs;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use api::queue::{Deletion, Queue};
+use api::queue::Queue;
 use cni::host_device;
 use lab::{Lab, Mood};
 use netlink::Socket;
@@ -80,10 +79,28 @@ fn check_sees_what_was_changed() {
     assert!(output.success && output.text.is_empty(), "{}", output.text);
 
     lab.agent.lock().unwrap().health = "Failure".into();
-    assert!(check(&lab).text.contains(r#""code":101,"#));
+    let unhealthy = check(&lab).text;
+    assert!(unhealthy.contains(r#""code":101,"#), "{unhealthy}");
+    assert!(
+        unhealthy.contains("program from_pod is not on device"),
+        "{unhealthy}"
+    );
     lab.agent.lock().unwrap().health = "OK".into();
 
     let pod = Socket::open_in(&lab.pod).unwrap();
+    let host = Socket::open_in(&lab.host).unwrap();
+    let near = host_device("c1", "eth0");
+    pod.set_mtu("eth0", 1400).unwrap();
+    let told = "device eth0 has the MTU 1400, not 1450";
+    assert!(check(&lab).text.contains(told), "{}", check(&lab).text);
+    pod.set_mtu("eth0", 1450).unwrap();
+    let mac = host.link(&near).unwrap().unwrap().mac.unwrap();
+    host.set_mac(&near, "02:00:00:00:00:77".parse().unwrap())
+        .unwrap();
+    let told = format!("device {near} has the address 02:00:00:00:00:77, not {mac}");
+    assert!(check(&lab).text.contains(&told), "{}", check(&lab).text);
+    host.set_mac(&near, mac).unwrap();
+    assert!(check(&lab).success);
     let link = pod.index_of("eth0").unwrap();
     let routes = pod.routes().unwrap();
     let default = routes
@@ -103,73 +120,6 @@ fn check_sees_what_was_changed() {
     assert!(check(&lab).text.contains("of the host is gone"));
     lab.agent.lock().unwrap().endpoints.clear();
     assert!(check(&lab).text.contains(r#""code":100,"#));
-}
-
-#[test]
-fn delete_is_idempotent() {
-    let lab = Lab::new();
-    assert!(lab.run("ADD").success);
-    for _ in 0..2 {
-        let output = lab.run("DEL");
-        assert!(output.success && output.text.is_empty(), "{}", output.text);
-        lab.assert_empty();
-    }
-    // The namespace is gone before the runtime says DEL.
-    assert!(lab.run("ADD").success);
-    let gone = lab.without_namespace("DEL");
-    assert!(gone.success, "{}", gone.text);
-    assert_eq!(
-        Socket::open_in(&lab.host)
-            .unwrap()
-            .link(&host_device("c1", "eth0"))
-            .unwrap(),
-        None
-    );
-    assert!(lab.run("ADD").success);
-}
-
-#[test]
-fn delete_without_agent_is_queued() {
-    let lab = Lab::new();
-    assert!(lab.run("ADD").success);
-    lab.stop_agent();
-    let start = Instant::now();
-    for _ in 0..2 {
-        let output = lab.run("DEL");
-        assert!(output.success, "{}", output.text);
-    }
-    assert!(
-        start.elapsed() < Duration::from_secs(6),
-        "{:?}",
-        start.elapsed()
-    );
-    lab.assert_no_devices();
-    let queue = Queue::lock_for_taking(&lab.run_dir()).unwrap();
-    let waiting = queue.list().unwrap();
-    assert_eq!(waiting.len(), 1);
-    let Some(Deletion::Endpoint(id)) = &waiting[0].1 else {
-        panic!("{waiting:?}")
-    };
-    assert_eq!(id.to_string(), "cni-attachment-id:c1:eth0");
-    let log = fs::read_to_string(lab.run_dir().join("cni.log")).unwrap();
-    assert!(log.contains("deletion queued as"), "{log}");
-}
-
-#[test]
-fn delete_at_an_agent_that_starts_is_queued() {
-    let lab = Lab::new();
-    assert!(lab.run("ADD").success);
-    lab.agent.lock().unwrap().mood = Mood::NotReady;
-    assert!(lab.run("DEL").success);
-    lab.assert_no_devices();
-    assert_eq!(
-        Queue::lock_for_taking(&lab.run_dir())
-            .unwrap()
-            .list()
-            .unwrap()
-            .len(),
-        1
-    );
 }
 
 #[test]

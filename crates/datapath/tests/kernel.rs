@@ -8,10 +8,10 @@ mod support;
 use std::net::UdpSocket;
 
 use abi::{Addr, Endpoint};
-use datapath::{Attached, Error, Kernel, Linux, Map, Program, Settings, Typed, table};
-use lab::{Lab, POD_IP, Pings, ROUTER, eventually};
+use datapath::{Attached, Error, Kernel, Linux, Map, Program, Settings, Typed, devices, table};
+use lab::{Lab, POD_IP, POD_MAC, Pings, ROUTER, eventually};
 use model::EndpointId;
-use support::{flow, ip_row, map_addr, net};
+use support::{flow, ip, ip_row, map_addr, net};
 
 #[test]
 fn maps_survive_and_are_adopted_with_what_they_hold() {
@@ -286,6 +286,34 @@ fn a_link_of_a_device_that_is_gone_is_made_anew() {
                 datapath.attach_pod("lxc9", second).expect("attaches"),
                 Attached::Replaced
             );
+        })
+        .expect("the node");
+}
+
+/// Whoever takes something off a pod's device is found out.
+#[test]
+fn defects_of_a_pods_device_are_named() {
+    let lab = Lab::new();
+    let ifindex = lab.wire("lxc9");
+    lab.node
+        .run(|| {
+            let socket = netlink::Socket::open().expect("a socket");
+            let pod = devices::PodDevice {
+                device: "lxc9",
+                ifindex,
+                mac: POD_MAC,
+                addresses: vec![(ip(POD_IP), None)],
+            };
+            let defects = || devices::defects(&socket, &pod).expect("readable");
+            assert_eq!(defects().len(), 3, "{:?}", defects());
+            let mut datapath = lab.open();
+            datapath.attach_pod("lxc9", ifindex).expect("attaches");
+            devices::ensure_pod_device(&socket, &pod).expect("made");
+            assert_eq!(defects(), [""; 0]);
+            devices::remove_pod_routes(&socket, &[ip(POD_IP)], ifindex).expect("removable");
+            assert_eq!(defects(), ["no route leads to 10.5.1.9 by device lxc9"]);
+            socket.delete_link("lxc9").expect("deletable");
+            assert_eq!(defects(), ["device lxc9 is gone"]);
         })
         .expect("the node");
 }

@@ -8,6 +8,7 @@
 
 mod address;
 mod error;
+mod filter;
 mod link;
 mod link_add;
 mod link_set;
@@ -24,6 +25,7 @@ mod transport;
 
 pub use address::{Address, Dad, Scope};
 pub use error::{Error, Result};
+pub use filter::{Filter, Side};
 pub use link::{Link, LinkRef, LinkStats};
 pub use link_add::{VethEnd, VethSpec, VxlanSpec};
 pub use mac::{BadMac, Mac};

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The way from started to ready: what this node is gets published, the first lists come, policy is put in force.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Agent as _;
+use api::queue::Queue;
 use clustermesh::publish::Announcer;
 
 use crate::endpoint::Endpoint;
@@ -14,6 +16,8 @@ use crate::service::{RelabelWorker, Service};
 const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// The same, if its etcd is away and the last good rows are known.
 const OWN_PATIENCE_AWAY: Duration = Duration::from_millis(1500);
+/// Time between two looks at queued deletions.
+const QUEUE: Duration = Duration::from_secs(10);
 /// Time between two looks.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -21,7 +25,7 @@ const STEP: Duration = Duration::from_millis(10);
 pub(super) async fn become_ready(
     service: Arc<Service>,
     mut objects: tokio::sync::watch::Receiver<bool>,
-    queue: api::queue::Queue,
+    run_dir: PathBuf,
     announcer: Option<Announcer>,
 ) {
     service.publish_node();
@@ -37,15 +41,7 @@ pub(super) async fn become_ready(
     }
     service.core().become_ready();
     tracing::info!("ready");
-    let queued = queue.take().unwrap_or_else(|error| {
-        tracing::warn!(%error, "queued deletions");
-        Vec::new()
-    });
-    for which in queued {
-        // An endpoint that is gone already is what was asked for.
-        let _ = service.delete_endpoint(which).await;
-    }
-    drop(queue);
+    work_off(&service, &run_dir).await;
     let worker = RelabelWorker {
         service: service.clone(),
     };
@@ -56,8 +52,34 @@ pub(super) async fn become_ready(
             announcer.published();
         }
     };
+    let deletions = async {
+        loop {
+            tokio::time::sleep(QUEUE).await;
+            work_off(&service, &run_dir).await;
+        }
+    };
     // Never ends.
-    tokio::join!(announce, worker.run());
+    tokio::join!(announce, worker.run(), deletions);
+}
+
+/// Takes up the deletions that plugins queued, because the agent was away or slow.
+async fn work_off(service: &Service, run_dir: &Path) {
+    let dir = run_dir.to_owned();
+    // Plugins hold the lock while they ask the agent once more: others' work must not wait.
+    let taken = tokio::task::spawn_blocking(move || Queue::take_waiting(&dir)).await;
+    let taken = taken.unwrap_or_else(|error| {
+        tracing::error!(%error, "queued deletions");
+        Ok(Vec::new())
+    });
+    let (queued, problem) = match taken {
+        Ok(queued) => (queued, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    service.core().note("queued deletions", problem);
+    for which in queued {
+        // An endpoint that is gone already is what was asked for.
+        let _ = service.delete_endpoint(which).await;
+    }
 }
 
 /// This cluster's own lists; shorter if its etcd is away and the last good rows are known.

@@ -144,6 +144,24 @@ impl<K: Kernel> Core<K> {
         }
     }
 
+    /// Looks at an endpoint's device. What is not as it was made is in the endpoint's log, and returned.
+    pub(crate) fn inspect(&mut self, id: EndpointId, socket: &Socket) -> Vec<String> {
+        let Some(mut endpoint) = self.endpoints.remove(&id) else {
+            return Vec::new();
+        };
+        let found = devices::defects(socket, &self.pod_device(&endpoint.attachment));
+        let defects = found.unwrap_or_else(|error| vec![error.to_string()]);
+        if !defects.is_empty() {
+            let message = defects.join(", ");
+            let newest = endpoint.log.front().map(|entry| &entry.message);
+            if newest != Some(&message) {
+                endpoint.enter(endpoint.state, false, message);
+            }
+        }
+        self.endpoints.insert(id, endpoint);
+        defects
+    }
+
     fn claim_pod(&mut self, endpoint: &Endpoint, ip: IpAddr) {
         let pod = &endpoint.attachment.pod;
         let claim = Claim {

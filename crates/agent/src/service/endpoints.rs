@@ -240,7 +240,13 @@ impl Service {
     }
 
     pub(super) fn health_of(&self, which: &EndpointRef) -> Answer<EndpointHealth> {
-        self.one(which).map(|endpoint| endpoint.state.health())
+        let endpoint = self.one(which)?;
+        let mut health = endpoint.state.health();
+        let id = endpoint.attachment.id;
+        if !self.core().inspect(id, &self.socket).is_empty() {
+            (health.overall_health, health.bpf) = ("Failure".into(), "Failure".into());
+        }
+        Ok(health)
     }
 
     pub(super) fn log_of(&self, which: &EndpointRef) -> Answer<Vec<EndpointStatusChange>> {

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 use api::models::{
     DaemonConfiguration, DaemonConfigurationStatus, Endpoint, EndpointChangeRequest,
-    EndpointHealth, EndpointNetworking, EndpointState, EndpointStatus, IpamAddress, IpamResponse,
-    NodeAddressing, NodeAddressingElement,
+    EndpointHealth, EndpointNetworking, EndpointState, EndpointStatus, EndpointStatusChange,
+    IpamAddress, IpamResponse, NodeAddressing, NodeAddressingElement,
 };
 use axum::Json;
 use axum::Router;
@@ -81,6 +81,7 @@ fn router(agent: Agent) -> Router {
             get(endpoint).put(create).delete(remove),
         )
         .route("/v1/endpoint/{id}/healthz", get(health))
+        .route("/v1/endpoint/{id}/log", get(log))
         .with_state(agent)
 }
 
@@ -221,6 +222,9 @@ async fn endpoint(Shared(agent): Shared<Agent>, Path(id): Path<String>) -> Respo
 }
 
 async fn remove(Shared(agent): Shared<Agent>, Path(id): Path<String>) -> Response {
+    if agent.lock().unwrap().mood == Mood::Slow {
+        std::future::pending::<()>().await;
+    }
     let mut agent = agent.lock().unwrap();
     if agent.mood == Mood::NotReady {
         return refuse(503, "not ready");
@@ -232,6 +236,15 @@ async fn remove(Shared(agent): Shared<Agent>, Path(id): Path<String>) -> Respons
         }
         None => refuse(404, "no such endpoint"),
     }
+}
+
+/// What ails an endpoint.
+async fn log() -> Response {
+    let line = EndpointStatusChange {
+        message: "program from_pod is not on device lxc".into(),
+        ..Default::default()
+    };
+    Json(vec![line]).into_response()
 }
 
 async fn health(Shared(agent): Shared<Agent>, Path(id): Path<String>) -> Response {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A host namespace, a pod namespace, and a pretended agent on a socket between them.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 mod agent;
 
@@ -25,6 +26,8 @@ pub(crate) enum Mood {
     BadMtu,
     /// 503 to every change of endpoints.
     NotReady,
+    /// Answers, but is never done with a deletion.
+    Slow,
 }
 
 /// What the pretended agent knows.

@@ -8,6 +8,7 @@ use netlink::{Mac, Route, Scope, Socket};
 
 use super::ROUTE_PROTOCOL;
 use crate::Result;
+use crate::linux::missing_filters;
 
 /// A pod's device and addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +34,29 @@ pub fn ensure_pod_device(socket: &Socket, pod: &PodDevice<'_>) -> Result<()> {
         socket.ensure_route(&route(*ip, *router, pod.ifindex))?;
     }
     Ok(())
+}
+
+/// What of a pod's device (its host side) is not as the node needs it, in words.
+pub fn defects(socket: &Socket, pod: &PodDevice<'_>) -> Result<Vec<String>> {
+    let device = pod.device;
+    let found = socket.link(pod.ifindex)?;
+    if found.is_none_or(|link| link.name != device) {
+        return Ok(vec![format!("device {device} is gone")]);
+    }
+    let missing = missing_filters(socket, pod.ifindex)?.into_iter();
+    let mut defects: Vec<String> = missing
+        .map(|program| format!("program {program} is not on device {device}"))
+        .collect();
+    let routes = socket.routes()?;
+    for (ip, _) in &pod.addresses {
+        let leads = |route: &Route| {
+            route.destination == IpNet::from(*ip) && route.link == Some(pod.ifindex)
+        };
+        if !routes.iter().any(leads) {
+            defects.push(format!("no route leads to {ip} by device {device}"));
+        }
+    }
+    Ok(defects)
 }
 
 /// Removes the routes to a pod that is gone; absent is fine.

@@ -16,6 +16,7 @@ use aya::programs::tc::{
     qdisc_add_clsact,
 };
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use netlink::{Filter, Side, Socket};
 
 use super::sys;
 use crate::kernel::Attached;
@@ -28,6 +29,22 @@ const FILTER: NlOptions = NlOptions {
     handle: TcHandle::new(0, 1),
     classid: None,
 };
+
+/// The programs whose filters are not on a pod's device (an index).
+pub(crate) fn missing_filters(socket: &Socket, ifindex: u32) -> Result<Vec<Program>> {
+    let mut missing = Vec::new();
+    for program in Program::ALL.iter().filter(|program| program.is_of_pod()) {
+        let side = match program.is_ingress() {
+            true => Side::Ingress,
+            false => Side::Egress,
+        };
+        let ours = |found: &Filter| found.priority == FILTER.priority && found.handle == 1;
+        if !socket.filters(ifindex, side)?.iter().any(ours) {
+            missing.push(*program);
+        }
+    }
+    Ok(missing)
+}
 
 fn directory(root: &Path) -> PathBuf {
     root.join("links")
