@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! ARP and neighbour discovery of pods: every address but their own is behind the host side of the veth.
+//! ARP and neighbour discovery of pods: every IPv4 address but their own is behind the host side of the veth, and of IPv6
+//! what is the node's or a pod's there. Whatever else a pod asks for by IPv6 is nowhere on its link.
 
 use abi::{Addr, DropReason, Endpoint, endpoint_flags};
 use zerocopy::IntoBytes;
@@ -95,6 +96,9 @@ pub(crate) fn discovery<P: Packet, T: Tables>(
         _ => return work.report.drop_quietly(DropReason::InvalidSourceIp),
     }
     let router = target == config.router6;
+    if !router && tables.local(&target).is_none() {
+        return work.report.drop(DropReason::UnknownL3Target);
+    }
     write_advertisement(pkt, work, own, &target, router);
     let sent = match work.frame.first_chunk::<ADVERTISEMENT_LEN>() {
         Some(frame) => pkt.replace(frame),

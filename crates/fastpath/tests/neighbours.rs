@@ -50,6 +50,23 @@ fn arp_and_solicitations_are_answered_with_the_host_side() {
 }
 
 #[test]
+fn nobody_answers_for_who_is_not_here() {
+    let world = World::default();
+    let ask = |target: [u8; 16]| {
+        let ns = Ip::v6(six(POD_A), target)
+            .ttl(255)
+            .icmp(135, 0, [0; 4], &target);
+        world.send(IF_A, ns)
+    };
+    let unknown = ask(six([10, 0, 0, 99]));
+    assert_eq!(unknown.reason(), reason(DropReason::UnknownL3Target));
+    assert_eq!(unknown.work.report.endpoint, 1);
+    for known in [ROUTER, POD_B, NODE] {
+        assert_eq!(ask(six(known)).step, Step::Deliver, "{known:?}");
+    }
+}
+
+#[test]
 fn other_discovery_is_dropped_quietly() {
     let world = World::default();
     // A router solicitation is shorter than what names a target.

@@ -58,6 +58,12 @@ fn solicitations_are_answered() {
                 assert!(frames::icmp6_is_sound(&run.bytes));
             }
         }
+        let unknown = six([10, 5, 1, 77]);
+        let unknown = Ip::v6(six(POD_A), unknown)
+            .ttl(255)
+            .icmp(135, 0, [0; 4], &unknown);
+        assert_eq!(node.reason_of(0, &unknown), 150);
+        assert_eq!(node.events().len(), 1);
         let dad = Ip::v6([0; 16], six(POD_A))
             .ttl(255)
             .icmp(135, 0, [0; 4], &six(POD_A));
