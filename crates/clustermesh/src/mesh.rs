@@ -68,10 +68,45 @@ impl Mesh {
         F: Future<Output = kvstore::Result<S>> + Send + 'static,
     {
         check(&settings)?;
-        let mut dir = ConfigDir::new(&settings.config_dir, settings.cluster.clone());
-        let changes = dir.scan()?;
-        let (changed, changed_rx) = mpsc::channel(1);
+        let (changed, told) = mpsc::channel(1);
+        let dir = ConfigDir::new(&settings.config_dir, settings.cluster.clone());
+        // Watched before it is read, so that no change falls between.
         let watcher = dir.watch(changed)?;
+        Self::begin(settings, dir, connector, events, told, watcher)
+    }
+
+    /// The same, told of changes in the directory by `told` instead of the kernel: in virtual time the kernel's notices
+    /// come at no particular moment.
+    pub fn start_told<S, C, F>(
+        settings: Settings,
+        connector: C,
+        events: mpsc::Sender<MeshEvent>,
+        told: mpsc::Receiver<()>,
+    ) -> Result<Self, Error>
+    where
+        S: Store,
+        C: Fn(&ClusterName, &Config) -> F + Send + 'static,
+        F: Future<Output = kvstore::Result<S>> + Send + 'static,
+    {
+        check(&settings)?;
+        let dir = ConfigDir::new(&settings.config_dir, settings.cluster.clone());
+        Self::begin(settings, dir, connector, events, told, ())
+    }
+
+    fn begin<S, C, F>(
+        settings: Settings,
+        mut dir: ConfigDir,
+        connector: C,
+        events: mpsc::Sender<MeshEvent>,
+        told: mpsc::Receiver<()>,
+        watcher: impl Send + Sync + 'static,
+    ) -> Result<Self, Error>
+    where
+        S: Store,
+        C: Fn(&ClusterName, &Config) -> F + Send + 'static,
+        F: Future<Output = kvstore::Result<S>> + Send + 'static,
+    {
+        let changes = dir.scan()?;
         let core = Core::new(settings.id, settings.scheme, &settings.own_pod_cidrs);
         let (served, _) = watch::channel(false);
         let shared = Arc::new(Shared {
@@ -85,7 +120,7 @@ impl Mesh {
         let driver = Driver::new(shared.clone(), settings.state_dir, connector, events);
         let task = tokio::spawn(async move {
             let _watcher = watcher;
-            driver.run(dir, changes, changed_rx, stopped).await;
+            driver.run(dir, changes, told, stopped).await;
         });
         Ok(Self {
             shared,

@@ -313,6 +313,8 @@ pub struct Lab {
     pub mesh: Option<Mesh>,
     pub agent: Agent,
     events: Option<mpsc::Receiver<MeshEvent>>,
+    /// Tells the mesh to look at its directory.
+    changed: Option<mpsc::Sender<()>>,
 }
 
 impl Lab {
@@ -329,6 +331,7 @@ impl Lab {
             mesh: None,
             agent: Agent::default(),
             events: None,
+            changed: None,
         };
         for name in lab.peers.keys() {
             lab.file(name.as_str(), Some("endpoints: [\"http://peer:2379\"]\n"));
@@ -346,6 +349,10 @@ impl Lab {
         match content {
             Some(content) => std::fs::write(path, content).unwrap(),
             None => std::fs::remove_file(path).unwrap(),
+        }
+        if let Some(changed) = &self.changed {
+            // A full channel already holds a reason to look.
+            let _ = changed.try_send(());
         }
     }
 
@@ -378,7 +385,9 @@ impl Lab {
         let (sender, receiver) = mpsc::channel(256);
         self.agent = Agent::default();
         self.events = Some(receiver);
-        self.mesh = Some(Mesh::start(self.settings(), connector, sender).unwrap());
+        let (changed, told) = mpsc::channel(1);
+        self.changed = Some(changed);
+        self.mesh = Some(Mesh::start_told(self.settings(), connector, sender, told).unwrap());
     }
 
     pub async fn restart(&mut self) {
