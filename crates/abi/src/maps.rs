@@ -64,6 +64,8 @@ pub mod config_flags {
     pub const OUTER_AUDIT: u32 = 1 << 3;
     /// Somebody listens to drop events.
     pub const EVENTS: u32 = 1 << 4;
+    /// Packets of pods to other nodes go straight to the underlay's device, past the VXLAN device and the stack.
+    pub const BYPASS_STACK: u32 = 1 << 5;
 }
 
 /// The one value of [`MAP_CONFIG`].
@@ -106,6 +108,8 @@ pub struct NodeConfig {
     pub clock: u32,
     /// Most drop events per second and CPU.
     pub event_rate: u32,
+    /// UDP port of the tunnel, host byte order.
+    pub tunnel_port: u32,
 }
 
 /// Bits of [`Endpoint::flags`].

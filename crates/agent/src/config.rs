@@ -129,6 +129,8 @@ pub(crate) struct Config {
     pub(crate) mtu: Option<u32>,
     /// Masquerade IPv4, IPv6.
     pub(crate) masquerade: (bool, bool),
+    /// Packets of pods to other nodes go through this node's stack.
+    pub(crate) legacy_routing: bool,
     /// Check of the outer source.
     pub(crate) outer_source_check: OuterSourceCheck,
     /// Conntrack entries.
@@ -255,6 +257,7 @@ impl Config {
                 r.bool("enable-ipv4-masquerade"),
                 r.bool("enable-ipv6-masquerade"),
             ),
+            legacy_routing: r.bool("enable-host-legacy-routing"),
             outer_source_check: r.choice(
                 "outer-source-check",
                 &[

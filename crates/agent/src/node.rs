@@ -28,6 +28,8 @@ pub(crate) struct LocalNode {
     pub(crate) router4: Option<Ipv4Addr>,
     pub(crate) router6: Option<Ipv6Addr>,
     pub(crate) boot_id: String,
+    /// IPsec policies of this host apply to what leaves it.
+    pub(crate) ipsec: bool,
 }
 
 /// Why this node cannot be used.
@@ -104,17 +106,19 @@ impl LocalNode {
                 .unwrap_or_default()
                 .trim()
                 .to_owned(),
+            ipsec: netlink::ipsec::has_output_policies()?,
         })
     }
 
     /// This node with the underlay of `found`; `None` if nothing changed. Pods keep their networks, also those that were
     /// derived from an address: pods have addresses of them.
     pub(crate) fn moved_to(&self, found: &LocalNode) -> Option<LocalNode> {
-        let underlay = |node: &LocalNode| (node.ipv4, node.ipv6, node.underlay_mtu);
+        let underlay = |node: &LocalNode| (node.ipv4, node.ipv6, node.underlay_mtu, node.ipsec);
         (underlay(self) != underlay(found)).then(|| LocalNode {
             ipv4: found.ipv4,
             ipv6: found.ipv6,
             underlay_mtu: found.underlay_mtu,
+            ipsec: found.ipsec,
             ..self.clone()
         })
     }

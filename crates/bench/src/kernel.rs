@@ -180,7 +180,7 @@ fn array<const V: usize>(bpf: &mut Ebpf, name: &str, index: u32, value: [u8; V])
 }
 
 fn configure(bpf: &mut Ebpf) -> Result<()> {
-    array::<104>(bpf, abi::MAP_CONFIG, 0, transmute!(config()))?;
+    array::<108>(bpf, abi::MAP_CONFIG, 0, transmute!(config()))?;
     let pod = pod();
     array::<72>(bpf, abi::MAP_ENDPOINTS, 1, transmute!(pod))?;
     hash(
@@ -242,6 +242,7 @@ fn config() -> NodeConfig {
         world6: 2,
         clock: 30,
         event_rate: 1000,
+        tunnel_port: 8472,
     }
 }
 

@@ -12,6 +12,8 @@ mod limits;
 mod node;
 #[path = "programs/special.rs"]
 mod special;
+#[path = "programs/underlay.rs"]
+mod underlay;
 #[path = "programs/verdicts.rs"]
 mod verdicts;
 #[path = "programs/verifier.rs"]

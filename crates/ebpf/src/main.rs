@@ -13,6 +13,7 @@ mod maps;
 mod outcome;
 mod packet;
 mod tables;
+mod underlay;
 
 use abi::Addr;
 use aya_ebpf::{

@@ -11,6 +11,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 
+use crate::underlay::Hop;
+
 /// Entries of [`METRICS`]: `reason * 4 + direction`.
 pub(crate) const METRIC_ENTRIES: u32 = 1024;
 const EVENT_BYTES: u32 = 256 * 1024;
@@ -68,6 +70,13 @@ pub(crate) struct Scratch {
     /// Events sent in that second.
     pub(crate) events: u32,
 }
+
+/// Entries of [`HOPS`].
+pub(crate) const HOP_ENTRIES: u32 = 1024;
+
+/// The programs' own, as [`SCRATCH`].
+#[map(name = "ist_hops")]
+pub(crate) static HOPS: PerCpuArray<Hop> = PerCpuArray::with_max_entries(HOP_ENTRIES, 0);
 
 /// The programs' own; neither pinned nor read by the agent.
 #[map(name = "ist_scratch")]

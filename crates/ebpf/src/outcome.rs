@@ -14,6 +14,7 @@ use fastpath::{Packet, Step, Tables, Tunnel, Work};
 use crate::maps::{EVENTS, METRICS, SCRATCH, Scratch};
 use crate::packet::{Skb, field};
 use crate::tables::Kernel;
+use crate::underlay;
 
 /// `skb.tc_index` of a packet that has its tunnel key: [`crate::to_overlay`] lets it pass.
 pub(crate) const KEYED: u16 = 0x1577;
@@ -78,6 +79,11 @@ fn tunnel(skb: &mut Skb, tunnel: &Tunnel) -> i32 {
     let Some(config) = Kernel.config() else {
         return TC_ACT_SHOT;
     };
+    if config.flags & config_flags::BYPASS_STACK != 0
+        && let Some(result) = underlay::send(skb, tunnel, config.tunnel_port as u16)
+    {
+        return result;
+    }
     if !set_key(skb, tunnel) {
         return TC_ACT_SHOT;
     }

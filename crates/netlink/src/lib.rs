@@ -9,6 +9,7 @@
 mod address;
 mod error;
 mod filter;
+pub mod ipsec;
 mod link;
 mod link_add;
 mod link_set;

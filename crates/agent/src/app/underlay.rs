@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The underlay may change under a running agent: an address is replaced, an MTU is lowered. Peers accept the tunnel only
+//! The underlay may change under a running agent: an address is replaced, an MTU is lowered, IPsec set up. Peers accept the tunnel only
 //! from addresses that this node publishes, so the new address is sent from and published at once.
 
 use std::sync::Arc;
@@ -62,7 +62,7 @@ fn look(service: &Service, socket: &Socket, overlay: u32) {
     let Some(node) = core.node.moved_to(&found) else {
         return;
     };
-    tracing::warn!(from = %core.node.ipv4, to = %node.ipv4, mtu = node.underlay_mtu, "the underlay changed");
+    tracing::warn!(from = %core.node.ipv4, to = %node.ipv4, mtu = node.underlay_mtu, ipsec = node.ipsec, "the underlay changed");
     let result = core.move_underlay(node, overlay);
     core.note("node configuration", result.err());
     let result = start::refresh_host_addresses(&mut core, socket);

@@ -23,6 +23,7 @@ impl<K: Kernel> Core<K> {
                 config.outer_source_check == OuterSourceCheck::Audit,
                 config_flags::OUTER_AUDIT,
             ),
+            (self.bypasses_stack(), config_flags::BYPASS_STACK),
         ] {
             flags |= if on { flag } else { 0 };
         }
@@ -49,6 +50,7 @@ impl<K: Kernel> Core<K> {
             world6: self.world(false).0,
             clock: 30,
             event_rate: config.event_rate,
+            tunnel_port: config.tunnel_port.into(),
         }
     }
 }

@@ -205,7 +205,12 @@ impl<K: Kernel> Core<K> {
         }
     }
 
-    /// The underlay has other addresses or another MTU now.
+    /// Whether packets of pods to other nodes go past the stack: not where they would escape the host's IPsec.
+    pub(crate) fn bypasses_stack(&self) -> bool {
+        !self.config.legacy_routing && !self.node.ipsec
+    }
+
+    /// The underlay is another now: its addresses, its MTU, its IPsec.
     pub(crate) fn move_underlay(
         &mut self,
         node: LocalNode,

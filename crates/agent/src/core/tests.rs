@@ -49,6 +49,7 @@ fn core_before_lists(kernel: Fake) -> Core<Fake> {
         router4: Some(Ipv4Addr::new(10, 5, 1, 1)),
         router6: None,
         boot_id: String::new(),
+        ipsec: false,
     };
     let dp = Datapath::new(kernel).expect("readable maps");
     let mut core = Core::new(Arc::new(config), Arc::new(node), dp);

@@ -182,6 +182,13 @@ pub(crate) const OPTIONS: &[Def] = &[
     ),
     def(
         DATAPATH,
+        "enable-host-legacy-routing",
+        Bool,
+        "false",
+        "Packets of pods to other nodes go through this node's stack (VXLAN device, nftables output, IPsec) instead of straight to the underlay's device",
+    ),
+    def(
+        DATAPATH,
         "outer-source-check",
         Text,
         "strict",

@@ -29,12 +29,6 @@ pub(super) fn fixed() -> StatusResponse {
         ipv4_big_tcp: Some(BigTcp::default()),
         ipv6_big_tcp: Some(BigTcp::default()),
         bandwidth_manager: Some(BandwidthManager::default()),
-        // Packets between pods go from device to device; those to the node and to the world through the stack.
-        routing: Some(Routing {
-            inter_host_routing_mode: "Tunnel".into(),
-            intra_host_routing_mode: "Legacy".into(),
-            tunnel_protocol: "vxlan".into(),
-        }),
         encryption: Some(EncryptionStatus {
             mode: "Disabled".into(),
             msg: String::new(),

@@ -104,6 +104,16 @@ impl Service {
             dynamic_size_ratio: 0.0,
             maps: maps.collect(),
         });
+        // Of packets between pods; those to the node and to the world go through the stack in any case.
+        let host = match core.bypasses_stack() {
+            true => "BPF",
+            false => "Legacy",
+        };
+        let routing = Routing {
+            inter_host_routing_mode: "Tunnel".into(),
+            intra_host_routing_mode: host.into(),
+            tunnel_protocol: "vxlan".into(),
+        };
         drop(core);
         StatusResponse {
             cilium: Some(cilium),
@@ -121,6 +131,7 @@ impl Service {
             }),
             masquerading: Some(masquerading),
             bpf_maps,
+            routing: Some(routing),
             ..features::fixed()
         }
     }

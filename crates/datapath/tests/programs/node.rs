@@ -177,7 +177,7 @@ impl Node {
 
     pub(crate) fn set_config(&mut self) {
         let config = self.config;
-        self.array::<104>(abi::MAP_CONFIG, 0, transmute!(config));
+        self.array::<108>(abi::MAP_CONFIG, 0, transmute!(config));
     }
 
     pub(crate) fn set_pod(&mut self, pod: &Endpoint) {
@@ -352,6 +352,7 @@ fn config() -> NodeConfig {
         world6: 10,
         clock: 30,
         event_rate: 1000,
+        tunnel_port: 8472,
     }
 }
 

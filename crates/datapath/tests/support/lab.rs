@@ -181,6 +181,7 @@ fn config(overlay: u32) -> abi::NodeConfig {
         world6: 2,
         clock: 30,
         event_rate: 1000,
+        tunnel_port: 8472,
         ..abi::NodeConfig::default()
     }
 }

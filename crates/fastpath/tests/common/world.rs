@@ -80,6 +80,7 @@ impl Default for World {
                 world6: 10,
                 clock: 30,
                 event_rate: 100,
+                tunnel_port: 8472,
             },
             endpoints: HashMap::new(),
             devices: HashMap::new(),

@@ -201,7 +201,6 @@ pub(super) const IDLE: &[&str] = &[
     "enable-health-check-loadbalancer-ip",
     "enable-health-check-nodeport",
     "enable-health-checking",
-    "enable-host-legacy-routing",
     "enable-hubble-open-metrics",
     "enable-identity-mark",
     "enable-internal-traffic-policy",
