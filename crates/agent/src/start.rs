@@ -85,7 +85,7 @@ pub(crate) fn ensure_overlay(
 }
 
 /// Translation, without which pods reach nothing outside; and what it costs the tunnel, which is only told.
-fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError> {
+pub(crate) fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError> {
     let (v4, v6) = core.config.masquerade;
     let mut pods: BTreeSet<IpNet> = core.node.pod_cidrs().into_iter().collect();
     pods.retain(|net| if net.addr().is_ipv4() { v4 } else { v6 });
@@ -99,10 +99,11 @@ fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError> {
         overlay: OVERLAY.into(),
     };
     devices::ensure_masquerade(&nft, &spec)?;
-    let untracked = devices::ensure_untracked(&nft, core.config.tunnel_port);
+    let tunnel = (core.node.ipv4, core.config.tunnel_port).into();
+    let untracked = devices::ensure_untracked(&nft, tunnel);
     let problem = untracked.err().map(|error| {
         format!(
-            "{error}; the kernel makes an entry for every flow in the tunnel; its modules nft_ct, nft_fib and nft_fib_inet would prevent that"
+            "{error}; the kernel makes an entry for every flow in the tunnel; its module nft_ct would prevent that"
         )
     });
     core.note("connection tracking of the tunnel", problem);

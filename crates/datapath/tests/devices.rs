@@ -222,6 +222,7 @@ fn translation_and_what_is_not_tracked_are_tables_of_ours() {
             native: ["10.5.0.0/16"].map(net).into(),
             overlay: OVERLAY_DEVICE.into(),
         };
+        let tunnel = (Ipv4Addr::new(172, 30, 5, 1), 8472).into();
         let chains = |table| {
             let table = nft.read_table(table).expect("readable").expect("there");
             assert!(table.chains.iter().all(|chain| chain.rules > 0));
@@ -229,7 +230,7 @@ fn translation_and_what_is_not_tracked_are_tables_of_ours() {
         };
         for _ in 0..2 {
             devices::ensure_masquerade(&nft, &spec).expect("made");
-            devices::ensure_untracked(&nft, 8472).expect("made");
+            devices::ensure_untracked(&nft, tunnel).expect("made");
             assert_eq!([chains(NFT_TABLE), chains(NFT_UNTRACKED)], [1, 2]);
         }
         devices::remove_masquerade(&nft).expect("deletable");

@@ -194,12 +194,12 @@ fn tunnels_that_end_here_are_not_tracked() {
     nft.ensure_table(&spec).unwrap();
     let mut untracked = UntrackedSpec {
         name: "own-raw".into(),
-        ports: vec![8472],
+        tunnels: vec!["192.0.2.1:8472".parse().unwrap()],
     };
     nft.ensure_untracked(&untracked).unwrap();
     nft.ensure_untracked(&untracked).unwrap();
     // What cannot be made leaves both tables as they are.
-    untracked.ports = vec![1; 1000];
+    untracked.tunnels = vec![untracked.tunnels[0]; 1000];
     assert!(nft.ensure_untracked(&untracked).is_err());
     assert_eq!(nft.read_table("own-raw").unwrap().unwrap().chains.len(), 2);
     assert_eq!(nft.read_table(TABLE).unwrap().unwrap().chains.len(), 1);

@@ -69,6 +69,8 @@ fn look(service: &Service, socket: &Socket, overlay: u32) {
     core.note("host addresses", result.err());
     let result = start::ensure_overlay(&core, socket);
     core.note("tunnel device", result.err());
+    let result = start::ensure_masquerade(&mut core);
+    core.note("masquerade", result.err());
     core.routes_changed.notify_one();
     let endpoints: Vec<_> = core.endpoints.values().cloned().collect();
     drop(core);

@@ -2,6 +2,7 @@
 //! Source translation of what leaves the mesh: pod → world and pod → other nodes get the node's address.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use netlink::nft::{DevicePattern, Masquerade, Nft, TableSpec, UntrackedSpec};
@@ -49,10 +50,10 @@ pub fn ensure_masquerade(nft: &Nft, spec: &MasqueradeSpec) -> Result<()> {
 
 /// Has the kernel's connection tracking, which translation brings with it, leave the tunnel alone. Without it everything
 /// works as well, at the price of an entry per flow in the tunnel.
-pub fn ensure_untracked(nft: &Nft, tunnel_port: u16) -> Result<()> {
+pub fn ensure_untracked(nft: &Nft, tunnel: SocketAddr) -> Result<()> {
     Ok(nft.ensure_untracked(&UntrackedSpec {
         name: NFT_UNTRACKED.into(),
-        ports: vec![tunnel_port],
+        tunnels: vec![tunnel],
     })?)
 }
 

@@ -34,9 +34,6 @@ const PRIORITY_SOURCE_NAT: i32 = 100;
 const HOOK_PREROUTING: u32 = 0;
 const HOOK_OUTPUT: u32 = 3;
 const PRIORITY_RAW: i32 = -300;
-/// `NFT_FIB_RESULT_ADDRTYPE` and `NFTA_FIB_F_DADDR`.
-const FIB_ADDRESS_TYPE: u32 = 3;
-const FIB_DESTINATION: u32 = 2;
 const VERDICT_ACCEPT: u32 = 1;
 
 /// A transaction being written.
@@ -189,11 +186,6 @@ fn expression(b: &mut Vec<u8>, step: &Step) {
         }),
         Step::Network { offset, length } => payload(b, 1, *offset, *length),
         Step::Port => payload(b, 2, 2, 2),
-        Step::DestinationType => named(b, "fib", |b| {
-            number(b, 1, REGISTER);
-            number(b, 2, FIB_ADDRESS_TYPE);
-            number(b, 3, FIB_DESTINATION);
-        }),
         Step::Mask(mask) => named(b, "bitwise", |b| {
             number(b, 1, REGISTER);
             number(b, 2, REGISTER);

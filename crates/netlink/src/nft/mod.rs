@@ -7,6 +7,8 @@ mod encode;
 mod program;
 mod read;
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 
 use crate::transport::{About, Transport, Until};
@@ -64,13 +66,14 @@ pub struct TableSpec {
 }
 
 /// Such a table with what connection tracking, which translation brings with it, leaves alone. It needs more of the
-/// kernel (the expressions `fib` and `notrack`) than translation does.
+/// kernel (the expression `notrack`) than translation does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UntrackedSpec {
     /// Its name.
     pub name: String,
-    /// UDP ports of tunnels that end here: packets from and to this node would make an entry for every flow inside.
-    pub ports: Vec<u16>,
+    /// Addresses and UDP ports of tunnels that end here: packets from and to this node would make an entry for every
+    /// flow inside.
+    pub tunnels: Vec<SocketAddr>,
 }
 
 /// A `NETLINK_NETFILTER` socket of one network namespace.
@@ -109,15 +112,15 @@ impl Nft {
     /// The same for a table of what is not tracked. Entries that are there already stay until they expire.
     pub fn ensure_untracked(&self, spec: &UntrackedSpec) -> Result<()> {
         check_name(&spec.name)?;
-        check_rules(&spec.name, 2 * spec.ports.len())?;
+        check_rules(&spec.name, 2 * spec.tunnels.len())?;
         self.commit("replace", &spec.name, |batch| {
             batch.new_table(&spec.name);
             batch.delete_table(&spec.name);
             batch.new_table(&spec.name);
             for hook in [Hook::Prerouting, Hook::Output] {
                 batch.raw_chain(&spec.name, hook);
-                for port in &spec.ports {
-                    batch.rule(&spec.name, hook.chain(), &program::untracked(hook, *port));
+                for tunnel in &spec.tunnels {
+                    batch.rule(&spec.name, hook.chain(), &program::untracked(hook, *tunnel));
                 }
             }
         })

@@ -2,7 +2,7 @@
 //! A [`Masquerade`] as rules: the exceptions first, each of which accepts, then the sources. And the rules that
 //! keep tunnels out of connection tracking.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -39,8 +39,6 @@ pub(super) enum Step {
     Network { offset: u32, length: u32 },
     /// Load the destination port.
     Port,
-    /// Load what the destination address is to this node's routing.
-    DestinationType,
     /// Keep only these bits.
     Mask(Vec<u8>),
     /// Go on only if the register begins with these bytes.
@@ -106,19 +104,17 @@ pub(super) fn rules(masquerade: &Masquerade) -> Vec<Vec<Step>> {
     rules
 }
 
-/// UDP to this port, if it ends here (`Prerouting`) or begins here (`Output`): others' tunnels are tracked.
-pub(super) fn untracked(hook: Hook, port: u16) -> Vec<Step> {
+/// UDP to the tunnel's port, if it ends here (`Prerouting`) or begins here (`Output`): others' tunnels are tracked.
+pub(super) fn untracked(hook: Hook, tunnel: SocketAddr) -> Vec<Step> {
     let udp = libc::IPPROTO_UDP as u8;
     let mut steps = vec![
         Step::Meta(MetaKey::Protocol),
         Step::Equal(vec![udp]),
         Step::Port,
-        Step::Equal(port.to_be_bytes().to_vec()),
+        Step::Equal(tunnel.port().to_be_bytes().to_vec()),
     ];
     if hook == Hook::Prerouting {
-        let local = u32::from(libc::RTN_LOCAL);
-        steps.push(Step::DestinationType);
-        steps.push(Step::Equal(local.to_ne_bytes().to_vec()));
+        steps.extend(within(Field::Destination, tunnel.ip().into()));
     }
     steps.push(Step::NoTrack);
     steps
