@@ -345,3 +345,34 @@ async fn resources_are_written_once_and_not_taken_from_others() {
     let left: Vec<_> = shared.objects[path].keys().cloned().collect();
     assert_eq!(left, ["web"]);
 }
+
+/// One resource that the server refuses keeps no other from being written or deleted.
+#[tokio::test]
+async fn a_refused_resource_stands_in_nobodys_way() {
+    let (fake, running) = Fake::start().await;
+    let client = connect(&settings(&[fake.url()])).await.unwrap();
+    let mut publication = Publication::new(client);
+    let key = |name: &str| (Published::Endpoint, "shop".to_owned(), name.to_owned());
+    let value = json!({"metadata": {}, "status": {"id": 7}});
+    let all = |names: &[&str]| -> BTreeMap<_, _> {
+        names
+            .iter()
+            .map(|name| (key(name), value.clone()))
+            .collect()
+    };
+    let path = "/apis/cilium.io/v2/namespaces/shop/ciliumendpoints";
+    publication.sync(&all(&["old"])).await.unwrap();
+    fake.shared.lock().unwrap().missing = vec![format!("{path}/a")];
+    let error = publication.sync(&all(&["a", "b"])).await.unwrap_err();
+    assert!(error.starts_with("CiliumEndpoint a: "), "{error}");
+    let left = |fake: &Fake| -> Vec<String> {
+        let shared = fake.shared.lock().unwrap();
+        shared.objects[path].keys().cloned().collect()
+    };
+    assert_eq!(left(&fake), ["b"]);
+    fake.shared.lock().unwrap().missing.clear();
+    publication.sync(&all(&["a", "b"])).await.unwrap();
+    assert_eq!(left(&fake), ["a", "b"]);
+    fake.stop(running).await;
+    assert!(publication.sync(&all(&[])).await.is_err());
+}

@@ -17,6 +17,9 @@ const MANAGER: &str = "cilium-agent";
 /// What others changed or deleted is put right so often.
 const AGAIN: Duration = Duration::from_secs(300);
 
+/// Refusals after which no more is tried in one go.
+const MOST_FAILURES: usize = 16;
+
 /// A kind that a node publishes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Published {
@@ -73,7 +76,8 @@ impl Publication {
     }
 
     /// Makes the cluster's resources these. What fails is tried again with the next call; the answer is the first
-    /// failure, after which nothing more is tried.
+    /// failure. One that the server refuses keeps none of the others from being written; a server that does not answer,
+    /// or refuses many, is left alone until then.
     pub async fn sync(&mut self, wanted: &BTreeMap<ResourceKey, Value>) -> Result<(), String> {
         let gone: Vec<ResourceKey> = self
             .written
@@ -81,17 +85,22 @@ impl Publication {
             .filter(|key| !wanted.contains_key(*key))
             .cloned()
             .collect();
+        let mut failures = Failures::default();
         for key in gone {
-            self.delete(&key).await?;
-            self.written.remove(&key);
+            match self.delete(&key).await {
+                Ok(()) => drop(self.written.remove(&key)),
+                Err(error) => failures.add(&key, &error)?,
+            }
         }
         for (key, value) in wanted {
-            self.put(key, value).await?;
+            if let Err(error) = self.put(key, value).await {
+                failures.add(key, &error)?;
+            }
         }
-        Ok(())
+        failures.first.map_or(Ok(()), Err)
     }
 
-    async fn put(&mut self, key: &ResourceKey, value: &Value) -> Result<(), String> {
+    async fn put(&mut self, key: &ResourceKey, value: &Value) -> kube::Result<()> {
         let text = value.to_string();
         let is_there = |old: &Written| old.text == text && old.at.elapsed() < AGAIN;
         if self.written.get(key).is_some_and(is_there) {
@@ -110,8 +119,7 @@ impl Publication {
                 &PatchParams::apply(MANAGER).force(),
                 &Patch::Apply(&body),
             )
-            .await
-            .map_err(|error| format!("{} {name}: {}", resource.kind, told(&error)))?;
+            .await?;
         let written = Written {
             text,
             at: Instant::now(),
@@ -123,8 +131,9 @@ impl Publication {
     }
 
     /// Deletes what we wrote, unless somebody wrote it since: a pod may be back under its name on another node.
-    async fn delete(&self, (kind, namespace, name): &ResourceKey) -> Result<(), String> {
-        let Some(written) = self.written.get(&(*kind, namespace.clone(), name.clone())) else {
+    async fn delete(&self, key: &ResourceKey) -> kube::Result<()> {
+        let (kind, namespace, name) = key;
+        let Some(written) = self.written.get(key) else {
             return Ok(());
         };
         let params = DeleteParams {
@@ -137,7 +146,28 @@ impl Publication {
         match self.api(*kind, namespace).delete(name, &params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
-            Err(error) => Err(format!("{} {name}: {}", kind.resource().kind, told(&error))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What did not work in one go.
+#[derive(Default)]
+struct Failures {
+    first: Option<String>,
+    count: usize,
+}
+
+impl Failures {
+    /// Notes a failure; an error if it is time to stop.
+    fn add(&mut self, (kind, _, name): &ResourceKey, error: &kube::Error) -> Result<(), String> {
+        let text = format!("{} {name}: {}", kind.resource().kind, told(error));
+        let first = self.first.get_or_insert(text);
+        self.count += 1;
+        if matches!(error, kube::Error::Api(_)) && self.count < MOST_FAILURES {
+            Ok(())
+        } else {
+            Err(first.clone())
         }
     }
 }
