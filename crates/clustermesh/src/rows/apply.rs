@@ -10,6 +10,7 @@ use tables::Event;
 
 use super::cluster::NodeRow;
 use super::limits::{NodeWeight, labels_weight};
+use super::orphans::Row;
 use super::{HOLD, Held, Kind, MOST_HELD, Rows, added};
 use crate::validate::{self, Publisher, claims_of};
 use crate::{IpRow, MeshEvent, Refusal};
@@ -45,7 +46,7 @@ impl Rows {
                 listed: true,
             },
         );
-        cluster.orphans.adopt(Kind::Nodes, suffix);
+        cluster.orphans.adopt(&Row::Node(suffix.into()));
         if before.as_ref() == Some(&node) {
             return Ok(());
         }
@@ -80,7 +81,7 @@ impl Rows {
         let Some(row) = cluster.nodes.remove(node) else {
             return;
         };
-        cluster.orphans.adopt(Kind::Nodes, node);
+        cluster.orphans.adopt(&Row::Node(node.into()));
         cluster.node_weight = cluster.node_weight.minus(NodeWeight::of(&row.node));
         self.release_claims(name, &claims_of(&row.node));
         self.gave_way();
@@ -242,7 +243,7 @@ impl Rows {
         self.limits.row(Kind::Ips, others, bytes)?;
         entry.namespace = cluster.text(&entry.namespace);
         entry.service_account = cluster.text(&entry.service_account);
-        cluster.orphans.adopt(Kind::Ips, suffix);
+        cluster.orphans.adopt(&Row::Ip(net));
         let before = cluster.ips.put(&entry, lease);
         let row = cluster.ips.get(&net).expect("just put");
         let known = row.identity.is_reserved()
@@ -301,9 +302,7 @@ impl Rows {
         let Some(row) = cluster.ips.remove(net) else {
             return;
         };
-        if !cluster.orphans.is_empty() {
-            cluster.orphans.adopt(Kind::Ips, &validate::suffix_of(net));
-        }
+        cluster.orphans.adopt(&Row::Ip(*net));
         self.claims.remove_ip(name, net);
         if !held {
             let event = MeshEvent::Ip(name.clone(), Event::Delete(*net));
