@@ -137,13 +137,16 @@ impl Objects {
         if saved.node != self.node {
             return None;
         }
+        // A kind that the last run did not follow has to be listed first; nothing is taken before all is known to be there.
+        let texts = |kind: Kind| Some((kind, saved.kinds.get(kind.plural())?));
+        let all: Vec<_> = Kind::ALL.into_iter().map(texts).collect::<Option<_>>()?;
         let mut events = Vec::new();
-        for kind in Kind::ALL {
-            // A kind that the last run did not follow has to be listed first.
-            let texts = saved.kinds.get(kind.plural())?;
+        for (kind, texts) in all {
             let table = self.table(kind);
             for text in texts.iter().take(MAX_OBJECTS) {
-                let document: Value = serde_json::from_str(text).ok()?;
+                let Ok(document) = serde_json::from_str::<Value>(text) else {
+                    continue;
+                };
                 let of = |key: &str| {
                     document["metadata"][key]
                         .as_str()

@@ -141,3 +141,29 @@ fn what_was_saved_comes_back_and_is_swapped() {
         None
     );
 }
+
+/// Whatever one kind that is missing on disk keeps from being told, the live list tells.
+#[test]
+fn a_state_without_a_kind_is_not_half_taken() {
+    let mut objects = Objects::new("n1");
+    let web = || (name("shop", "web"), pod(&json!({})));
+    for kind in Kind::ALL {
+        objects.take(kind, Event::Init);
+        if kind == Kind::Pod {
+            let (name, pod) = web();
+            objects.take(kind, Event::InitApply(name, pod));
+        }
+        objects.take(kind, Event::InitDone);
+    }
+    for missing in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Pod) {
+        let mut saved = objects.saved();
+        saved.kinds.remove(missing.plural());
+        let mut next = Objects::new("n1");
+        assert_eq!(next.restore(saved), None);
+        let (name, pod) = web();
+        next.take(Kind::Pod, Event::Init);
+        next.take(Kind::Pod, Event::InitApply(name, pod));
+        let (events, _) = next.take(Kind::Pod, Event::InitDone);
+        assert!(matches!(events[..], [ObjectEvent::Pod(_)]), "{missing:?}");
+    }
+}
