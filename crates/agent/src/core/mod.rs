@@ -276,9 +276,10 @@ impl<K: Kernel> Core<K> {
         self.swept
     }
 
-    /// Removes what earlier runs left in the policy maps, once no endpoint uses it.
+    /// Removes what earlier runs left in the policy maps, once no endpoint uses it. While policy waits for room no endpoint
+    /// flips, so one look is enough.
     pub(crate) fn prune_generations(&mut self) {
-        if !self.ready || self.pruned || self.policy_waits() {
+        if !self.ready || self.pruned || self.policy_waits() && self.renewal.was_pruned() {
             return;
         }
         match self.dp.prune_policy() {

@@ -22,6 +22,15 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(super) struct Renewal {
     backoff: Backoff,
     pub(super) not_before: Option<Instant>,
+    /// What nobody uses was removed since policy waits.
+    pruned: bool,
+}
+
+impl Renewal {
+    /// Whether what nobody uses was removed already; it is now.
+    pub(super) fn was_pruned(&mut self) -> bool {
+        std::mem::replace(&mut self.pruned, true)
+    }
 }
 
 impl Default for Renewal {
@@ -29,6 +38,7 @@ impl Default for Renewal {
         Self {
             backoff: Backoff::new(FIRST, LONGEST),
             not_before: None,
+            pruned: false,
         }
     }
 }

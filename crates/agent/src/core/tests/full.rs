@@ -169,3 +169,30 @@ fn who_goes_makes_room() {
     assert!(!core.policy_waits(), "{:?}", core.notes);
     assert!(!has(&core, 3) && has(&core, 20));
 }
+
+/// What a run that ended early left behind makes room for the next one's policy, without any change.
+#[test]
+fn what_an_earlier_run_left_makes_room() {
+    let mut core = core();
+    objects(&mut core, vec![ObjectEvent::Policy(wide(10))]);
+    let used = core.dp.kernel().len(Map::Policies) as u32;
+    let (kept, policy) = (core.dp.generation(), slot(&core));
+    let mut kernel = core.dp.into_kernel();
+    // As if a run had written everything and ended before it flipped anybody.
+    for (key, row) in kernel.dump::<table::Policies>().expect("readable") {
+        let generation = (kept + 2) % 4;
+        let policy = key.policy & (u32::MAX >> 2) | generation << 30;
+        let key = abi::PolicyKey { policy, ..key };
+        kernel.put_row::<table::Policies>(&key, &row).expect("room");
+    }
+    kernel.set_limit(Map::Policies, 2 * used + 2);
+    let mut core = core_before_lists(kernel);
+    objects(&mut core, vec![ObjectEvent::Policy(wide(10))]);
+    core.become_ready();
+    core.prune_generations();
+    core.retry_policy();
+    core.prune_generations();
+    assert!(!core.policy_waits(), "{:?}", core.notes);
+    assert_ne!(slot(&core), policy);
+    assert!(core.dp.kernel().len(Map::Policies) as u32 <= used);
+}
