@@ -85,6 +85,47 @@ async fn a_lease_that_ends_makes_orphans_and_their_keys_take_them_back() {
     assert_eq!(lab.status("cluster7").orphans_since, None);
 }
 
+/// A pod that went while its agent was away for longer than its lease: nobody deletes its key, which is gone already. Its
+/// agent is back and does not name it.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_back_without_a_pod_ends_it() {
+    let (peer, mut lab) = lab().await;
+    publish(&peer, 1, 60).await;
+    publish(&peer, 2, 60).await;
+    lab.start();
+    let minutes = async |lab: &mut Lab, count| {
+        for _ in 0..count {
+            peer.beat().await;
+            lab.seconds(60).await;
+        }
+    };
+    minutes(&mut lab, 2).await;
+    assert_eq!(counts(&lab), (2, 4, 6));
+    minutes(&mut lab, 30).await;
+    assert_eq!(counts(&lab), (2, 4, 6), "agents that stay away cut nobody");
+    publish(&peer, 1, 36_000).await;
+    let client = peer.store.client();
+    let gone = peer.pod(1, 6, 1);
+    client.delete(&ip_key(&gone.prefix)).await.expect("deleted");
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (2, 3, 3));
+    // The same without a deletion that anybody could see.
+    let left = peer.pod(1, 7, 1);
+    let short = client
+        .grant(Duration::from_secs(60))
+        .await
+        .expect("granted");
+    let key = ip_key(&left.prefix);
+    let put = client.put(&key, encode_ip(&left), Some(short));
+    put.await.expect("written");
+    minutes(&mut lab, 3).await;
+    assert_eq!(counts(&lab), (2, 4, 4));
+    minutes(&mut lab, 10).await;
+    assert_eq!(counts(&lab), (2, 4, 4), "it may be on its way");
+    minutes(&mut lab, 25).await;
+    assert_eq!(counts(&lab), (2, 3, 3), "the other node's stay");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_deleted_goes_at_once() {
     let (peer, mut lab) = lab().await;

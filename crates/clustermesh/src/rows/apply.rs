@@ -38,11 +38,15 @@ impl Rows {
         let others = cluster.nodes.len() - usize::from(before.is_some());
         self.limits.nodes(others, weight)?;
         cluster.node_weight = weight;
+        let is_new = before.is_none() || cluster.orphans.has_node(suffix);
+        let known = cluster.nodes.get(suffix).filter(|_| !is_new);
+        let since = known.map_or(self.now, |row| row.since);
         cluster.nodes.insert(
             node.name.name.clone(),
             NodeRow {
                 node: node.clone(),
                 lease,
+                since,
                 listed: true,
             },
         );

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use kvstore::LeaseId;
@@ -34,6 +35,8 @@ pub(crate) struct NodeRow {
     pub(crate) node: Arc<Node>,
     /// The lease that its key hangs on.
     pub(crate) lease: Option<LeaseId>,
+    /// When its key came, or came back.
+    pub(crate) since: Duration,
     pub(crate) listed: bool,
 }
 

@@ -4,10 +4,12 @@
 //! etcd's watch does not say why a key is gone. The lease does: a key that is deleted leaves its lease alive, a lease that ends
 //! takes its keys along. So a row whose key had a lease stays until the lease was looked at. If it lives, the key was
 //! deleted and the row goes; if not, the row is an orphan. It stays one until its key is back, its node is really
-//! deleted, another node of the cluster has its address, or its time is over.
+//! deleted or back for a while without it, another node of the cluster has its address, or its time is over.
 
 mod set;
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -23,6 +25,9 @@ pub(crate) use set::{Orphans, Row};
 const MOST: usize = 65_536;
 /// How long an orphan stays.
 pub(crate) const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long an orphaned address stays when the key of its node is back: the agent is there again, and has had the time to
+/// publish every pod that it has.
+pub(crate) const BACK: Duration = Duration::from_secs(15 * 60);
 /// Most leases of a cluster that are known to live.
 const MOST_LEASES: usize = 4096;
 
@@ -147,7 +152,7 @@ impl Rows {
     pub(super) fn orphans_give_way(&mut self, name: &ClusterName, suffix: &str, claims: &[IpNet]) {
         let cluster = &self.clusters[name];
         let node = &cluster.nodes[suffix].node;
-        let its = |ip: std::net::IpAddr| node.addresses.iter().any(|of| of.ip == ip);
+        let its = |ip: IpAddr| node.addresses.iter().any(|of| of.ip == ip);
         let overlapping = claims.iter();
         let mut gone: Vec<Row> = overlapping
             .flat_map(|claim| cluster.orphans.overlapping(*claim))
@@ -178,7 +183,13 @@ impl Rows {
             .collect();
         for name in due {
             let cluster = self.clusters.get_mut(&name).expect("just found");
-            for row in cluster.orphans.expired(now) {
+            let nodes = cluster.nodes.iter();
+            let back = nodes
+                .filter(|(name, row)| row.since + BACK <= now && !cluster.orphans.has_node(name));
+            let back: HashSet<IpAddr> = back
+                .flat_map(|(_, row)| row.node.addresses.iter().map(|address| address.ip))
+                .collect();
+            for row in cluster.orphans.expired(now, |host| back.contains(&host)) {
                 self.delete_now(&name, &row);
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use kvstore::LeaseId;
 
-use super::LIFE;
+use super::{BACK, LIFE};
 
 /// A row that may be an orphan.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Orphans {
     by_lease: BTreeSet<(LeaseId, Row)>,
     by_net: BTreeSet<(IpNet, Row)>,
     by_host: BTreeSet<(IpAddr, IpNet)>,
-    /// No orphan's time is over before.
+    /// No orphan's time needs to be looked at before.
     expiry: Option<Duration>,
     /// Leases that live until then at least.
     pub(super) alive: HashMap<LeaseId, Duration>,
@@ -79,7 +79,7 @@ impl Orphans {
         if self.rows.contains_key(&row) {
             return;
         }
-        self.expiry.get_or_insert(orphan.since + LIFE);
+        self.expiry.get_or_insert(orphan.since + BACK);
         self.by_lease.insert((orphan.lease, row.clone()));
         for net in &orphan.nets {
             self.by_net.insert((*net, row.clone()));
@@ -126,11 +126,17 @@ impl Orphans {
         self.rows.get(row)?.host
     }
 
-    /// Those whose time is over; to be deleted.
-    pub(super) fn expired(&mut self, now: Duration) -> Vec<Row> {
-        let over = |orphan: &Orphan| orphan.since + LIFE <= now;
-        let left = self.rows.values().filter(|orphan| !over(orphan));
-        self.expiry = left.map(|orphan| orphan.since + LIFE).min();
+    pub(crate) fn has_node(&self, name: &str) -> bool {
+        self.rows.contains_key(&Row::Node(name.into()))
+    }
+
+    /// Those whose time is over, to be deleted; `is_back` names hosts that are back for long enough.
+    pub(super) fn expired(&mut self, now: Duration, is_back: impl Fn(IpAddr) -> bool) -> Vec<Row> {
+        self.expiry = Some(now + BACK);
+        let over = |orphan: &Orphan| {
+            let left = orphan.since + BACK <= now && orphan.host.is_some_and(&is_back);
+            left || orphan.since + LIFE <= now
+        };
         let gone = self.rows.iter().filter(|(_, orphan)| over(orphan));
         gone.map(|(row, _)| row.clone()).collect()
     }
@@ -206,9 +212,19 @@ mod tests {
                 !keep
             });
         }
+        let is_back = |ip| ip == host(1);
+        assert!(
+            set.expired(BACK - Duration::from_secs(1), is_back)
+                .is_empty()
+        );
+        for row in set.expired(2 * BACK, is_back) {
+            set.adopt(&row);
+        }
+        all.retain(|(_, o)| o.host != Some(host(1)));
+        assert_eq!(set.len(), all.len());
         let over = LIFE + Duration::from_secs(6);
         assert!(set.expiry().is_some_and(|at| at <= over));
-        for row in set.expired(over) {
+        for row in set.expired(over, |_| false) {
             set.adopt(&row);
         }
         let kept = all.iter().filter(|(_, o)| o.since > Duration::from_secs(6));
