@@ -8,6 +8,7 @@
 mod root;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -86,10 +87,14 @@ pub fn guard(spec_file: &Path) -> Result<ExitCode> {
     command.arg("kubernetes-init").arg(spec_file);
     // SAFETY: between fork and exec the closure makes one system call.
     unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
+    // Process 1 is in this mount namespace too: once it has its root, paths of before lead nowhere.
+    let mut record = File::create(&spec.record).doing("create", &spec.record)?;
     let mut child = command.spawn().doing("start", &program)?;
     let pid = child.id().cast_signed();
     let line = format!("{pid} {}\n", start_time(pid).unwrap_or_default());
-    fs::write(&spec.record, line).doing("record a process in", &spec.record)?;
+    record
+        .write_all(line.as_bytes())
+        .doing("record a process in", &spec.record)?;
     let status = child.wait().doing("wait for", &spec.name)?;
     eprintln!("process 1 of {} ended with {status}", spec.name);
     Ok(ExitCode::FAILURE)
