@@ -113,7 +113,11 @@ fn policy(names: &Names) -> Value {
         }),
         &["metadata"],
     );
-    schema["anyOf"] = json!([{"required": ["spec"]}, {"required": ["specs"]}]);
+    // With a status the root of a schema has no `anyOf`.
+    schema["x-kubernetes-validations"] = json!([{
+        "rule": "has(self.spec) || has(self.specs)",
+        "message": "spec or specs is required",
+    }]);
     let valid = r#".status.conditions[?(@.type=="Valid")].status"#;
     let columns = json!([age(), column("Valid", "string", valid)]);
     definition(names, columns, schema, true)
