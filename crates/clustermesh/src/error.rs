@@ -24,16 +24,6 @@ pub enum Error {
         /// Largest id.
         max: u16,
     },
-    /// A member of a mesh needs a name of its own.
-    #[error(
-        "cluster-name is {name:?} although cluster-id is {id}: a member of a mesh needs a name of its own"
-    )]
-    DefaultName {
-        /// The name.
-        name: String,
-        /// Our id.
-        id: u16,
-    },
     /// The directory cannot be watched.
     #[error("cannot watch the directory of clustermesh-config, {dir:?}: {reason}")]
     Watch {

@@ -195,11 +195,5 @@ fn check(settings: &Settings) -> Result<(), Error> {
     if id > max {
         return Err(Error::IdTooLarge { id, max });
     }
-    if settings.cluster.as_str() == ClusterName::DEFAULT {
-        return Err(Error::DefaultName {
-            name: settings.cluster.to_string(),
-            id,
-        });
-    }
     Ok(())
 }

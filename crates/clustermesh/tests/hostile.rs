@@ -342,10 +342,6 @@ async fn settings_that_contradict_each_other() {
         Error::IdTooLarge { .. }
     ));
     assert!(matches!(
-        refused(&|s| s.cluster = cluster("default")),
-        Error::DefaultName { .. }
-    ));
-    assert!(matches!(
         refused(&|s| s.config_dir = "/nonexistent".into()),
         Error::Watch { .. }
     ));
