@@ -45,6 +45,11 @@ impl CniFile {
         format!("{all:#}\n")
     }
 
+    /// What problems with it are noted under.
+    pub(crate) fn subject(&self) -> String {
+        format!("CNI configuration {}", self.path.display())
+    }
+
     /// Writes the file if it is not there as it should be, in one step, and sets others aside.
     pub(crate) fn ensure(&self) -> io::Result<()> {
         let text = self.text();
@@ -95,8 +100,7 @@ pub(crate) async fn keep(service: Arc<Service>, file: CniFile) {
     service.until_ready().await;
     loop {
         let result = file.ensure();
-        let subject = format!("CNI configuration {}", file.path.display());
-        service.core().note(&subject, result.err());
+        service.core().note(&file.subject(), result.err());
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -6,6 +6,7 @@ use api::{API_VERSION, StatusQuery, Timestamp};
 
 use super::mesh::{mesh_cluster, remote_cluster};
 use super::{Service, features};
+use crate::cni_file::CniFile;
 use crate::config::KvstoreSource;
 
 /// The version, as everything prints it.
@@ -114,8 +115,19 @@ impl Service {
             intra_host_routing_mode: host.into(),
             tunnel_protocol: "vxlan".into(),
         };
+        let cni = core.config.cni_file.as_ref();
+        let cni_file = cni.map(|file| {
+            let problem = core.notes.get(&file.subject());
+            cni_status(file, problem.map(|note| note.text.as_str()))
+        });
+        let cni_chaining = cni.filter(|file| file.portmap).map(|_| Mode {
+            mode: "portmap".into(),
+        });
         drop(core);
+        let fixed = features::fixed();
         StatusResponse {
+            cni_file: cni_file.or(fixed.cni_file.clone()),
+            cni_chaining: cni_chaining.or(fixed.cni_chaining.clone()),
             cilium: Some(cilium),
             kvstore: Some(kvstore),
             kubernetes: Some(kubernetes),
@@ -132,7 +144,7 @@ impl Service {
             masquerading: Some(masquerading),
             bpf_maps,
             routing: Some(routing),
-            ..features::fixed()
+            ..fixed
         }
     }
 
@@ -287,6 +299,20 @@ impl Service {
             text: full_map(name),
         });
         options.chain(problems).chain(notes).chain(full).collect()
+    }
+}
+
+/// How the container runtime's file is, in Cilium's words.
+fn cni_status(file: &CniFile, problem: Option<&str>) -> Status {
+    match problem {
+        Some(problem) => Status::new(State::Failure, problem),
+        None => Status::new(
+            State::Ok,
+            format!(
+                "successfully wrote CNI configuration file to {}",
+                file.path.display()
+            ),
+        ),
     }
 }
 
