@@ -123,6 +123,10 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     let source = source::start(&config, client.as_ref())?;
 
     let known = own::known_identities(&lock(&core));
+    let former = own
+        .as_ref()
+        .map(|own| (own.store.clone(), own.follower.directory()));
+    let former = former.map(|(store, rows)| (store, rows, known.clone()));
     let (identities, publisher, status, follower, announcer) = match own {
         Some(own) => (
             Identities::Cluster(own.allocator),
@@ -153,6 +157,13 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         objects: Notify::new(),
         clients: Mutex::default(),
     });
+    if let Some((store, rows, known)) = former {
+        let labels = known.into_iter().map(|(_, labels)| labels).collect();
+        tasks.spawn(
+            "former names",
+            own::forget_former_names(service.clone(), store, labels, rows),
+        );
+    }
     tasks.spawn("mesh rows", mesh_rows(core.clone(), mesh_rx));
     let (listed, first_list) = tokio::sync::watch::channel(source.is_none());
     if let Some(source) = source {

@@ -2,6 +2,7 @@
 //! This cluster's etcd as a source: its nodes, addresses and identities, and how the connection is.
 
 mod follow;
+mod former;
 mod status;
 
 use clustermesh::Kind;
@@ -11,6 +12,7 @@ use model::{Labels, NumericIdentity};
 use crate::core::Core;
 
 pub(crate) use follow::Follower;
+pub(crate) use former::forget as forget_former_names;
 pub(crate) use status::OwnStatus;
 
 /// Which lists are complete.

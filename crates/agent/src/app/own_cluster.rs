@@ -23,6 +23,7 @@ pub(super) struct Own {
     pub(super) status: Arc<OwnStatus>,
     pub(super) follower: Follower,
     pub(super) announcer: Option<Announcer>,
+    pub(super) store: Etcd,
 }
 
 impl Own {
@@ -81,7 +82,7 @@ impl Own {
         tasks.spawn("own etcd", status.clone().probe(store.clone()));
         let announcer = (config.cluster_id.0 != 0).then(|| {
             Announcer::start(
-                store,
+                store.clone(),
                 Announcement {
                     cluster: config.cluster.clone(),
                     id: config.cluster_id,
@@ -96,6 +97,7 @@ impl Own {
             status,
             follower,
             announcer,
+            store,
         })
     }
 }

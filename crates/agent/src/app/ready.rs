@@ -37,7 +37,7 @@ pub(super) async fn become_ready(
     let _ = objects.wait_for(|listed| *listed).await;
     wait_for_own_cluster(&service, &restored).await;
     if !restored.is_empty() {
-        wait_for_mesh(&service).await;
+        wait_for_mesh(&service, &restored).await;
     }
     service.core().become_ready();
     tracing::info!("ready");
@@ -106,13 +106,20 @@ async fn wait_for_own_cluster(service: &Service, restored: &[Endpoint]) {
 /// Pods of before this start talk to remote clusters under policies that name their labels. A cluster whose pods the
 /// kernel knows must have said who they are, live or from the disk, before new policy is put in force; the option
 /// bounds the wait. A cluster that this node never knew has no flows to lose.
-async fn wait_for_mesh(service: &Service) {
+async fn wait_for_mesh(service: &Service, restored: &[Endpoint]) {
     let Some(mesh) = &service.mesh else { return };
     let begun = tokio::time::Instant::now();
     let (limit, mut missing) = {
         let core = service.core();
         (core.config.sync_timeout, core.adopted_clusters.clone())
     };
+    let scheme = service.core().config.scheme;
+    for endpoint in restored {
+        // This cluster under an id of before: nobody else can say who they are.
+        if let Some(former) = scheme.cluster_of(endpoint.identity) {
+            missing.remove(&former);
+        }
+    }
     loop {
         let status = mesh.status();
         for remote in &status {

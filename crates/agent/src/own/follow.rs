@@ -77,7 +77,7 @@ impl Follower {
     }
 
     /// Where the rows are kept.
-    fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.config.state_dir.join("state/own")
     }
 

@@ -23,8 +23,16 @@ pub(crate) struct RelabelWorker {
 
 impl RelabelWorker {
     /// Endpoints of before the restart use their identities again; one whose labels have another identity now gets it.
+    /// Labels that are no longer those of the pod get none: with the cluster's name every pod's changed.
     pub(crate) async fn confirm(&self, endpoints: Vec<Local>) {
-        join_all(endpoints.into_iter().map(|one| self.confirm_one(one))).await;
+        let stale: BTreeSet<_> = {
+            let changes = self.service.core().stale_labels();
+            changes.into_iter().map(|change| change.id).collect()
+        };
+        let current = endpoints
+            .into_iter()
+            .filter(|endpoint| !stale.contains(&endpoint.attachment.id));
+        join_all(current.map(|one| self.confirm_one(one))).await;
     }
 
     async fn confirm_one(&self, endpoint: Local) {
