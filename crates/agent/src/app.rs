@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition root: parts are made in the order in which they need each other, then run until the end.
 
+mod alarms;
 mod loops;
 mod own_cluster;
 mod ready;
 mod resources;
 mod source;
 mod underlay;
+mod verdicts;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -173,8 +175,14 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         tasks.spawn("API server", ask(service.clone(), client.clone()));
         tasks.spawn(
             "custom resources",
-            resources::publish(service.clone(), client),
+            resources::publish(service.clone(), client.clone()),
         );
+        tasks.spawn(
+            "status of policies",
+            verdicts::publish(service.clone(), client.clone()),
+        );
+        tasks.spawn("events", alarms::tell(service.clone(), client.clone()));
+        tasks.spawn("own Node", resources::keep_open(service.clone(), client));
     }
     tasks.spawn("underlay", underlay(service.clone(), overlay));
     tasks.spawn("routes", routes(service.clone(), overlay));

@@ -3,11 +3,14 @@
 //! conversion. What was known stays while the server is away, and is on disk for a start without it.
 
 mod client;
+mod events;
 mod kind;
 mod networks;
 mod objects;
+mod own_node;
 mod publish;
 mod trim;
+mod verdicts;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -20,11 +23,14 @@ use tokio::time::Instant;
 
 use crate::{ObjectEvent, Problem, Update, disk};
 pub use client::{ConnectError, Settings, connect, is_in_pod, server_version};
+pub use events::{Events, Subject};
 pub use kind::Kind;
 pub use kube::Client;
 pub use networks::{Ipam, PodNetworks, pod_networks};
 use objects::Objects;
+pub use own_node::keep_open;
 pub use publish::{Publication, Published, ResourceKey};
+pub use verdicts::Verdicts;
 use watches::Notice;
 
 /// How long a start waits for the server if the last good state is on disk.

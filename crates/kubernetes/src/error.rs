@@ -3,6 +3,10 @@
 
 use std::fmt;
 
+use policy::PolicyKey;
+
+use crate::object;
+
 /// A field that is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
@@ -29,6 +33,13 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The policy that it is about.
+    pub fn policy(&self) -> Option<PolicyKey> {
+        let (kind, name) = self.object.as_deref()?.split_once(' ')?;
+        let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+        object::named_policy(kind, namespace, name)
+    }
+
     /// A problem of a whole file.
     pub(crate) fn of_file(file: &str, reason: String, previous_stays: bool) -> Self {
         Self {

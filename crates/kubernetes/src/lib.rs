@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod condition;
 pub mod crds;
 mod disk;
 mod error;
@@ -15,6 +16,7 @@ mod policy_object;
 mod source;
 mod watch;
 
+pub use condition::{Condition, Verdict};
 pub use error::{FieldError, Problem};
 pub use manifests::{Manifests, ObjectEvent};
 pub use object::Object;

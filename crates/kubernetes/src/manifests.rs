@@ -13,8 +13,8 @@ use std::sync::Arc;
 use model::{Namespace, Pod, PodKey};
 use policy::{PolicyKey, PolicyObject};
 
-use crate::Problem;
 use crate::object::{Object, ObjectKey};
+use crate::{Condition, Problem};
 use file::{About, Defined, File};
 
 /// Objects of all files together.
@@ -37,6 +37,8 @@ pub enum ObjectEvent {
     Policy(PolicyObject),
     /// A policy is gone.
     PolicyGone(PolicyKey),
+    /// The object of a policy shows another condition `Valid`, or none any more; API servers alone tell it.
+    PolicyShows(PolicyKey, Option<Condition>),
 }
 
 /// The objects in force, and which file gave each.

@@ -145,6 +145,20 @@ pub(crate) fn named(document: &Value) -> Option<Named> {
     }
 }
 
+/// The policy of a kind, if it is one of policies.
+pub(crate) fn named_policy(kind: &str, namespace: &str, name: &str) -> Option<PolicyKey> {
+    let kinds = [
+        PolicyKind::CiliumNetworkPolicy,
+        PolicyKind::CiliumClusterwideNetworkPolicy,
+    ];
+    let kind = kinds.into_iter().find(|known| known.as_str() == kind)?;
+    Some(PolicyKey {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}
+
 pub(crate) fn describe(kind: &str, namespace: &str, name: &str) -> String {
     if namespace.is_empty() {
         format!("{kind} {name}")

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubernetes::api::{Client, Ipam, Publication, Published, ResourceKey};
+use kubernetes::api::{self, Client, Ipam, Publication, Published, ResourceKey};
 use model::AddressType;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::endpoint::Endpoint;
 use crate::service::Service;
 
+const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// What changed is written so often.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause after failures.
@@ -36,6 +37,14 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
     }
 }
 
+/// Keeps this node's Node open for pods once the agent serves them, for ever.
+pub(super) async fn keep_open(service: Arc<Service>, client: Client) {
+    service.until_ready().await;
+    let node = service.core().config.node.clone();
+    let tell = |result: Result<(), String>| service.core().note("own Node", result.err());
+    api::keep_open(client, &node, tell).await;
+}
+
 fn wanted(service: &Service) -> BTreeMap<ResourceKey, Value> {
     let (name, node, endpoints) = {
         let core = service.core();
@@ -46,6 +55,17 @@ fn wanted(service: &Service) -> BTreeMap<ResourceKey, Value> {
             core.endpoints.values().cloned().collect::<Vec<_>>(),
         )
     };
+    let identities: BTreeMap<_, _> = endpoints
+        .iter()
+        .map(|local| {
+            let key = (
+                Published::Identity,
+                String::new(),
+                local.identity.to_string(),
+            );
+            (key, identity(local))
+        })
+        .collect();
     let of_endpoint = |local: Endpoint| {
         let pod = &local.attachment.pod;
         let key = (
@@ -56,6 +76,7 @@ fn wanted(service: &Service) -> BTreeMap<ResourceKey, Value> {
         (key, endpoint(service, &local))
     };
     std::iter::once(((Published::Node, String::new(), name), node))
+        .chain(identities)
         .chain(endpoints.into_iter().map(of_endpoint))
         .collect()
 }
@@ -93,6 +114,20 @@ fn node(core: &crate::core::Core<datapath::Linux>) -> Value {
         spec["ipam"] = json!({"podCIDRs": nets});
     }
     json!({"metadata": {}, "spec": spec})
+}
+
+/// As Cilium writes it: the labels that make it up by source and key, and the pods' own again as labels of the object, by
+/// which people list identities.
+fn identity(local: &Endpoint) -> Value {
+    let (mut labels, mut security) = (Map::new(), Map::new());
+    for label in local.labels.iter() {
+        let key = format!("{}:{}", label.source(), label.key());
+        security.insert(key, label.value().into());
+        if label.source() == "k8s" && label.key() == POD_NAMESPACE {
+            labels.insert(POD_NAMESPACE.into(), label.value().into());
+        }
+    }
+    json!({"metadata": {"labels": labels}, "security-labels": security})
 }
 
 fn endpoint(service: &Service, local: &Endpoint) -> Value {

@@ -25,7 +25,7 @@ use model::{
     ClusterId, EndpointId, Labels, Namespace, Node, NodeName, NumericIdentity, Pod, PodKey,
     reserved,
 };
-use policy::{Engine, Families, Op};
+use policy::{Engine, Families, Op, PolicyKey};
 use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Claim, Source};
@@ -70,6 +70,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) pods: HashMap<PodKey, Pod>,
     pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
     pub(crate) problems: Vec<kubernetes::Problem>,
+    /// What the objects of policies show of their validity.
+    pub(crate) policy_shows: BTreeMap<PolicyKey, kubernetes::Condition>,
     /// Things that went wrong and still are, by what they are about.
     pub(crate) notes: BTreeMap<String, Note>,
     /// How repeated work fares.
@@ -141,6 +143,7 @@ impl<K: Kernel> Core<K> {
             pods: HashMap::new(),
             namespaces: HashMap::new(),
             problems: Vec::new(),
+            policy_shows: BTreeMap::new(),
             notes: BTreeMap::new(),
             runs: AllRuns::default(),
             ready: false,

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Objects of the cluster's source: pods and namespaces give labels, policies give rules.
 
+use std::collections::BTreeMap;
+
 use datapath::Kernel;
-use kubernetes::{ObjectEvent, Update};
+use kubernetes::{ObjectEvent, Update, Verdict};
 use model::{Labels, PodKey};
+use policy::PolicyKey;
 
 use super::{Core, Relabel};
 
@@ -28,12 +31,38 @@ impl<K: Kernel> Core<K> {
                 }
                 ObjectEvent::PolicyGone(key) => {
                     self.note(&key.to_string(), None::<String>);
+                    self.policy_shows.remove(&key);
                     self.engine.remove_policy(&key);
                     self.dirty = true;
                 }
+                ObjectEvent::PolicyShows(key, Some(condition)) => {
+                    drop(self.policy_shows.insert(key, condition));
+                }
+                ObjectEvent::PolicyShows(key, None) => drop(self.policy_shows.remove(&key)),
             }
         }
         self.settle();
+    }
+
+    /// What became of every policy: whether its newest version is in force, or why not.
+    pub(crate) fn verdicts(&self) -> BTreeMap<PolicyKey, Verdict> {
+        let in_force = self.engine.policies().map(|policy| &policy.key);
+        let in_force = in_force.map(|key| {
+            let note = self.notes.get(&key.to_string());
+            (
+                key.clone(),
+                note.map_or(Ok(()), |note| Err(note.text.clone())),
+            )
+        });
+        let refused = self.problems.iter().filter_map(|problem| {
+            let stays = if problem.previous_stays {
+                "; the previous version stays in force"
+            } else {
+                ""
+            };
+            Some((problem.policy()?, Err(format!("{}{stays}", problem.reason))))
+        });
+        in_force.chain(refused).collect()
     }
 
     /// Labels that make up the identity of a pod; `None` while the source does not know it.

@@ -45,6 +45,14 @@ impl Kind {
         }
     }
 
+    /// Whether its objects are policies.
+    pub(super) const fn is_policy(self) -> bool {
+        match self {
+            Kind::Namespace | Kind::Pod => false,
+            Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => true,
+        }
+    }
+
     const fn group_version(self) -> (&'static str, &'static str) {
         match self {
             Kind::Namespace | Kind::Pod => ("", "v1"),

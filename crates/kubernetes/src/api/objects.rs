@@ -10,7 +10,7 @@ use tables::Event;
 
 use super::Kind;
 use crate::object::{self, ObjectKey};
-use crate::{ObjectEvent, Problem};
+use crate::{Condition, ObjectEvent, Problem};
 
 /// Problems that are told; of the others only how many there are.
 const MAX_PROBLEMS: usize = 128;
@@ -33,9 +33,19 @@ pub(super) struct Name {
     pub(super) name: String,
 }
 
+/// A version of an object.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Document {
+    /// Trimmed.
+    pub(super) value: Value,
+    /// What it shows of its validity.
+    pub(super) shown: Option<Condition>,
+}
+
 /// What is known of an object.
 #[derive(Clone, Default, Debug)]
 struct Entry {
+    shown: Option<Condition>,
     /// Text and key of the version in force.
     in_force: Option<(Box<str>, ObjectKey)>,
     /// Why the newest version is not.
@@ -46,7 +56,7 @@ struct Entry {
 struct Table {
     entries: BTreeMap<Name, Entry>,
     /// A list that is not complete yet.
-    listing: Option<BTreeMap<Name, Value>>,
+    listing: Option<BTreeMap<Name, Document>>,
     /// A whole list was seen, live or on disk.
     is_known: bool,
     /// Seen live, or known not to be served.
@@ -76,7 +86,7 @@ impl Objects {
     pub(super) fn take(
         &mut self,
         kind: Kind,
-        event: Event<Name, Value>,
+        event: Event<Name, Document>,
     ) -> (Vec<ObjectEvent>, bool) {
         let table = self.table(kind);
         let mut events = Vec::new();
@@ -96,9 +106,10 @@ impl Objects {
                     .filter(|name| !listing.contains_key(*name))
                     .cloned()
                     .collect();
-                events.extend(gone.iter().filter_map(|name| table.remove(name)));
+                events.extend(gone.iter().flat_map(|name| table.remove(kind, name)));
                 for (name, document) in listing {
-                    events.extend(table.put(name, &document));
+                    events.extend(table.show(kind, &name, document.shown));
+                    events.extend(table.put(name, &document.value));
                 }
                 let is_first = !std::mem::replace(&mut table.is_listed, true);
                 table.is_known = true;
@@ -107,10 +118,11 @@ impl Objects {
             }
             Event::Apply(name, document) => {
                 if table.entries.len() < MAX_OBJECTS || table.entries.contains_key(&name) {
-                    events.extend(table.put(name, &document));
+                    events.extend(table.show(kind, &name, document.shown));
+                    events.extend(table.put(name, &document.value));
                 }
             }
-            Event::Delete(name) => events.extend(table.remove(&name)),
+            Event::Delete(name) => events.extend(table.remove(kind, &name)),
         }
         let is_changed = !events.is_empty();
         (events, is_changed)
@@ -233,9 +245,25 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, name: &Name) -> Option<ObjectEvent> {
-        let entry = self.entries.remove(name)?;
-        entry.in_force.map(|(_, key)| ObjectEvent::gone(key))
+    /// What the object shows of its validity, if that is news.
+    fn show(&mut self, kind: Kind, name: &Name, shown: Option<Condition>) -> Option<ObjectEvent> {
+        let entry = self.entries.entry(name.clone()).or_default();
+        if entry.shown == shown {
+            return None;
+        }
+        entry.shown.clone_from(&shown);
+        let key = object::named_policy(kind.as_str(), &name.namespace, &name.name)?;
+        Some(ObjectEvent::PolicyShows(key, shown))
+    }
+
+    fn remove(&mut self, kind: Kind, name: &Name) -> Vec<ObjectEvent> {
+        let shown = self
+            .entries
+            .contains_key(name)
+            .then(|| self.show(kind, name, None));
+        let in_force = self.entries.remove(name).and_then(|entry| entry.in_force);
+        let gone = in_force.map(|(_, key)| ObjectEvent::gone(key));
+        gone.into_iter().chain(shown.flatten()).collect()
     }
 }
 

@@ -14,27 +14,31 @@ fn name(namespace: &str, name: &str) -> Name {
     }
 }
 
-fn pod(labels: &Value) -> Value {
+fn document(value: Value) -> Document {
+    Document { value, shown: None }
+}
+
+fn pod(labels: &Value) -> Document {
     let pod = json!({
         "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": labels, "managedFields": [{"manager": "kubelet"}], "resourceVersion": "5"},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "B"}], "ports": [{"name": "http", "containerPort": 80}]}, {"name": "d"}], "volumes": []},
         "status": {"phase": "Running"},
     });
-    trimmed(Kind::Pod, pod)
+    document(trimmed(Kind::Pod, pod))
 }
 
-fn policy(field: &str) -> Value {
+fn policy(field: &str) -> Document {
     let mut spec = json!({"endpointSelector": {}});
     spec[field] = json!([{}]);
-    trimmed(
+    document(trimmed(
         Kind::CiliumNetworkPolicy,
         json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": spec, "status": {"conditions": []}}),
-    )
+    ))
 }
 
 #[test]
 fn pods_are_trimmed_to_what_is_read() {
-    let text = pod(&json!({"app": "web"})).to_string();
+    let text = pod(&json!({"app": "web"})).value.to_string();
     for absent in [
         "managedFields",
         "env",
@@ -45,7 +49,8 @@ fn pods_are_trimmed_to_what_is_read() {
     ] {
         assert!(!text.contains(absent), "{absent} in {text}");
     }
-    let Some(crate::Object::Pod(pod)) = object::read(&pod(&json!({"app": "web"}))).unwrap() else {
+    let Some(crate::Object::Pod(pod)) = object::read(&pod(&json!({"app": "web"})).value).unwrap()
+    else {
         panic!("no pod");
     };
     assert_eq!(
@@ -102,6 +107,36 @@ fn a_refused_version_leaves_the_one_before() {
     assert!(events.is_empty() && objects.problems("api").is_empty());
     let (events, _) = objects.take(Kind::CiliumNetworkPolicy, Event::Delete(p));
     assert!(matches!(events[..], [ObjectEvent::PolicyGone(_)]));
+}
+
+#[test]
+fn what_a_policy_shows_is_told_apart_from_what_it_says() {
+    let mut objects = Objects::new("n1");
+    let p = name("shop", "p");
+    let mut put = |event| objects.take(Kind::CiliumNetworkPolicy, event).0;
+    put(Event::Apply(p.clone(), policy("ingress")));
+    let shown = Condition::of(&Ok(()), None, "t".into());
+    let marked = Document {
+        shown: Some(shown.clone()),
+        ..policy("ingress")
+    };
+    let events = put(Event::Apply(p.clone(), marked.clone()));
+    let [ObjectEvent::PolicyShows(key, now)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(
+        (key.to_string().as_str(), now),
+        ("cnp shop/p", &Some(shown))
+    );
+    assert!(put(Event::Apply(p.clone(), marked)).is_empty());
+    assert!(matches!(
+        put(Event::Apply(p.clone(), policy("ingress")))[..],
+        [ObjectEvent::PolicyShows(_, None)]
+    ));
+    assert!(matches!(
+        put(Event::Delete(p))[..],
+        [ObjectEvent::PolicyGone(_)]
+    ));
 }
 
 #[test]

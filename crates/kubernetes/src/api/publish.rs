@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant};
 use super::watches::told;
 
 /// Who writes.
-const MANAGER: &str = "cilium-agent";
+pub(super) const MANAGER: &str = "cilium-agent";
 /// What others changed or deleted is put right so often.
 const AGAIN: Duration = Duration::from_secs(300);
 
@@ -27,6 +27,8 @@ pub enum Published {
     Node,
     /// `CiliumEndpoint`.
     Endpoint,
+    /// `CiliumIdentity`. Nodes share them: none is deleted here.
+    Identity,
 }
 
 /// Kind, namespace (empty for cluster scope) and name.
@@ -51,6 +53,7 @@ impl Published {
         let (kind, plural) = match self {
             Published::Node => ("CiliumNode", "ciliumnodes"),
             Published::Endpoint => ("CiliumEndpoint", "ciliumendpoints"),
+            Published::Identity => ("CiliumIdentity", "ciliumidentities"),
         };
         let gvk = GroupVersionKind::gvk("cilium.io", "v2", kind);
         ApiResource::from_gvk_with_plural(&gvk, plural)
@@ -87,6 +90,10 @@ impl Publication {
             .collect();
         let mut failures = Failures::default();
         for key in gone {
+            if key.0 == Published::Identity {
+                self.written.remove(&key);
+                continue;
+            }
             match self.delete(&key).await {
                 Ok(()) => drop(self.written.remove(&key)),
                 Err(error) => failures.add(&key, &error)?,

@@ -9,16 +9,16 @@ use kube::api::{Api, DynamicObject};
 use kube::runtime::utils::Backoff as KubeBackoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Error};
-use serde_json::Value;
 use tables::{Backoff, Event};
 use tokio::sync::mpsc;
 
-use super::objects::Name;
+use super::objects::{Document, Name};
 use super::{Kind, trim};
+use crate::Condition;
 
 /// Pauses between attempts while the server is away.
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const FIRST: Duration = Duration::from_millis(200);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 /// Longest reason that is told.
 const MAX_REASON: usize = 400;
 
@@ -26,7 +26,7 @@ const MAX_REASON: usize = 400;
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A change.
-    Event(Event<Name, Value>),
+    Event(Event<Name, Document>),
     /// It cannot go on for now.
     Failed(String),
     /// The server does not know the kind.
@@ -58,14 +58,19 @@ pub(super) async fn follow(
     }
 }
 
-fn converted(kind: Kind, event: watcher::Event<DynamicObject>) -> Event<Name, Value> {
+fn converted(kind: Kind, event: watcher::Event<DynamicObject>) -> Event<Name, Document> {
     let parts = |object: DynamicObject| {
         let name = Name {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             name: object.metadata.name.clone().unwrap_or_default(),
         };
         let document = serde_json::to_value(object).expect("it came from JSON");
-        (name, trim::trimmed(kind, document))
+        let shown = kind.is_policy().then(|| Condition::shown_by(&document));
+        let document = Document {
+            value: trim::trimmed(kind, document),
+            shown: shown.flatten(),
+        };
+        (name, document)
     };
     match event {
         watcher::Event::Init => Event::Init,
@@ -128,7 +133,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Our pauses in the watcher's terms.
-struct Pause(Backoff);
+pub(super) struct Pause(pub(super) Backoff);
 
 impl Iterator for Pause {
     type Item = Duration;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What becomes of policies, told where their authors look: in the status of the object, and by an Event if the newest
+//! version is refused.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use policy::{PolicyKey, PolicyKind};
+use serde_json::json;
+
+use super::Kind;
+use super::events::{Events, Subject};
+use super::publish::MANAGER;
+use super::watches::told;
+use crate::condition::{Condition, Verdict};
+
+/// Writes into the status of policies.
+pub struct Verdicts {
+    client: Client,
+    events: Events,
+}
+
+impl Verdicts {
+    /// For the node called `node`.
+    pub fn new(client: Client, node: &str) -> Self {
+        let events = Events::new(client.clone(), node);
+        Self { client, events }
+    }
+
+    /// Makes the object of `key`, which shows `shown`, show `verdict`. The answer is what it shows now; `None`: nothing,
+    /// for there is no such object, or its kind has no such status.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    pub async fn write(
+        &self,
+        key: &PolicyKey,
+        verdict: &Verdict,
+        shown: Option<&Condition>,
+    ) -> Result<Option<Condition>, String> {
+        let kind = match key.kind {
+            PolicyKind::CiliumNetworkPolicy => Kind::CiliumNetworkPolicy,
+            PolicyKind::CiliumClusterwideNetworkPolicy => Kind::CiliumClusterwideNetworkPolicy,
+            PolicyKind::NetworkPolicy => return Ok(None),
+        };
+        let now = serde_json::to_value(Time(Timestamp::now())).ok();
+        let now = now
+            .and_then(|now| now.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let condition = Condition::of(verdict, shown, now);
+        let resource = kind.resource();
+        let api: Api<DynamicObject> = if key.namespace.is_empty() {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+        };
+        // To the status of an object that is gone nothing is applied.
+        let body = json!({
+            "apiVersion": resource.api_version, "kind": resource.kind,
+            "metadata": {"name": key.name},
+            "status": {"conditions": [condition.to_json()]},
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        let written = api
+            .patch_status(&key.name, &params, &Patch::Apply(&body))
+            .await;
+        let object = match written {
+            Ok(object) => object,
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+            Err(error) => return Err(format!("status of {key}: {}", told(&error))),
+        };
+        if let Err(reason) = verdict {
+            let subject = Subject::of(&resource, &object);
+            self.events.warn(&subject, "PolicyRefused", reason).await?;
+        }
+        Ok(Some(condition))
+    }
+}
