@@ -204,23 +204,24 @@ impl Kubectl {
     /// # Errors
     /// It exists, or a file cannot be read.
     pub fn create_secret(&self, namespace: &str, name: &str, files: &[&Path]) -> Result<()> {
-        let files = files
-            .iter()
-            .map(|file| format!("--from-file={}", file.display()));
-        let files: Vec<_> = files.collect();
-        let first = [
-            "--namespace",
-            namespace,
-            "create",
-            "secret",
-            "generic",
-            name,
-        ];
-        let arguments: Vec<&str> = first
-            .into_iter()
-            .chain(files.iter().map(String::as_str))
-            .collect();
-        self.run(&arguments).map(drop)
+        self.run_words(&secret(namespace, name, files)).map(drop)
+    }
+
+    /// The same for a Secret that is there: its files are these afterwards.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn replace_secret(&self, namespace: &str, name: &str, files: &[&Path]) -> Result<()> {
+        let mut words = secret(namespace, name, files);
+        words.extend(["--dry-run=client", "--output=yaml"].map(str::to_owned));
+        let object = self.run_words(&words)?;
+        let command = self.command(&["replace", "--filename", "-"])?;
+        output_with_input(command, object.as_bytes(), PATIENCE).map(drop)
+    }
+
+    fn run_words(&self, words: &[String]) -> Result<String> {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        self.run(&words)
     }
 
     /// `kubectl edit configmap`, with an editor that sets keys and saves.
@@ -266,6 +267,22 @@ impl Kubectl {
     pub fn save(&self, arguments: &[&str], file: &Path) -> Result<()> {
         std::fs::write(file, self.run(arguments)?).doing("write", file)
     }
+}
+
+/// `kubectl create secret generic NAME --from-file=…`.
+fn secret(namespace: &str, name: &str, files: &[&Path]) -> Vec<String> {
+    let first = [
+        "--namespace",
+        namespace,
+        "create",
+        "secret",
+        "generic",
+        name,
+    ];
+    let files = files
+        .iter()
+        .map(|file| format!("--from-file={}", file.display()));
+    first.map(str::to_owned).into_iter().chain(files).collect()
 }
 
 /// A word for a shell.

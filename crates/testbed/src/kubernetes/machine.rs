@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -277,6 +277,29 @@ impl Machine {
         let mut command = self.command(program)?;
         command.args(arguments);
         output(command, PATIENCE)
+    }
+
+    /// The network namespace of the pod that has `address`, from outside.
+    ///
+    /// # Errors
+    /// The node is off, or has no such pod.
+    pub fn pod(&self, address: IpAddr) -> Result<Place> {
+        let dir = PathBuf::from(format!("/proc/{}/root/var/run/netns", self.init()?));
+        let places = fs::read_dir(&dir)
+            .doing("list", &dir)?
+            .flatten()
+            .map(|entry| Place {
+                netns: entry.path(),
+                binds: Vec::new(),
+            });
+        // Only where the address is local a socket can have it.
+        let is_there = |place: &Place| {
+            let socket = place.within(|| UdpSocket::bind((address, 0)));
+            matches!(socket, Ok(Ok(_)))
+        };
+        let found = places.into_iter().find(is_there);
+        let absent = || LabError::Unmet(format!("{} has no pod with {address}", self.full_name()));
+        found.ok_or_else(absent)
     }
 
     /// The last lines of a service's log: `containerd`, `kubelet`, `kube-proxy`.

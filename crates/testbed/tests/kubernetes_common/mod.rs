@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testbed::client::{Connection, Loss, Stream};
 use testbed::kubernetes::images::TOOLS;
-use testbed::kubernetes::{Kubectl, Programs};
+use testbed::kubernetes::{Cluster, Kubectl, PodStatus, Programs};
+use testbed::serve::ECHO_PORT;
 use testbed::{LabError, underlay};
 
 /// How long what Kubernetes does may take on a busy machine.
@@ -16,6 +18,9 @@ pub(crate) const READY: Duration = Duration::from_secs(60);
 pub(crate) fn programs() -> Programs {
     Programs::find(env!("CARGO_BIN_EXE_lab").into()).expect("Kubernetes is built")
 }
+
+/// The name of a cluster that nobody named.
+pub(crate) const OLD_NAME: &str = "default";
 
 /// A lab's name that no other run uses.
 pub(crate) fn name(test: &str) -> String {
@@ -72,15 +77,104 @@ pub(crate) fn ask(kubectl: &Kubectl, pod: &str, url: &str) -> Result<(String, Ip
         "2",
         url,
     ];
-    let text = kubectl.exec("default", pod, &command)?;
+    page(url, &kubectl.exec("default", pod, &command)?)
+}
+
+/// (server, client's address) of a page of `lab serve`.
+fn page(url: &str, text: &str) -> Result<(String, IpAddr), LabError> {
     let wrong = || LabError::Unmet(format!("{url} answered {text:?}"));
-    let page: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
+    let page: Value = serde_json::from_str(text.trim()).map_err(|_| wrong())?;
     let (server, client) = (page["server"].as_str(), page["client"].as_str());
     let client = client.and_then(|client| client.parse().ok());
     Ok((
         server.ok_or_else(wrong)?.to_owned(),
         client.ok_or_else(wrong)?,
     ))
+}
+
+/// The ready pods with the label `app` of a DaemonSet of [`servers`], in the order of their nodes.
+pub(crate) fn pods(cluster: &Cluster, app: &str) -> Vec<PodStatus> {
+    let pods = cluster.kubectl().pods("default", &format!("app={app}"));
+    let mut pods = pods.expect("listed");
+    pods.sort_by(|one, other| one.node.cmp(&other.node));
+    assert_eq!(pods.len(), cluster.machines.len(), "{pods:?}");
+    assert!(pods.iter().all(|pod| pod.addresses.len() == 2), "{pods:?}");
+    pods
+}
+
+/// `kubectl exec -ti POD -- curl ADDRESS`: who answered, and whom it saw.
+pub(crate) fn curl(
+    kubectl: &Kubectl,
+    pod: &str,
+    address: IpAddr,
+) -> Result<(String, IpAddr), LabError> {
+    let host = url(address, 80);
+    let command = ["curl", "--silent", "--show-error", "--max-time", "2", &host];
+    let text = kubectl.exec_at_terminal("default", pod, &command)?;
+    page(&host, &text)
+}
+
+/// Nobody answers at `address`, and nothing says why: packets are dropped.
+pub(crate) fn is_refused(kubectl: &Kubectl, pod: &str, address: IpAddr) -> Result<(), LabError> {
+    match curl(kubectl, pod, address) {
+        Ok((server, _)) => Err(LabError::Unmet(format!("{server} answered"))),
+        // 28: no answer in time, in whatever words.
+        Err(LabError::Command { output, .. }) if output.contains("(28)") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Open connections and streams of datagrams between the pods `web` of a cluster's nodes, both families.
+pub(crate) struct Talk {
+    name: String,
+    connections: Vec<Connection>,
+    streams: Vec<Stream>,
+}
+
+impl Talk {
+    pub(crate) fn begin(cluster: &Cluster) -> Self {
+        let web = pods(cluster, "web");
+        let (from, to) = (&web[0], &web[1]);
+        let place = cluster.machine(&from.node).pod(from.addresses[0]);
+        let place = place.expect("a pod's network");
+        let target = |address: &IpAddr| (*address, ECHO_PORT).into();
+        let targets: Vec<_> = to.addresses.iter().map(target).collect();
+        let mut connections: Vec<_> = targets
+            .iter()
+            .map(|target| Connection::open(&place, *target).expect("connected"))
+            .collect();
+        for connection in &mut connections {
+            connection.echo().expect("an echo");
+        }
+        let streams = targets.iter().map(|target| Stream::start(&place, *target));
+        Self {
+            name: cluster.name.clone(),
+            connections,
+            streams: streams.collect::<Result<_, _>>().expect("datagrams"),
+        }
+    }
+
+    /// All connections still live, and no datagram was lost.
+    pub(crate) fn end(self, during: &str) {
+        let losses = self.count(during);
+        assert!(losses.iter().all(|loss| loss.lost() == 0), "{losses:?}");
+    }
+
+    /// All connections still live; what was lost of the datagrams.
+    pub(crate) fn count(mut self, during: &str) -> Vec<Loss> {
+        for connection in &mut self.connections {
+            connection.echo().expect("the connection lives");
+        }
+        let losses: Vec<_> = self
+            .streams
+            .into_iter()
+            .map(|stream| stream.finish().expect("counted"))
+            .collect();
+        for (family, loss) in ["IPv4", "IPv6"].iter().zip(&losses) {
+            println!("figure: {} {during}: {family} {loss}", self.name);
+        }
+        losses
+    }
 }
 
 /// As [`ask`], the server alone.
