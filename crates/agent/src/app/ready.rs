@@ -31,7 +31,7 @@ pub(super) async fn become_ready(
     service.publish_node();
     let restored: Vec<_> = service.core().endpoints.values().cloned().collect();
     for endpoint in &restored {
-        service.publish(endpoint);
+        service.publish(endpoint.attachment.id);
     }
     // The sender lives as long as its task; its end is seen elsewhere.
     let _ = objects.wait_for(|listed| *listed).await;

@@ -72,10 +72,10 @@ fn look(service: &Service, socket: &Socket, overlay: u32) {
     let result = start::ensure_masquerade(&mut core);
     core.note("masquerade", result.err());
     core.routes_changed.notify_one();
-    let endpoints: Vec<_> = core.endpoints.values().cloned().collect();
+    let endpoints: Vec<_> = core.endpoints.keys().copied().collect();
     drop(core);
     service.publish_node();
-    for endpoint in &endpoints {
-        service.publish(endpoint);
+    for id in endpoints {
+        service.publish(id);
     }
 }

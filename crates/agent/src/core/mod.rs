@@ -6,7 +6,7 @@
 mod endpoints;
 mod maps;
 mod objects;
-
+mod publish;
 mod remote;
 mod rules;
 mod runs;

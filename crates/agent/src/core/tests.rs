@@ -307,6 +307,31 @@ fn reserved_identities_are_not_forgotten() {
     assert_eq!(why.expect("committed").verdict, Action::Allow);
 }
 
+/// A pod that waits for its object.
+fn endpoint(id: EndpointId, pod: PodKey) -> Endpoint {
+    let attachment = crate::endpoint::Attachment {
+        id,
+        container_id: "c".into(),
+        container_interface: "eth0".into(),
+        netns: String::new(),
+        interface: format!("lxc{id}"),
+        ifindex: 13,
+        mac: netlink::Mac([6; 6]),
+        host_mac: netlink::Mac([8; 6]),
+        ipv4: Some(Ipv4Addr::new(10, 5, 1, 10)),
+        ipv6: None,
+        pod,
+        uid: String::new(),
+    };
+    Endpoint {
+        attachment,
+        labels: Core::<Fake>::init_labels(),
+        identity: reserved::INIT,
+        state: api::models::EndpointState::Ready,
+        log: VecDeque::new(),
+    }
+}
+
 /// A pod whose object comes after its container is closed until then, and has its labels' policy from then on.
 #[test]
 fn an_endpoint_without_an_object_is_closed_until_the_object_comes() {
@@ -318,27 +343,7 @@ fn an_endpoint_without_an_object_is_closed_until_the_object_comes() {
         namespace: "default".into(),
         name: "late".into(),
     };
-    let attachment = crate::endpoint::Attachment {
-        id: late,
-        container_id: "c".into(),
-        container_interface: "eth0".into(),
-        netns: String::new(),
-        interface: "lxc10".into(),
-        ifindex: 13,
-        mac: netlink::Mac([6; 6]),
-        host_mac: netlink::Mac([8; 6]),
-        ipv4: Some(Ipv4Addr::new(10, 5, 1, 10)),
-        ipv6: None,
-        pod: key.clone(),
-        uid: String::new(),
-    };
-    let endpoint = Endpoint {
-        attachment,
-        labels: Core::<Fake>::init_labels(),
-        identity: reserved::INIT,
-        state: api::models::EndpointState::Ready,
-        log: VecDeque::new(),
-    };
+    let endpoint = endpoint(late, key.clone());
     core.restore_endpoint(endpoint).expect("room");
     core.settle();
     let verdict = |core: &Core<Fake>, direction| {

@@ -8,7 +8,7 @@ use api::models::*;
 use api::{Answer, ApiError, Deleted, EndpointRef};
 use ipnet::IpNet;
 use kvstore::schema;
-use model::{EndpointId, IpEntry, Labels, PodKey};
+use model::{EndpointId, Labels, PodKey};
 
 use super::endpoint_model::{attachment, log_line};
 use super::ipam::not_ready;
@@ -47,7 +47,7 @@ impl Service {
         };
         match created {
             Ok(endpoint) => {
-                self.publish(&endpoint);
+                self.publish(endpoint.attachment.id);
                 let pod = &endpoint.attachment.pod;
                 if self.core().labels_of(pod).is_some_and(|now| now != labels) {
                     // The object came or changed while the endpoint was made, when nobody knew whose it was.
@@ -136,36 +136,17 @@ impl Service {
         Ok(taken)
     }
 
-    /// Writes the endpoint's addresses to the cluster's etcd.
-    pub(crate) fn publish(&self, endpoint: &Local) {
+    /// Writes the addresses of an endpoint to the cluster's etcd, as it is now. The state is held meanwhile: one that is
+    /// removed at this moment is gone before, or its removal takes back what is written here.
+    pub(crate) fn publish(&self, id: EndpointId) {
         let Some(publisher) = &self.publisher else {
             return;
         };
-        let (host, cluster_node) = {
-            let core = self.core();
-            (IpAddr::from(core.node.ipv4), core.node.name.name.clone())
-        };
-        let a = &endpoint.attachment;
-        let (account, ports) = {
-            let core = self.core();
-            core.pods
-                .get(&a.pod)
-                .map(|pod| (pod.service_account.clone(), pod.named_ports.clone()))
-                .unwrap_or_default()
-        };
-        for ip in a.ips() {
-            let entry = IpEntry {
-                namespace: a.pod.namespace.clone(),
-                pod: a.pod.name.clone(),
-                service_account: account.clone(),
-                named_ports: ports.clone(),
-                metadata: format!("cilium-global:default:{cluster_node}:{}", a.id).into(),
-                ..IpEntry::new(IpNet::from(ip), endpoint.identity, Some(host))
-            };
-            if let Err(error) =
-                publisher.put(schema::ip_key(&entry.prefix), schema::encode_ip(&entry))
-            {
-                tracing::error!(%ip, %error, "cannot publish an address");
+        let core = self.core();
+        for entry in core.published(id) {
+            let key = schema::ip_key(&entry.prefix);
+            if let Err(error) = publisher.put(key, schema::encode_ip(&entry)) {
+                tracing::error!(ip = %entry.prefix, %error, "cannot publish an address");
             }
         }
     }
@@ -182,6 +163,12 @@ impl Service {
                 .into_iter()
                 .filter_map(|id| core.remove_endpoint(id, &self.socket))
                 .collect();
+            // Still under the lock: the next endpoint with such an address publishes the same key.
+            if let Some(publisher) = &self.publisher {
+                for ip in gone.iter().flat_map(|gone| &gone.ips) {
+                    publisher.delete(&schema::ip_key(&IpNet::from(*ip)));
+                }
+            }
             if !gone.is_empty() {
                 core.save_freed();
             }
@@ -192,11 +179,6 @@ impl Service {
         }
         let mut errors = 0;
         for gone in gone {
-            if let Some(publisher) = &self.publisher {
-                for ip in &gone.ips {
-                    publisher.delete(&schema::ip_key(&IpNet::from(*ip)));
-                }
-            }
             self.identities.release(&gone.labels);
             for error in &gone.errors {
                 tracing::warn!(endpoint = %which, error, "removing an endpoint");

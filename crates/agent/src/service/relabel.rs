@@ -41,10 +41,9 @@ impl RelabelWorker {
             Ok(identity) if identity == endpoint.identity => {}
             Ok(identity) => {
                 let known = self.service.core().relabel(id, labels.clone(), identity);
-                let endpoint = self.service.core().endpoints.get(&id).cloned();
-                match (known, endpoint) {
-                    (Some(_), Some(endpoint)) => self.service.publish(&endpoint),
-                    _ => self.service.identities.release(&labels),
+                match known {
+                    Some(_) => self.service.publish(id),
+                    None => self.service.identities.release(&labels),
                 }
             }
             Err(error) => self
@@ -108,10 +107,7 @@ impl RelabelWorker {
             self.service.identities.release(&labels);
             return true;
         };
-        let endpoint = self.service.core().endpoints.get(&id).cloned();
-        if let Some(endpoint) = endpoint {
-            self.service.publish(&endpoint);
-        }
+        self.service.publish(id);
         self.service.identities.release(&old);
         true
     }

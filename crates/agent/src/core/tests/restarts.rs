@@ -134,3 +134,26 @@ fn a_damaged_file_of_a_living_pod_keeps_its_address() {
         kernel = core.dp.into_kernel();
     }
 }
+
+/// What is published of an endpoint is what it is at that moment: nothing, if it is gone.
+#[test]
+fn an_endpoint_is_published_as_it_is_now() {
+    let mut core = core();
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let id = EndpointId(10);
+    let pod = PodKey {
+        namespace: "demo".into(),
+        name: "web-1".into(),
+    };
+    assert!(core.published(id).is_empty());
+    core.restore_endpoint(endpoint(id, pod)).expect("room");
+    core.relabel(id, labels("cluster5", "web"), WEB);
+    let rows = core.published(id);
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(row.prefix.to_string(), "10.5.1.10/32");
+    assert_eq!((row.identity, &*row.pod), (WEB, "web-1"));
+    assert_eq!(row.host, Some(IpAddr::from(core.node.ipv4)));
+    assert_eq!(&*row.metadata, "cilium-global:default:n1:10");
+    core.endpoints.remove(&id);
+    assert!(core.published(id).is_empty());
+}
