@@ -8,7 +8,7 @@ use api::models::EndpointState;
 use datapath::devices::{self, PodDevice};
 use datapath::{EndpointRow, Kernel};
 use ipnet::IpNet;
-use model::{EndpointId, IpEntry, Labels, NumericIdentity, reserved};
+use model::{EndpointId, Labels, NumericIdentity, reserved};
 use netlink::Socket;
 
 use super::Core;
@@ -299,19 +299,6 @@ impl<K: Kernel> Core<K> {
                 let _ = pool.release(ip);
             }
         }
-    }
-
-    /// Whether a row of this cluster's etcd is of an earlier run of this agent and about a pod that is gone: it names
-    /// this node, and no pod or address of this node stands behind it.
-    pub(crate) fn is_leftover(&self, entry: &IpEntry) -> bool {
-        let ip = entry.prefix.addr();
-        let here = entry.host == Some(IpAddr::from(self.node.ipv4));
-        let mut pools = [&self.pool4, &self.pool6].into_iter().flatten();
-        let mut own = self.node.routers().chain(self.node.underlay());
-        here && entry.prefix == IpNet::from(ip)
-            && !pools.any(|pool| pool.has(ip))
-            && !own.any(|own| own == ip)
-            && !self.dp.is_local(ip)
     }
 
     fn check_free(&self, attachment: &Attachment) -> Result<(), CreateError> {

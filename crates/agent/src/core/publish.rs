@@ -26,9 +26,27 @@ impl<K: Kernel> Core<K> {
             pod: a.pod.name.clone(),
             service_account: account.clone(),
             named_ports: ports.clone(),
-            metadata: format!("cilium-global:default:{}:{}", self.node.name.name, a.id).into(),
+            metadata: self.metadata(a.id).into(),
             ..IpEntry::new(IpNet::from(ip), endpoint.identity, Some(host))
         };
         a.ips().map(entry).collect()
+    }
+
+    /// Whether a row of this cluster's etcd is of an earlier run of this agent and about a pod that is gone: it names
+    /// this node twice, as we write it, and no pod or address of this node stands behind it.
+    pub(crate) fn is_leftover(&self, entry: &IpEntry) -> bool {
+        let ip = entry.prefix.addr();
+        let ours = entry.host == Some(IpAddr::from(self.node.ipv4))
+            && entry.metadata.starts_with(&self.metadata(""));
+        let mut pools = [&self.pool4, &self.pool6].into_iter().flatten();
+        let mut own = self.node.routers().chain(self.node.underlay());
+        ours && entry.prefix == IpNet::from(ip)
+            && !pools.any(|pool| pool.has(ip))
+            && !own.any(|own| own == ip)
+            && !self.dp.is_local(ip)
+    }
+
+    fn metadata(&self, endpoint: impl std::fmt::Display) -> String {
+        format!("cilium-global:default:{}:{endpoint}", self.node.name.name)
     }
 }

@@ -31,8 +31,8 @@ pub struct PublisherOptions {
     pub burst: u32,
     /// Prefixes that hold the published keys; they are watched for changes by others.
     pub prefixes: Vec<String>,
-    /// Tells keys of an earlier run, found below [`PublisherOptions::prefixes`], that nothing stands for any more: they are
-    /// deleted. Asked only about keys that this publisher neither wrote nor shall write.
+    /// Tells keys of an earlier run, found in the first list of [`PublisherOptions::prefixes`], that nothing stands for any
+    /// more: they are deleted. Asked only about keys that this publisher neither wrote nor shall write.
     pub leftover: Leftover,
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Worker<S: Store> {
     listed: HashMap<usize, HashSet<String>>,
     prefixes: Vec<String>,
     leftover: Leftover,
+    /// Watched prefixes whose first list was complete: what comes later is of no earlier run.
+    seen: HashSet<usize>,
     /// Keys of an earlier run that wait to be deleted, with the revision in which they were found.
     leftovers: HashMap<String, i64>,
 }
@@ -68,6 +70,7 @@ impl<S: Store> Worker<S> {
             listed: HashMap::new(),
             prefixes: options.prefixes,
             leftover: options.leftover,
+            seen: HashSet::new(),
             leftovers: HashMap::new(),
         }
     }
@@ -253,12 +256,15 @@ impl<S: Store> Worker<S> {
             Update::Event(Event::InitApply(key, kv)) => {
                 if self.owned.contains_key(&key) {
                     self.listed.entry(index).or_default().insert(key);
+                } else if !self.seen.contains(&index) {
+                    self.consider_leftover(&kv);
                 }
                 self.compare(kv);
             }
             Update::Event(Event::InitDone) => {
                 // The kvstore answers: no reason to wait any longer.
                 self.not_before = Instant::now();
+                self.seen.insert(index);
                 let listed = self.listed.remove(&index).unwrap_or_default();
                 let prefix = &self.prefixes[index];
                 let gone = self.owned.keys();
@@ -285,7 +291,7 @@ impl<S: Store> Worker<S> {
 
     fn compare(&mut self, kv: KeyValue) {
         let Some(owned) = self.owned.get(&kv.key) else {
-            return self.consider_leftover(&kv);
+            return;
         };
         let ours = kv.value == owned.value && kv.lease == Some(owned.lease);
         if kv.mod_revision > owned.revision && !ours {

@@ -11,14 +11,21 @@ fn rows_of_this_node_without_a_pod_are_leftovers() {
     let given = pool.allocate("demo/starting").expect("free");
     let here = Some(IpAddr::from(core.node.ipv4));
     let elsewhere = "172.30.5.2".parse().ok();
-    let is_leftover = |prefix: &str, host| {
-        let entry = model::IpEntry::new(prefix.parse().expect("valid"), WEB, host);
+    let by = |writer: &str, prefix: &str, host| {
+        let entry = model::IpEntry {
+            metadata: writer.into(),
+            ..model::IpEntry::new(prefix.parse().expect("valid"), WEB, host)
+        };
         core.is_leftover(&entry)
     };
+    let is_leftover = |prefix: &str, host| by("cilium-global:default:n1:7", prefix, host);
     assert!(is_leftover("10.5.1.77/32", here));
     assert!(!is_leftover("10.5.1.77/32", elsewhere));
     assert!(!is_leftover("10.5.1.77/32", None));
     assert!(!is_leftover("10.5.1.0/24", here), "no address of a pod");
+    for somebody in ["", "cilium-global:default:n12:7"] {
+        assert!(!by(somebody, "10.5.1.77/32", here), "{somebody:?}");
+    }
     for ip in ["10.5.1.9", "10.5.1.1", "172.30.5.1", &given.to_string()] {
         assert!(!is_leftover(&format!("{ip}/32"), here), "{ip}");
     }
