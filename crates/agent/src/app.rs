@@ -2,6 +2,7 @@
 //! The composition root: parts are made in the order in which they need each other, then run until the end.
 
 mod alarms;
+mod collect;
 mod loops;
 mod own_cluster;
 mod ready;

@@ -51,6 +51,8 @@ pub(crate) struct KvstoreConfig {
     pub(crate) source: KvstoreSource,
     /// Life of this node's keys.
     pub(crate) lease_ttl: Duration,
+    /// How often unused identities are looked for; `None`: never.
+    pub(crate) identity_gc: Option<Duration>,
     /// Writes per second.
     pub(crate) qps: u32,
 }

@@ -8,6 +8,7 @@ mod allocator;
 pub mod config;
 mod error;
 mod etcd;
+mod leader;
 mod lock;
 mod memory;
 mod publisher;
@@ -16,13 +17,14 @@ mod reflect;
 pub mod schema;
 mod store;
 
-pub use allocator::{Allocator, AllocatorOptions, AllocatorStatus, IsNew};
+pub use allocator::{Allocator, AllocatorOptions, AllocatorStatus, Collected, Collector, IsNew};
 pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use etcd::{
     Certificate, Certificates, ClientOptions, Diagnosis, EndpointDiagnosis, Etcd, ServerDiagnosis,
     TlsDiagnosis, diagnose,
 };
+pub use leader::Leader;
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
 pub use memory::Memory;
 pub use publisher::{Leftover, Publisher, PublisherOptions, PublisherStatus};

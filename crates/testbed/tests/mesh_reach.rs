@@ -110,4 +110,14 @@ fn a_deleted_pod_is_forgotten(mut mesh: Mesh) {
         },
     )
     .expect("forgotten");
+    eventually("its identity is given back", SPREAD, || {
+        let text = remote
+            .cli(&["identity", "list"])
+            .map_err(|error| error.to_string())?;
+        match text.contains("app=reports") {
+            false => Ok(()),
+            true => Err(text),
+        }
+    })
+    .expect("given back");
 }

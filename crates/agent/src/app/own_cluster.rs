@@ -11,6 +11,7 @@ use kvstore::{
 };
 use tables::Tasks;
 
+use super::collect::collect;
 use super::{AppError, lock};
 use crate::config::{Config, KvstoreConfig, KvstoreSource};
 use crate::core::Core;
@@ -80,6 +81,12 @@ impl Own {
         tasks.spawn("own rows", follower.clone().tick());
         tasks.spawn("own rows on disk", follower.clone().save());
         tasks.spawn("own etcd", status.clone().probe(store.clone()));
+        if let Some(interval) = kvstore.identity_gc {
+            tasks.spawn(
+                "identity collection",
+                collect(store.clone(), follower.clone(), interval, config.clone()),
+            );
+        }
         let announcer = (config.cluster_id.0 != 0).then(|| {
             Announcer::start(
                 store.clone(),

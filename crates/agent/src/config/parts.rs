@@ -165,6 +165,10 @@ pub(super) fn cni_file(r: &mut Reader<'_>) -> Option<CniFile> {
 
 pub(super) fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {
     let lease_ttl = r.duration("kvstore-lease-ttl", SECOND * 25, DAY);
+    let identity_gc = r.duration("identity-gc-interval", std::time::Duration::ZERO, DAY);
+    if !identity_gc.is_zero() && identity_gc < SECOND {
+        r.fail("identity-gc-interval", "expected 0 or 1s to 24h");
+    }
     let kind = r.text("kvstore").trim().to_owned();
     if kind.is_empty() {
         if r.values.is_given("kvstore-opt") && !r.text("kvstore-opt").trim().is_empty() {
@@ -226,6 +230,7 @@ pub(super) fn kvstore(r: &mut Reader<'_>) -> Option<KvstoreConfig> {
     Some(KvstoreConfig {
         source,
         lease_ttl,
+        identity_gc: Some(identity_gc).filter(|interval| !interval.is_zero()),
         qps,
     })
 }

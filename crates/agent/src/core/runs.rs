@@ -16,6 +16,7 @@ const REPEATED: &[(&str, &str)] = &[
     ("policy maps", "prune-policy"),
     ("prefixes", "rejudge-flows-of-prefixes"),
     ("routes", "ensure-routes"),
+    ("unused identities", "collect-identities"),
 ];
 
 /// The runs of one piece of work.

@@ -74,6 +74,13 @@ pub(crate) const OPTIONS: &[Def] = &[
         "Life of this node's keys in the store after the agent is gone, 25s to 24h",
     ),
     def(
+        KVSTORE,
+        "identity-gc-interval",
+        Duration,
+        "15m",
+        "An identity that no pod had in two rounds this far apart is given back, by one agent for its cluster, 1s to 24h; 0 = never",
+    ),
+    def(
         NODE,
         "node-name",
         Text,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Follows this cluster's etcd. Its rows go the way of remote clusters' rows: validated, orphaned, kept on disk.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -192,6 +193,23 @@ impl Follower {
             let text = remarks(&self.state().rows, self.cluster());
             *self.status.remarks() = text;
         }
+    }
+
+    /// Identities of all addresses of this cluster, also of nodes that are away; `None` before they are listed.
+    pub(crate) fn identities_in_use(&self) -> Option<HashSet<NumericIdentity>> {
+        if !self.status.synced.borrow().all() {
+            return None;
+        }
+        let mut in_use = HashSet::new();
+        self.state().rows.for_each_ip(|_, entry| {
+            in_use.insert(entry.identity);
+        });
+        Some(in_use)
+    }
+
+    /// Says how a piece of work went.
+    pub(crate) fn note(&self, subject: &str, problem: Option<impl std::fmt::Display>) {
+        self.core().note(subject, problem);
     }
 
     /// Changes the rows, and tells the node's state what follows, in order.

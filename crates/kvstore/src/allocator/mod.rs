@@ -5,6 +5,7 @@
 //! An identity is a *master key* `id/<number>` → labels without lease, and per node that uses it a leased *slave key*
 //! `value/<labels>/<node>` → number. Allocation holds a lock per label set.
 
+mod collector;
 mod keeper;
 mod protocol;
 mod table;
@@ -21,6 +22,7 @@ use crate::error::{Error, cut};
 use crate::publisher::{Publisher, PublisherOptions, PublisherStatus};
 use crate::schema::keys;
 use crate::store::{Result, Store};
+pub use collector::{Collected, Collector};
 use table::Shared;
 
 /// Longest time for an allocation that must ask the kvstore.

@@ -29,6 +29,11 @@ pub(super) struct State {
     ids: BTreeMap<NumericIdentity, Labels>,
     numbers: HashMap<Labels, BTreeSet<NumericIdentity>>,
     local: HashMap<Labels, Local>,
+    /// Numbers that were given back, in order: they come again last, because packets and nodes that are away may still
+    /// mean what they meant.
+    given_back: BTreeMap<NumericIdentity, u64>,
+    /// How many numbers were given back.
+    returns: u64,
     /// Numbers that the list in progress has named.
     listed: Option<BTreeSet<NumericIdentity>>,
     synced: bool,
@@ -54,6 +59,8 @@ impl Shared {
             ids: BTreeMap::new(),
             numbers: HashMap::new(),
             local: HashMap::new(),
+            given_back: BTreeMap::new(),
+            returns: 0,
             listed: None,
             synced: false,
             refused: 0,
@@ -138,20 +145,28 @@ impl State {
             .is_some_and(|local| local.id == id)
     }
 
-    /// A number that nobody is known to use.
+    /// A number that nobody is known to use, preferably one that nobody used.
     pub(super) fn free(&self, random: u32) -> Result<NumericIdentity, Error> {
         let (first, last) = (*self.range.start(), *self.range.end());
         let size = last - first + 1;
         let start = random % size;
         let candidates = (0..size).map(|step| NumericIdentity(first + (start + step) % size));
         let local: BTreeSet<_> = self.local.values().map(|local| local.id).collect();
-        let mut free = candidates.filter(|id| !self.ids.contains_key(id) && !local.contains(id));
-        free.next()
+        let mut oldest: Option<(u64, NumericIdentity)> = None;
+        for id in candidates.filter(|id| !self.ids.contains_key(id) && !local.contains(id)) {
+            let Some(at) = self.given_back.get(&id) else {
+                return Ok(id);
+            };
+            oldest = Some(oldest.map_or((*at, id), |oldest| oldest.min((*at, id))));
+        }
+        oldest
+            .map(|(_, id)| id)
             .ok_or(Error::IdentitiesExhausted { size, first, last })
     }
 
     fn insert(&mut self, id: NumericIdentity, labels: Labels) {
         self.remove(id);
+        self.given_back.remove(&id);
         self.numbers.entry(labels.clone()).or_default().insert(id);
         self.ids.insert(id, labels);
     }
@@ -166,6 +181,12 @@ impl State {
                 self.numbers.remove(&labels);
             }
         }
+    }
+
+    fn give_back(&mut self, id: NumericIdentity) {
+        self.remove(id);
+        self.returns += 1;
+        self.given_back.insert(id, self.returns);
     }
 
     fn tell(&self, change: Change) {
@@ -214,7 +235,7 @@ impl State {
             .collect();
         for id in gone {
             if !self.used_here(id) {
-                self.remove(id);
+                self.give_back(id);
             }
         }
         for (id, labels) in &missing {
@@ -237,7 +258,7 @@ impl State {
         if self.used_here(id) {
             return self.ids.get(&id).cloned();
         }
-        self.remove(id);
+        self.give_back(id);
         self.tell(Event::Delete(id));
         None
     }
@@ -290,4 +311,27 @@ pub(super) fn subscribe(shared: Arc<Shared>) -> impl Stream<Item = Change> + Sen
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_were_given_back_come_last_and_in_order() {
+        let shared = Shared::new(1..=4, std::iter::empty());
+        let mut state = shared.state();
+        let labels = |app| Labels::parse(format!("k8s:app={app};").as_bytes()).expect("labels");
+        for id in [3, 1] {
+            state.changed(NumericIdentity(id), labels(id));
+            state.deleted(NumericIdentity(id));
+        }
+        let mut next = || {
+            let id = state.free(2).expect("a number");
+            state.changed(id, labels(id.0));
+            id.0
+        };
+        assert_eq!([next(), next(), next(), next()], [4, 2, 3, 1]);
+        assert!(state.free(0).is_err());
+    }
 }

@@ -324,7 +324,7 @@ pub(super) const FAMILIES: &[&str] = &[
     "http-",
     "hubble-",
     "identity-change-",
-    "identity-gc-",
+    "identity-gc-rate-",
     "identity-heartbeat-",
     "identity-restore-",
     "ingress-",
