@@ -80,7 +80,7 @@ fn tunnel(skb: &mut Skb, tunnel: &Tunnel) -> i32 {
         return TC_ACT_SHOT;
     };
     if config.flags & config_flags::BYPASS_STACK != 0
-        && let Some(result) = underlay::send(skb, tunnel, config.tunnel_port as u16)
+        && let Some(result) = underlay::send(skb, tunnel, config)
     {
         return result;
     }

@@ -3,6 +3,7 @@
 //! that the routes name. The VXLAN device would look the route up for each packet, and the node's stack would
 //! see it again on its way out.
 
+use abi::NodeConfig;
 use aya_ebpf::{
     bindings::{
         BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
@@ -50,17 +51,17 @@ pub(crate) struct Hop {
 
 /// Sends the packet; `None`, and the packet as it was, if it has to go through the VXLAN device.
 #[inline(always)]
-pub(crate) fn send(skb: &mut Skb, tunnel: &Tunnel, port: u16) -> Option<i32> {
+pub(crate) fn send(skb: &mut Skb, tunnel: &Tunnel, config: &NodeConfig) -> Option<i32> {
     let node = u32::from_ne_bytes(tunnel.remote.octets4());
     // SAFETY: a helper call on the context.
     let hash = unsafe { bpf_get_hash_recalc(skb.skb) };
-    let hop = hop(skb, tunnel, node, hash, port)?;
+    let hop = hop(skb, tunnel, node, hash, config)?;
     let inner = Inner::read(skb)?;
     let headers = outer(
         &inner,
         Outer {
             tunnel,
-            port,
+            port: config.tunnel_port as u16,
             len: skb.len(),
             hash,
             // SAFETY: a helper without arguments.
@@ -93,7 +94,7 @@ pub(crate) fn send(skb: &mut Skb, tunnel: &Tunnel, port: u16) -> Option<i32> {
 
 /// The way to `node` for packets with this hash.
 #[inline(always)]
-fn hop(skb: &Skb, tunnel: &Tunnel, node: u32, hash: u32, port: u16) -> Option<Hop> {
+fn hop(skb: &Skb, tunnel: &Tunnel, node: u32, hash: u32, config: &NodeConfig) -> Option<Hop> {
     // SAFETY: a helper without arguments.
     let tick = (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_BITS) as u32;
     let index = (node.wrapping_mul(0x9e37_79b1) >> 16).wrapping_add(hash % PATHS) % HOP_ENTRIES;
@@ -101,22 +102,23 @@ fn hop(skb: &Skb, tunnel: &Tunnel, node: u32, hash: u32, port: u16) -> Option<Ho
     // SAFETY: this processor's own value; a program is not interrupted by another on the same processor.
     let slot = unsafe { &mut *slot };
     if slot.node != node || slot.tick != tick {
-        look_up(skb, tunnel, hash, port, slot);
+        look_up(skb, tunnel, hash, config, slot);
         slot.node = node;
         slot.tick = tick;
     }
     if slot.ifindex == 0 { None } else { Some(*slot) }
 }
 
-/// Asks the routes.
+/// Asks the routes. One with less room than the tunnel's packets may need is left to the stack, which can cut them.
 #[inline(never)]
-fn look_up(skb: &Skb, tunnel: &Tunnel, hash: u32, port: u16, slot: &mut Hop) {
+fn look_up(skb: &Skb, tunnel: &Tunnel, hash: u32, config: &NodeConfig, slot: &mut Hop) {
     // SAFETY: plain integers and unions of integers: zero is a value.
     let mut query: FibLookup = unsafe { core::mem::zeroed() };
     query.family = AF_INET;
     query.l4_protocol = UDP;
     query.sport = source_port(hash).to_be();
-    query.dport = port.to_be();
+    query.dport = (config.tunnel_port as u16).to_be();
+    query.__bindgen_anon_1.tot_len = (config.tunnel_mtu + OUTER_LEN) as u16;
     query.ifindex = field!(skb.skb, ifindex);
     query.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(tunnel.local.octets4());
     query.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(tunnel.remote.octets4());

@@ -12,7 +12,9 @@ use testbed::{Family, eventually};
 
 #[test]
 fn pods_hosts_and_the_world() {
-    let mesh = Mesh::start("reach");
+    let mut mesh = Mesh::prepare("reach", &["--identity-gc-interval=1s"]);
+    mesh.lab.start_agents().expect("agents are ready");
+    mesh.lab.run_pods().expect("pods run");
     every_node_lists_all(&mesh);
     for family in Family::BOTH {
         for (from, to) in [
@@ -29,7 +31,7 @@ fn pods_hosts_and_the_world() {
         hosts_reach_pods(&mesh, family);
         the_world_sees_nodes(&mesh, family);
     }
-    a_deleted_pod_is_forgotten(mesh);
+    deleted_pods_are_forgotten(mesh);
 }
 
 fn every_node_lists_all(mesh: &Mesh) {
@@ -83,18 +85,17 @@ fn the_world_sees_nodes(mesh: &Mesh, family: Family) {
     assert_eq!(answer.client, expected, "masqueraded");
 }
 
-fn a_deleted_pod_is_forgotten(mut mesh: Mesh) {
+fn deleted_pods_are_forgotten(mut mesh: Mesh) {
     let cluster = mesh.lab.cluster_mut("cluster5");
-    let at = cluster
-        .pods
-        .iter()
-        .position(|pod| pod.manifest.name == "reports-1")
-        .expect("a pod");
-    let pod = cluster.pods.remove(at);
-    let address = format!("{}/32", pod.address(Family::V4).expect("an address"));
-    pod.check(&cluster.nodes[0])
-        .expect("CHECK of a healthy pod");
-    pod.delete(&cluster.nodes[0]).expect("DEL");
+    let mut address = String::new();
+    for (node, name) in cluster.nodes.iter().zip(["reports-1", "reports-2"]) {
+        let named = |pod: &testbed::Pod| pod.manifest.name == name;
+        let at = cluster.pods.iter().position(named).expect("a pod");
+        let pod = cluster.pods.remove(at);
+        address = format!("{}/32", pod.address(Family::V4).expect("an address"));
+        pod.check(node).expect("CHECK of a healthy pod");
+        pod.delete(node).expect("DEL");
+    }
     let remote = &mesh.lab.cluster("cluster7").nodes[1];
     eventually(
         "the other cluster forgets the pod's address",

@@ -125,6 +125,21 @@ fn only_ways_that_lead_elsewhere_count() {
 }
 
 #[test]
+fn a_narrow_way_is_left_to_the_stack() {
+    in_namespace(|| {
+        let uplink = Uplink::new();
+        uplink.connect();
+        let mut node = node(config_flags::BYPASS_STACK);
+        let frame = Ip::v4(POD_A, POD_REMOTE).tcp(4000, 80, SYN);
+        for (mtu, encapsulated) in [(1500, true), (1499, false), (9000, true)] {
+            let index = LinkRef::Index(uplink.index);
+            uplink.socket.set_mtu(index, mtu).expect("a device");
+            until(&mut node, &frame, encapsulated);
+        }
+    });
+}
+
+#[test]
 fn the_stack_can_be_asked_for() {
     in_namespace(|| {
         let uplink = Uplink::new();
