@@ -100,7 +100,10 @@ async fn what_is_not_this_clusters_is_left_alone() {
         (format!("{}/nonsense", keys::IDENTITY_IDS), b"k8s:a=b;"),
     ];
     for (key, value) in &strange {
-        client.put(key, bytes::Bytes::from_static(value), None).await.unwrap();
+        client
+            .put(key, bytes::Bytes::from_static(value), None)
+            .await
+            .unwrap();
     }
     let mut collector = collector(&memory);
     for _ in 0..3 {
