@@ -391,15 +391,3 @@ pub(crate) const OPTIONS: &[Def] = &[
         "ours: error, warn, info, debug or trace, or directives such as info,clustermesh=debug",
     ),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_documented() {
-        let names: std::collections::BTreeSet<_> = OPTIONS.iter().map(|def| def.name).collect();
-        assert_eq!(names.len(), OPTIONS.len());
-        assert!(OPTIONS.iter().all(|def| def.help.len() > 10));
-    }
-}

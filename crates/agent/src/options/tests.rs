@@ -252,3 +252,10 @@ fn help_lists_every_option_and_default() {
     let args = ["--nonsense".into(), "--help".into()];
     assert!(Values::read(args, []).is_ok());
 }
+
+#[test]
+fn names_are_unique_and_documented() {
+    let names: std::collections::BTreeSet<_> = defs::OPTIONS.iter().map(|def| def.name).collect();
+    assert_eq!(names.len(), defs::OPTIONS.len());
+    assert!(defs::OPTIONS.iter().all(|def| def.help.len() > 10));
+}
