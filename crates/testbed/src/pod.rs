@@ -73,7 +73,11 @@ impl Pod {
             result,
             server: None,
         };
-        pod.add(node)?;
+        if let Err(error) = pod.add(node) {
+            // What it leaves would stand in the way of another try; the error is what the caller is to know.
+            let _ = pod.place.remove();
+            return Err(error);
+        }
         pod.serve(layout)?;
         Ok(pod)
     }
