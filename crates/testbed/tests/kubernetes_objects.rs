@@ -44,8 +44,8 @@ fn isthmus_is_the_network_of_a_cluster() {
     policies_show_what_became_of_them(cluster);
     identities_follow_labels(cluster);
     a_rolling_restart_loses_nothing(cluster);
-    the_api_server_may_go_away(cluster);
     the_agents_need_no_more_rights(cluster);
+    the_api_server_may_go_away(cluster);
 }
 
 fn check(what: &str, mut look: impl FnMut() -> Result<bool, LabError>) {
@@ -357,6 +357,7 @@ fn the_api_server_may_go_away(cluster: &mut Cluster) {
     talk.end("while the API server was away and an agent killed");
     kubectl.delete(&policy).expect("deleted");
     cluster.wait_agents().expect("agents are ready");
+    the_agents_are_well(cluster);
     let web = pods(cluster, "web");
     eventually("pods talk", SOON, || {
         curl(&kubectl, &web[0].name, web[1].addresses[0])
@@ -364,15 +365,20 @@ fn the_api_server_may_go_away(cluster: &mut Cluster) {
     .expect("an answer");
 }
 
-/// Nothing that an agent asked for was forbidden: its status would tell.
+/// Nothing that an agent asked for was forbidden.
 fn the_agents_need_no_more_rights(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
     for agent in cluster.agents().expect("listed") {
         let log = kubectl.logs(NAMESPACE, &agent.name).expect("a log");
         assert!(!log.contains("forbidden"), "{log}");
-        eventually("the agent has nothing to say", SOON, || {
-            kubectl.exec(NAMESPACE, &agent.name, &["cilium", "status", "--brief"])
-        })
-        .expect("its status is good");
+    }
+    the_agents_are_well(cluster);
+}
+
+fn the_agents_are_well(cluster: &Cluster) {
+    for agent in cluster.agents().expect("listed") {
+        let status = ["cilium", "status", "--brief"];
+        let look = || cluster.kubectl().exec(NAMESPACE, &agent.name, &status);
+        eventually("the agent has nothing to say", SOON, look).expect("its status is good");
     }
 }
