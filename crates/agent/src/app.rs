@@ -119,7 +119,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     let own = config
         .kvstore
         .as_ref()
-        .map(|kvstore| Own::start(kvstore, &config, &core, &mut tasks))
+        .map(|kvstore| Own::start(kvstore, &config, &core, &mut tasks, client.clone()))
         .transpose()?;
     let (mesh_events, mesh_rx) = mpsc::channel(4096);
     let mesh = start_mesh(&config, &core, mesh_events)?;

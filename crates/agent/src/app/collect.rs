@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubernetes::api::{Client, prune_identities};
 use kvstore::{Collected, Collector, Etcd, Leader};
 use tokio::time::Instant;
 
@@ -24,6 +25,7 @@ pub(super) async fn collect(
     follower: Follower,
     interval: Duration,
     config: Arc<Config>,
+    client: Option<Client>,
 ) {
     let name = format!("{}/{}", config.cluster, config.node);
     let mut leader = Leader::new(store.clone(), KEY, name, TTL);
@@ -41,15 +43,21 @@ pub(super) async fn collect(
             Ok(true) if Instant::now() < due => continue,
             Ok(true) => {
                 due = Instant::now() + interval;
-                round(&mut collector, &follower).await
+                round(&mut collector, &follower, client.clone(), interval).await
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.to_string()),
         };
         follower.note("unused identities", result.err());
     }
 }
 
-async fn round(collector: &mut Collector<Etcd>, follower: &Follower) -> kvstore::Result<()> {
+/// One look; in Kubernetes also at what shows the identities there.
+async fn round(
+    collector: &mut Collector<Etcd>,
+    follower: &Follower,
+    client: Option<Client>,
+    interval: Duration,
+) -> Result<(), String> {
     // Without the list of addresses it is not known who uses what.
     let Some(in_use) = follower.identities_in_use() else {
         return Ok(());
@@ -58,7 +66,11 @@ async fn round(collector: &mut Collector<Etcd>, follower: &Follower) -> kvstore:
         known,
         unused,
         deleted,
-    } = collector.round(&in_use).await?;
-    tracing::debug!(known, unused, deleted, "looked for unused identities");
+    } = collector.round(&in_use).await.map_err(|e| e.to_string())?;
+    let known_count = known.len();
+    tracing::debug!(known_count, unused, deleted, "looked for unused identities");
+    if let Some(client) = client {
+        prune_identities(client, &known, interval).await?;
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use clustermesh::Kind;
 use clustermesh::publish::{Announcement, Announcer};
 use datapath::Linux;
+use kubernetes::api::Client;
 use kvstore::{
     Allocator, AllocatorOptions, ClientOptions, Etcd, Leftover, Publisher, PublisherOptions, schema,
 };
@@ -33,6 +34,7 @@ impl Own {
         config: &Arc<Config>,
         core: &Arc<Mutex<Core<Linux>>>,
         tasks: &mut Tasks,
+        kubernetes: Option<Client>,
     ) -> Result<Own, AppError> {
         let client = match &kvstore.source {
             KvstoreSource::File(path) => {
@@ -84,7 +86,13 @@ impl Own {
         if let Some(interval) = kvstore.identity_gc {
             tasks.spawn(
                 "identity collection",
-                collect(store.clone(), follower.clone(), interval, config.clone()),
+                collect(
+                    store.clone(),
+                    follower.clone(),
+                    interval,
+                    config.clone(),
+                    kubernetes,
+                ),
             );
         }
         let announcer = (config.cluster_id.0 != 0).then(|| {

@@ -41,8 +41,9 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
 pub(super) async fn keep_open(service: Arc<Service>, client: Client) {
     service.until_ready().await;
     let node = service.core().config.node.clone();
+    let seen = |uid: &str| service.core().node_uid = Some(uid.to_owned());
     let tell = |result: Result<(), String>| service.core().note("own Node", result.err());
-    api::keep_open(client, &node, tell).await;
+    api::keep_open(client, &node, seen, tell).await;
 }
 
 fn wanted(service: &Service) -> BTreeMap<ResourceKey, Value> {
@@ -113,7 +114,13 @@ fn node(core: &crate::core::Core<datapath::Linux>) -> Value {
             .collect();
         spec["ipam"] = json!({"podCIDRs": nets});
     }
-    json!({"metadata": {}, "spec": spec})
+    // So the CiliumNode goes with the Node. Without a uid it has no owner yet.
+    let owner = |uid: &String| json!([{"apiVersion": "v1", "kind": "Node", "name": core.config.node, "uid": uid}]);
+    let metadata = match &core.node_uid {
+        Some(uid) => json!({"ownerReferences": owner(uid)}),
+        None => json!({}),
+    };
+    json!({"metadata": metadata, "spec": spec})
 }
 
 /// As Cilium writes it: the labels that make it up by source and key, and the pods' own again as labels of the object, by

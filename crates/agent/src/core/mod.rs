@@ -68,6 +68,8 @@ pub(crate) struct Core<K: Kernel> {
     /// Addresses of pods that are there and whose endpoints are not.
     pub(crate) living: HashMap<IpAddr, Living>,
     pub(crate) pods: HashMap<PodKey, Pod>,
+    /// Uid of this node's Node in Kubernetes, once it is known.
+    pub(crate) node_uid: Option<String>,
     pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
     pub(crate) problems: Vec<kubernetes::Problem>,
     /// What the objects of policies show of their validity.
@@ -141,6 +143,7 @@ impl<K: Kernel> Core<K> {
             pending: HashMap::new(),
             living: HashMap::new(),
             pods: HashMap::new(),
+            node_uid: None,
             namespaces: HashMap::new(),
             problems: Vec::new(),
             policy_shows: BTreeMap::new(),

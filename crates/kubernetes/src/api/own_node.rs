@@ -19,8 +19,14 @@ const TAINT: &str = "node.cilium.io/agent-not-ready";
 const CONDITION: &str = "NetworkUnavailable";
 const REASON: &str = "CiliumIsUp";
 
-/// Keeps the Node called `node` open for pods, for ever: whenever it says otherwise. `tell` hears how it goes.
-pub async fn keep_open(client: Client, node: &str, tell: impl Fn(Result<(), String>)) {
+/// Keeps the Node called `node` open for pods, for ever: whenever it says otherwise. `seen` hears its uid, `tell` how it
+/// goes.
+pub async fn keep_open(
+    client: Client,
+    node: &str,
+    seen: impl Fn(&str),
+    tell: impl Fn(Result<(), String>),
+) {
     let gvk = GroupVersionKind::gvk("", "v1", "Node");
     let resource = ApiResource::from_gvk_with_plural(&gvk, "nodes");
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
@@ -32,6 +38,9 @@ pub async fn keep_open(client: Client, node: &str, tell: impl Fn(Result<(), Stri
     while let Some(object) = objects.next().await {
         // The source of objects tells how the server is.
         let Ok(object) = object else { continue };
+        if let Some(uid) = &object.metadata.uid {
+            seen(uid);
+        }
         let mut pause = Backoff::new(FIRST, LONGEST);
         let mut result = open(&api, node, &object).await;
         while result.as_ref().is_err_and(|error| !is_outdated(error)) {

@@ -49,7 +49,7 @@ pub struct Publication {
 }
 
 impl Published {
-    fn resource(self) -> ApiResource {
+    pub(super) fn resource(self) -> ApiResource {
         let (kind, plural) = match self {
             Published::Node => ("CiliumNode", "ciliumnodes"),
             Published::Endpoint => ("CiliumEndpoint", "ciliumendpoints"),

@@ -17,10 +17,10 @@ use crate::store::{Compare, KeyValue, Op, Result, Store};
 const PAUSE: Duration = Duration::from_millis(24);
 
 /// What a round did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Collected {
-    /// Identities of the cluster.
-    pub known: usize,
+    /// Identities that the cluster has, without those that were deleted.
+    pub known: HashSet<NumericIdentity>,
     /// Those that nobody uses, without those that were deleted.
     pub unused: usize,
     /// Deleted ones.
@@ -57,7 +57,7 @@ impl<S: Store> Collector<S> {
         let masters = self.masters().await?;
         let used = self.uses().await?;
         let mut collected = Collected {
-            known: masters.len(),
+            known: masters.iter().map(|master| master.id).collect(),
             ..Collected::default()
         };
         let before = std::mem::take(&mut self.suspects);
@@ -69,6 +69,7 @@ impl<S: Store> Collector<S> {
             if again && self.delete(&master).await? {
                 tracing::info!(id = %master.id, labels = %master.labels.canonical(), "identity is not used any more");
                 collected.deleted += 1;
+                collected.known.remove(&master.id);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
