@@ -162,10 +162,14 @@ fn pods_are_used_as_on_any_network(cluster: &Cluster) {
         pods(cluster, "web"),
         kubectl.pods("default", "app=host").expect("listed"),
     );
+    // What kube-proxy translates comes back translated only from backends of the same node.
+    let dns = kubectl.pods("kube-system", "k8s-app=kube-dns");
+    let node = dns.expect("listed")[0].node.clone();
+    let near = web.iter().find(|pod| pod.node == node).expect("a pod");
     let named = eventually("a service by its name", READY, || {
         answer(
             &kubectl,
-            &web[0].name,
+            &near.name,
             "http://web.default.svc.cluster.local/",
         )
     });
