@@ -96,6 +96,9 @@ pub mod flow_flags {
     pub const HOST: u16 = 1 << 5;
     /// Packets of both directions were seen.
     pub const REPLIED: u16 = 1 << 6;
+    /// The stack of this node translated what the pod sends (a service of kube-proxy): the entry holds no decision, which
+    /// was made about the address that the pod used, and answers go back through the stack.
+    pub const TRANSLATED: u16 = 1 << 7;
 }
 
 /// Values of [`Flow::next_hop`].

@@ -7,7 +7,9 @@ use abi::{
 
 use crate::flow::{belongs, reopens, touch, write_key};
 use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::judge::{begin, current, decide, find, opened_by_local, outer_source, refresh_remote};
+use crate::judge::{
+    answers_translated, begin, current, decide, find, opened_by_local, outer_source, refresh_remote,
+};
 use crate::mac::deliver;
 use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
 use crate::related::related;
@@ -141,8 +143,14 @@ fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, vni: u32) -
     if work.packet.kind == Layer4::DISCOVERY {
         return work.report.drop_quietly(DropReason::InvalidSourceIp);
     }
+    if answers_translated(tables, config, work, id) {
+        return Step::PassToNode;
+    }
     if work.packet.kind == Layer4::ERROR && about_flow(pkt, tables, work, id) {
-        return Step::Deliver;
+        return match work.flow.flags & flow_flags::TRANSLATED {
+            0 => Step::Deliver,
+            _ => Step::PassToNode,
+        };
     }
     match flow(tables, config, work, id, identity) {
         true => Step::Deliver,

@@ -9,7 +9,7 @@ use abi::{
     config_flags, endpoint_flags, flow_flags, identity_bucket, next_hop,
 };
 
-use crate::flow::{alive, belongs, moved, opens, reopens};
+use crate::flow::{alive, belongs, moved, opens, reopens, touch};
 use crate::headers::{ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, TCP};
 use crate::policy::{self, FIRST_IDENTITY, HOST, Question, REMOTE_NODE};
 use crate::resolve::resolve;
@@ -19,6 +19,7 @@ use crate::{FlowRef, Insert, Tables, Work};
 #[inline(always)]
 pub(crate) fn current<T: Tables>(tables: &T, flow: &Flow, endpoint: &Endpoint, now: u32) -> bool {
     alive(flow, now)
+        && flow.flags & flow_flags::TRANSLATED == 0
         && endpoint.flags & endpoint_flags::READY != 0
         && endpoint.epoch == flow.policy_epoch
         && tables.epoch(flow.addr_bucket) == flow.addr_epoch
@@ -50,6 +51,7 @@ pub(crate) fn begin<T: Tables>(
         entry.copy_to(&mut work.flow);
         work.present = 1 + work.flow.endpoint;
         let taken = alive(&work.flow, now)
+            && work.flow.flags & flow_flags::TRANSLATED == 0
             && u32::from(work.flow.endpoint) == endpoint
             && !reopens(&work.flow, work.packet.tcp_flags);
         if taken {
@@ -79,6 +81,75 @@ pub(crate) fn begin<T: Tables>(
 #[inline(always)]
 pub(crate) fn opened_by_local(flow: &Flow) -> bool {
     flow.flags & flow_flags::OPENED_BY_LOCAL != 0
+}
+
+/// Takes note that the stack sends the packet for pod `endpoint`, translated: answers have to find the way back through it.
+/// A flow of the pod itself with the same addresses and ports is left alone. False: no room, the reason is in the report.
+#[inline(always)]
+pub(crate) fn note_translated<T: Tables>(
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+    endpoint: u32,
+) -> bool {
+    let now = tables.now();
+    work.present = 0;
+    work.live = 0;
+    if let Some(entry) = tables.flow(&work.key) {
+        entry.copy_to(&mut work.flow);
+        work.present = 1 + work.flow.endpoint;
+        if alive(&work.flow, now)
+            && u32::from(work.flow.endpoint) == endpoint
+            && !reopens(&work.flow, work.packet.tcp_flags)
+        {
+            let flow = work.flow;
+            if flow.flags & flow_flags::TRANSLATED != 0 {
+                touch(entry, &flow, true, &work.packet, now, config);
+            }
+            return true;
+        }
+    }
+    if !opens(work.packet.kind) {
+        return true;
+    }
+    work.flow = Flow {
+        flags: flow_flags::OPENED_BY_LOCAL | flow_flags::TRANSLATED,
+        endpoint: endpoint as u16,
+        created: now,
+        remote_identity: work.report.dst_identity,
+        next_hop: next_hop::STACK,
+        ..Flow::default()
+    };
+    apply(now, config, work, true);
+    store(tables, config, work, endpoint)
+}
+
+/// Whether the packet is an answer in a flow of pod `endpoint` that the stack translated. If so, the flow goes on. [`find`] was
+/// asked for `work.key`.
+#[inline(always)]
+pub(crate) fn answers_translated<T: Tables>(
+    tables: &T,
+    config: &NodeConfig,
+    work: &Work,
+    endpoint: u32,
+) -> bool {
+    let now = tables.now();
+    if work.present == 0 {
+        return false;
+    }
+    let Some(entry) = tables.flow(&work.key) else {
+        return false;
+    };
+    let flow = entry.get();
+    let answers = flow.flags & flow_flags::TRANSLATED != 0
+        && u32::from(flow.endpoint) == endpoint
+        && alive(&flow, now)
+        && belongs(&flow, work.packet.kind, false)
+        && !reopens(&flow, work.packet.tcp_flags);
+    if answers {
+        touch(entry, &flow, false, &work.packet, now, config);
+    }
+    answers
 }
 
 /// Asks the tables again who the remote side of a live entry is, for a packet that does not tell by itself.

@@ -2,7 +2,7 @@
 //! ICMP errors: an error about a live, allowed flow passes if the peer or a router sent it. A pod is no router: it
 //! speaks of its own flows only.
 
-use abi::{FlowKey, addr_bucket};
+use abi::{FlowKey, addr_bucket, flow_flags};
 
 use crate::flow::{alive, belongs};
 use crate::headers::{
@@ -25,7 +25,7 @@ const DST6: usize = 24;
 enum About {
     /// No live flow of the endpoint. `work.key` and `work.flow` mean nothing.
     Nothing,
-    /// A flow whose decision holds; `work.key` and `work.flow` are that flow's.
+    /// A flow whose decision holds or is not made here; `work.key` and `work.flow` are that flow's.
     Allowed,
     /// A live flow that has to be judged again; likewise.
     Stale,
@@ -89,7 +89,8 @@ fn about<P: Packet, T: Tables>(
     {
         return About::Nothing;
     }
-    if current(tables, &work.flow, target, now) {
+    let translated = work.flow.flags & flow_flags::TRANSLATED != 0;
+    if translated || current(tables, &work.flow, target, now) {
         return About::Allowed;
     }
     work.live = 1;

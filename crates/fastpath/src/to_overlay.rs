@@ -3,10 +3,12 @@
 
 use abi::{Direction, DropReason, ExtError, IpInfo, ip_flags};
 
+use crate::flow::write_key;
 use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, mapped};
+use crate::judge::note_translated;
 use crate::policy::{REMOTE_NODE, WORLD, is_node, is_pod};
 use crate::resolve::outside;
-use crate::{Packet, Step, Tables, Tunnel, Work};
+use crate::{Packet, Step, Tables, Tunnel, Work, parse};
 
 /// Decides a packet on the egress of the VXLAN device that has no tunnel key yet.
 #[inline(always)]
@@ -37,6 +39,9 @@ pub fn to_overlay<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work
         0 => Step::Drop,
         identity => {
             work.report.src_identity = identity;
+            if work.report.endpoint != 0 && !translated(pkt, tables, work) {
+                return Step::Drop;
+            }
             work.report.tunnel = Tunnel {
                 identity,
                 local: config.node,
@@ -45,6 +50,25 @@ pub fn to_overlay<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work
             Step::Encapsulate
         }
     }
+}
+
+/// Takes note of a pod's packet that the stack brings here. False: drop, as the report says.
+#[inline(never)]
+fn translated<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> bool {
+    let Some(config) = tables.config() else {
+        return false;
+    };
+    let ethertype = match work.packet.dst.is_v4() {
+        true => ETHERTYPE_IPV4,
+        false => ETHERTYPE_IPV6,
+    };
+    // Without ports there is no flow to take note of: a later fragment follows its first.
+    if parse(pkt, tables, ethertype, &mut work.packet).is_some() {
+        return true;
+    }
+    write_key(&mut work.key, &work.packet, true);
+    let endpoint = u32::from(work.report.endpoint);
+    note_translated(tables, config, work, endpoint)
 }
 
 /// The device's own multicast is no news; everything else is.

@@ -45,6 +45,7 @@ fn hosts_the_world_and_pods() {
         the_world_sees_the_node(&lab, near, family);
         hosts_count_as_what_they_are(&lab, near, far, family);
         forwarded_by_other_software(&lab, near, family);
+        services_of_other_software(&lab, near, family);
     }
 }
 
@@ -149,6 +150,44 @@ fn forwarded_by_other_software(lab: &Lab, near: &Node, family: Family) {
     .expect("refused");
     near.place
         .nft(&format!("delete table {word} hostport"))
+        .expect("removed");
+    allow_all(lab, "cluster5");
+}
+
+/// An nft rule like kube-proxy's brings a pod to a pod of another node by a service address: answers are translated back,
+/// and need no rule of the pod's.
+fn services_of_other_software(lab: &Lab, near: &Node, family: Family) {
+    let pod = place(lab, "cluster5/a");
+    let target = address(lab, "cluster7/c", family);
+    let (word, service): (_, IpAddr) = match family {
+        Family::V4 => ("ip", [10, 96, 0, 10].into()),
+        Family::V6 => ("ip6", [0xfd00, 0x96, 0, 0, 0, 0, 0, 0x10].into()),
+    };
+    let dnat = format!(
+        "table {word} service {{\n chain pre {{ type nat hook prerouting priority -100;\n \
+         {word} daddr {service} dnat to {target}\n }}\n}}\n"
+    );
+    near.place.nft(&dnat).expect("a rule");
+    allow_only(lab, "cluster5", "a", "fromEntities: [none]");
+    becomes_refused(
+        &place(lab, "cluster7/c"),
+        address(lab, "cluster5/a", family),
+    );
+    let answer = reach(&pod, service);
+    assert_eq!(answer.server, "cluster7/default/c");
+    assert_eq!(answer.client, address(lab, "cluster5/a", family));
+    // The stack joins fragments and cuts them anew, and over IPv6 forgets on the way by which device they came.
+    let sizes = match family {
+        Family::V4 => &[100, 3000][..],
+        Family::V6 => &[100],
+    };
+    for &size in sizes {
+        echoes(&pod, service, size).unwrap_or_else(|error| panic!("{size}: {error}"));
+    }
+    pings(&pod, service, &[]).expect("an echo comes back");
+    reach(&pod, target);
+    near.place
+        .nft(&format!("delete table {word} service"))
         .expect("removed");
     allow_all(lab, "cluster5");
 }

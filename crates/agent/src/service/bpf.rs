@@ -289,6 +289,7 @@ fn flag_words(flags: u16) -> Vec<String> {
         (f::FROM_TUNNEL, "FromTunnel"),
         (f::HOST, "Host"),
         (f::REPLIED, "Replied"),
+        (f::TRANSLATED, "Translated"),
     ];
     words
         .iter()
