@@ -9,7 +9,7 @@ use aya_ebpf::{
         bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_set_tunnel_key,
     },
 };
-use fastpath::{Packet, Step, Tables, Tunnel, Work};
+use fastpath::{Packet, Step, TUNNEL_TTL, Tables, Tunnel, Work};
 
 use crate::maps::{EVENTS, METRICS, SCRATCH, Scratch};
 use crate::packet::{Skb, field};
@@ -20,7 +20,6 @@ use crate::underlay;
 pub(crate) const KEYED: u16 = 0x1577;
 /// `skb.pkt_type` of a packet for this host.
 const PACKET_HOST: u32 = 0;
-const TUNNEL_TTL: u8 = 64;
 
 /// This processor's state. A program is not interrupted by another on the same processor.
 #[inline(always)]

@@ -51,10 +51,12 @@ pub(crate) fn begin<T: Tables>(
         entry.copy_to(&mut work.flow);
         work.present = 1 + work.flow.endpoint;
         let taken = alive(&work.flow, now)
-            && work.flow.flags & flow_flags::TRANSLATED == 0
             && u32::from(work.flow.endpoint) == endpoint
             && !reopens(&work.flow, work.packet.tcp_flags);
-        if taken {
+        if taken && work.flow.flags & flow_flags::TRANSLATED != 0 {
+            // It holds no decision: the packet stands for itself, and leaves the entry to those that it is for.
+            work.remember = 0;
+        } else if taken {
             work.live = u8::from(belongs(&work.flow, work.packet.kind, from_local));
             work.remember = work.live;
         }
@@ -103,10 +105,13 @@ pub(crate) fn note_translated<T: Tables>(
             && !reopens(&work.flow, work.packet.tcp_flags)
         {
             let flow = work.flow;
-            if flow.flags & flow_flags::TRANSLATED != 0 {
-                touch(entry, &flow, true, &work.packet, now, config);
+            if flow.flags & flow_flags::TRANSLATED == 0 {
+                return true;
             }
-            return true;
+            if flow.remote_identity == work.report.dst_identity {
+                touch(entry, &flow, true, &work.packet, now, config);
+                return true;
+            }
         }
     }
     if !opens(work.packet.kind) {
@@ -124,8 +129,8 @@ pub(crate) fn note_translated<T: Tables>(
     store(tables, config, work, endpoint)
 }
 
-/// Whether the packet is an answer in a flow of pod `endpoint` that the stack translated. If so, the flow goes on. [`find`] was
-/// asked for `work.key`.
+/// Whether the packet is an answer in a flow of pod `endpoint` that the stack translated: from the identity that the pod's
+/// packets go to, which is `work.flow.remote_identity`. If so, the flow goes on. [`find`] was asked for `work.key`.
 #[inline(always)]
 pub(crate) fn answers_translated<T: Tables>(
     tables: &T,
@@ -133,16 +138,17 @@ pub(crate) fn answers_translated<T: Tables>(
     work: &Work,
     endpoint: u32,
 ) -> bool {
-    let now = tables.now();
     if work.present == 0 {
         return false;
     }
     let Some(entry) = tables.flow(&work.key) else {
         return false;
     };
+    let now = tables.now();
     let flow = entry.get();
     let answers = flow.flags & flow_flags::TRANSLATED != 0
         && u32::from(flow.endpoint) == endpoint
+        && flow.remote_identity == work.flow.remote_identity
         && alive(&flow, now)
         && belongs(&flow, work.packet.kind, false)
         && !reopens(&flow, work.packet.tcp_flags);

@@ -35,7 +35,7 @@ mod work;
 pub use flow::{Moved, alive, moved, reopens};
 pub use from_overlay::from_overlay;
 pub use from_pod::from_pod;
-pub use outer::{Frame, Inner, OUTER_LEN, Outer, outer, source_port};
+pub use outer::{Frame, Inner, OUTER_LEN, Outer, TUNNEL_TTL, outer, source_port};
 pub use packet::Packet;
 pub use parse::{Layer4, Parsed, parse};
 pub use policy::kind_of;

@@ -9,9 +9,10 @@ use crate::{Packet, Tunnel};
 /// Bytes that encapsulation puts between a frame's Ethernet header and its network header: IPv4, UDP, VXLAN and
 /// the inner Ethernet header.
 pub const OUTER_LEN: u32 = 50;
-/// Bytes of [`Frame`]: with the outer Ethernet header.
+/// Length of [`Frame`]: with the outer Ethernet header.
 const FRAME_WORDS: usize = 16;
-const TTL: u16 = 64;
+/// Outer TTL.
+pub const TUNNEL_TTL: u8 = 64;
 /// "The VNI is valid" (RFC 7348).
 const VNI_FLAG: u16 = 0x0800;
 /// Source ports, as many as Linux uses by default; the flow's hash chooses, so that links in between share load.
@@ -81,8 +82,7 @@ pub fn source_port(hash: u32) -> u16 {
 
 /// The headers for `inner`. `None`: longer than an IPv4 packet can be.
 ///
-/// The outer Ethernet header repeats the inner one but for its type: the neighbour's address is put there on
-/// output.
+/// The outer Ethernet header has no addresses: those of the device and of the neighbour are put there on output.
 #[inline(always)]
 pub fn outer(inner: &Inner, outer: Outer<'_>) -> Option<Frame> {
     let udp_len = outer.len + 16;
@@ -95,7 +95,7 @@ pub fn outer(inner: &Inner, outer: Outer<'_>) -> Option<Frame> {
     let (local, remote) = (outer.tunnel.local.octets4(), outer.tunnel.remote.octets4());
     let (local, remote) = (u32::from_be_bytes(local), u32::from_be_bytes(remote));
     let version_tos = 0x4500 | inner.ecn();
-    let ttl_proto = TTL << 8 | UDP as u16;
+    let ttl_proto = u16::from_be_bytes([TUNNEL_TTL, UDP]);
     let sum = [version_tos, ip_len, outer.id, ttl_proto]
         .into_iter()
         .map(u32::from)
@@ -105,9 +105,9 @@ pub fn outer(inner: &Inner, outer: Outer<'_>) -> Option<Frame> {
     let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
     let vni = outer.tunnel.identity;
     Some([
-        pair(mac[0], mac[1]),
-        pair(mac[2], mac[3]),
-        pair(mac[4], mac[5]),
+        0,
+        0,
+        0,
         pair(ETHERTYPE_IPV4, version_tos),
         pair(ip_len, outer.id),
         pair(0, ttl_proto),

@@ -49,7 +49,7 @@ fn every_field_is_where_a_receiver_looks_for_it() {
         let out = headers(&frame, frame.len()).expect("short enough");
         assert_eq!(out.len(), ETH_LEN + OUTER_LEN as usize);
         let number = |at: usize| usize::from(u16::from_be_bytes([out[at], out[at + 1]]));
-        assert_eq!(out[..12], frame[..12], "the outer MACs");
+        assert_eq!(out[..12], [0; 12], "the outer MACs");
         assert_eq!(number(12), 0x0800);
         assert_eq!(out[14..16], [0x45, 0]);
         assert_eq!(number(16), frame.len() + 36, "IPv4 length");

@@ -68,10 +68,14 @@ fn nobody_else_gets_in_by_a_translated_flow() {
         (ID_NEAR, NODE_NEAR, answer(POD_REMOTE, 80)),
         (ID_REMOTE, NODE_REMOTE, answer(POD_REMOTE, 81)),
         (ID_NEAR, NODE_NEAR, answer(POD_NEAR, 80)),
+        // Another identity of the same cluster under that address.
+        (ID_REMOTE + 1, NODE_REMOTE, answer(POD_REMOTE, 80)),
     ] {
         let out = world.overlay(vni, node, packet);
         assert_eq!(out.step, Step::Drop, "{vni} {node:?}");
     }
+    let out = world.overlay(ID_REMOTE, NODE_REMOTE, answer(POD_REMOTE, 80));
+    assert_eq!(out.step, Step::PassToNode, "the flow is as it was");
     // What the stack does not translate back is no answer to what the pod asked.
     let out = world.stack_to_pod(IF_A, VXLAN, answer(POD_REMOTE, 80));
     assert_eq!(out.step, Step::Drop);
@@ -131,4 +135,28 @@ fn a_full_table_refuses_what_could_not_be_answered() {
     world.flow_room = 0;
     let out = world.stack_to_overlay(IF_A, Ip::v4(POD_A, POD_REMOTE).tcp(5, 80, SYN));
     assert_eq!(out.step, Step::Drop);
+}
+
+#[test]
+fn the_pod_behind_a_service_may_change_its_identity() {
+    let mut world = closed();
+    let to_remote = |flags| Ip::v4(POD_A, POD_REMOTE).tcp(5, 80, flags);
+    let _ = world.stack_to_overlay(IF_A, to_remote(SYN));
+    world.remote(POD_REMOTE, ID_REMOTE + 1, NODE_REMOTE);
+    let _ = world.stack_to_overlay(IF_A, to_remote(ACK));
+    let answer = Ip::v4(POD_REMOTE, POD_A).tcp(80, 5, ACK);
+    let out = world.overlay(ID_REMOTE + 1, NODE_REMOTE, answer);
+    assert_eq!(out.step, Step::PassToNode);
+}
+
+/// Where the pod may be reached, a packet that is no answer stands for itself and takes nothing from the flow.
+#[test]
+fn a_stranger_with_the_same_ports_takes_no_flow_away() {
+    let world = World::default();
+    let _ = world.stack_to_overlay(IF_A, Ip::v4(POD_A, POD_REMOTE).tcp(5, 80, SYN));
+    let packet = || Ip::v4(POD_REMOTE, POD_A).tcp(80, 5, SYN_ACK);
+    let out = world.overlay(ID_REMOTE + 1, NODE_REMOTE, packet());
+    assert_eq!(out.step, Step::Deliver);
+    let out = world.overlay(ID_REMOTE, NODE_REMOTE, packet());
+    assert_eq!(out.step, Step::PassToNode);
 }

@@ -157,7 +157,7 @@ impl World {
         self.allow_all(id);
     }
 
-    fn remote(&mut self, addr: [u8; 4], identity: u32, node: [u8; 4]) {
+    pub(crate) fn remote(&mut self, addr: [u8; 4], identity: u32, node: [u8; 4]) {
         let info = IpInfo {
             identity,
             flags: ip_flags::TUNNEL,
