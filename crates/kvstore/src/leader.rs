@@ -32,21 +32,20 @@ impl<S: Store> Leader<S> {
 
     /// Whether this candidate leads; it stays so if it asks again within a third of the time.
     pub async fn leads(&mut self) -> Result<bool> {
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.lease {
             match self.store.keep_alive(lease).await {
-                // Somebody may have deleted the key under a lease that lives.
-                Ok(_) => match self.store.get(&self.key).await? {
-                    Some(kv) if kv.lease == Some(lease) => {
-                        self.lease = Some(lease);
+                Ok(_) => {
+                    self.lease = Some(lease);
+                    let found = self.store.get(&self.key).await?;
+                    if found.is_some_and(|kv| kv.lease == Some(lease)) {
                         return Ok(true);
                     }
-                    _ => self.store.revoke(lease).await?,
-                },
-                Err(Error::LeaseGone { .. }) => {}
-                Err(error) => {
-                    self.lease = Some(lease);
-                    return Err(error);
+                    // Somebody deleted the key under a lease that lives.
+                    self.store.revoke(lease).await?;
+                    self.lease = None;
                 }
+                Err(Error::LeaseGone { .. }) => self.lease = None,
+                Err(error) => return Err(error),
             }
         }
         if self.store.get(&self.key).await?.is_some() {

@@ -54,17 +54,15 @@ impl<S: Store> Collector<S> {
 
     /// Looks once. `in_use` are uses that have no key, such as addresses of a node whose lease ended.
     pub async fn round(&mut self, in_use: &HashSet<NumericIdentity>) -> Result<Collected> {
-        let masters = self.masters().await?;
-        let used = self.uses().await?;
+        let mut used = self.uses().await?;
+        used.extend(in_use);
+        let (known, unused) = self.masters(&used).await?;
         let mut collected = Collected {
-            known: masters.iter().map(|master| master.id).collect(),
+            known,
             ..Collected::default()
         };
         let before = std::mem::take(&mut self.suspects);
-        for master in masters {
-            if used.contains(&master.id) || in_use.contains(&master.id) {
-                continue;
-            }
+        for master in unused {
             let again = before.get(&master.id) == Some(&master.revision);
             if again && self.delete(&master).await? {
                 tracing::info!(id = %master.id, labels = %master.labels.canonical(), "identity is not used any more");
@@ -79,21 +77,28 @@ impl<S: Store> Collector<S> {
         Ok(collected)
     }
 
-    /// Master keys of this cluster's range; what cannot be read is left alone.
-    async fn masters(&self) -> Result<Vec<Master>> {
-        let mut masters = Vec::new();
+    /// All identities of this cluster's range, and the master keys of those that are not `used`; what cannot be read is
+    /// left alone.
+    async fn masters(
+        &self,
+        used: &HashSet<NumericIdentity>,
+    ) -> Result<(HashSet<NumericIdentity>, Vec<Master>)> {
+        let (mut known, mut unused) = (HashSet::new(), Vec::new());
         self.each(keys::IDENTITY_IDS, |kv| {
             let id = keys::identity_of(&kv.key).filter(|id| self.range.contains(&id.0));
             if let (Some(id), Ok(labels)) = (id, decode_identity(&kv.key, &kv.value)) {
-                masters.push(Master {
-                    id,
-                    labels,
-                    revision: kv.mod_revision,
-                });
+                known.insert(id);
+                if !used.contains(&id) {
+                    unused.push(Master {
+                        id,
+                        labels,
+                        revision: kv.mod_revision,
+                    });
+                }
             }
         })
         .await?;
-        Ok(masters)
+        Ok((known, unused))
     }
 
     /// Numbers that any node has a key for.
