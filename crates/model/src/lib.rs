@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The nouns of the mesh: clusters, labels, selectors, identities, nodes, addresses, endpoints.
+//! The nouns of the mesh: clusters, labels, selectors, identities, nodes, addresses, endpoints, services.
 //!
 //! Pure values and functions: no I/O, no clock, no async, no unsafe. Outside formats (JSON of etcd, YAML of
 //! Kubernetes, bytes of BPF maps) are known by the crates that convert from and to these types.
@@ -12,6 +12,7 @@ mod ip;
 mod labels;
 mod node;
 mod selector;
+mod service;
 
 pub use cluster::{ClusterConfig, ClusterId, ClusterName, ClusterNameError, ExportMode};
 pub use endpoint::{EndpointId, Namespace, Pod, PodKey};
@@ -20,3 +21,4 @@ pub use ip::{IpEntry, NamedPort, Protocol};
 pub use labels::{Label, LabelFilter, LabelFilterError, Labels, LabelsError, keys};
 pub use node::{AddressType, Node, NodeAddress, NodeName};
 pub use selector::{Operator, Requirement, Selector};
+pub use service::{Backend, Backends, Frontend};
