@@ -26,7 +26,7 @@ pub struct FlowKey {
     pub pad: [u8; 3],
 }
 
-/// Value of [`crate::MAP_FLOWS`]: the whole decision about a flow. 88 bytes.
+/// Value of [`crate::MAP_FLOWS`]: the whole decision about a flow. 80 bytes.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -43,7 +43,7 @@ pub struct Flow {
     pub addr_epoch: u32,
     /// [`crate::MAP_EPOCHS`] at [`Flow::identity_bucket`] when the flow was judged.
     pub identity_epoch: u32,
-    /// Bucket of the remote address, see [`crate::addr_bucket`].
+    /// Bucket of [`Flow::subject`], see [`crate::addr_bucket`].
     pub addr_bucket: u16,
     /// Bucket of the remote identity, see [`crate::identity_bucket`].
     pub identity_bucket: u16,
@@ -66,18 +66,34 @@ pub struct Flow {
     /// Tunnel peer: destination node if `next_hop` is [`next_hop::TUNNEL`], and, for flows that came by
     /// tunnel, the outer source that every further packet must have.
     pub node: Addr,
-    /// Service translation: the address and port that the client asked for; [`Addr::NONE`] without.
-    pub service: Addr,
-    /// Big endian port of `service`.
-    pub service_port: [u8; 2],
-    /// Service index for reverse translation; 0 without.
-    pub rev_nat: u16,
-    /// Backend id; 0 without.
-    pub backend: u32,
+    /// What is written in place of the remote side, see [`flow_flags::SERVICE`], [`flow_flags::BACKEND`] and
+    /// [`flow_flags::LOOPED`]; [`Addr::NONE`] without.
+    pub nat: Addr,
+    /// Big endian port that goes with `nat`.
+    pub nat_port: [u8; 2],
+    /// Zero.
+    pub pad2: [u8; 2],
     /// Second in which the entry was created.
     pub created: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+}
+
+impl Flow {
+    /// Whether what the pod sends goes to [`Flow::nat`] instead of the address that it sends to.
+    #[inline(always)]
+    pub const fn sends_elsewhere(&self) -> bool {
+        self.flags & (flow_flags::SERVICE | flow_flags::LOOPED) != 0
+            && self.flags & flow_flags::BACKEND == 0
+    }
+
+    /// The address that the decision is about, given the remote side of the key.
+    #[inline(always)]
+    pub const fn subject(&self, remote: Addr) -> Addr {
+        if self.sends_elsewhere() {
+            self.nat
+        } else {
+            remote
+        }
+    }
 }
 
 /// Bits of [`Flow::flags`].
@@ -99,6 +115,15 @@ pub mod flow_flags {
     /// The stack of this node translated what the pod sends (a service of kube-proxy): the entry holds no decision, which
     /// was made about the address that the pod used, and answers go back through the stack.
     pub const TRANSLATED: u16 = 1 << 7;
+    /// The remote side is a service. What the pod sends goes to the backend [`super::Flow::nat`]; nothing comes from
+    /// the service's address itself. The other half is the entry under the backend's address.
+    pub const SERVICE: u16 = 1 << 8;
+    /// The remote side is the backend of a service. What it answers gets the service's address [`super::Flow::nat`] as
+    /// its source; what the pod sends there by itself is another flow.
+    pub const BACKEND: u16 = 1 << 9;
+    /// The pod is its own backend. To its server the client has the router's address, and what the server answers
+    /// goes to [`super::Flow::nat`] (in the entry that is neither `SERVICE` nor `BACKEND`).
+    pub const LOOPED: u16 = 1 << 10;
 }
 
 /// Values of [`Flow::next_hop`].
@@ -142,4 +167,4 @@ pub struct FragPorts {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
-const _: () = assert!(size_of::<Flow>() == 88);
+const _: () = assert!(size_of::<Flow>() == 80);

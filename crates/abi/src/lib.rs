@@ -12,12 +12,14 @@ mod event;
 mod flow;
 mod maps;
 mod reason;
+mod service;
 
 pub use addr::Addr;
 pub use event::{CAPTURE_LEN, DropEvent, EVENT_DROP};
 pub use flow::{Flow, FlowKey, FragKey, FragPorts, flow_flags, next_hop};
 pub use maps::*;
 pub use reason::{Direction, DropReason, ExtError};
+pub use service::*;
 
 /// Version of all layouts and map names in this crate. Pins live under `…/isthmus/v<VERSION>/`.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

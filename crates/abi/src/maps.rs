@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! Names, keys and values of all maps but conntrack's.
+//! Names, keys and values of all maps but conntrack's and those of services.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -55,6 +55,8 @@ reasons! {
     FlowTableFull = 155, "CT: Map insertion failed";
     /// More extension headers than are allowed, or an invalid one.
     InvalidExtensionHeader = 156, "Invalid IPv6 extension header";
+    /// The service has no backend that takes new flows; the sender is told so.
+    NoBackend = 158, "Service backend not found";
     /// Frame without a usable ethertype.
     UnsupportedL2 = 166, "Unsupported L2 protocol";
     /// VNI says an identity that may not travel.
@@ -87,6 +89,8 @@ pub enum ExtError {
     PodAddressOutsideTunnel = 3,
     /// Reserved identity from an address that is no known node's.
     ReservedFromUnknownNode = 4,
+    /// The pod's port has flows with the backends of the service already.
+    PortInUse = 5,
 }
 
 impl ExtError {
@@ -98,6 +102,7 @@ impl ExtError {
             2 => ExtError::ShareExceeded,
             3 => ExtError::PodAddressOutsideTunnel,
             4 => ExtError::ReservedFromUnknownNode,
+            5 => ExtError::PortInUse,
             _ => return None,
         })
     }
@@ -110,6 +115,7 @@ impl ExtError {
             ExtError::ShareExceeded => "endpoint used up its share",
             ExtError::PodAddressOutsideTunnel => "pod address from outside the tunnel",
             ExtError::ReservedFromUnknownNode => "reserved identity from an unknown node",
+            ExtError::PortInUse => "port in use with every backend tried",
         }
     }
 }

@@ -39,11 +39,18 @@ fn actual() -> String {
         RowKey { prefixlen, row, direction, proto, port }
         RowVerdict { action, rule }
         Counter { packets, bytes }
+        ServiceKey { addr, port, proto, pad }
+        Service { id, count, affinity }
+        BackendKey { service, index }
+        Backend { addr, port, pad }
+        MemberKey { addr, service, port, pad }
+        AffinityKey { client, service }
+        Affinity { addr, port, pad, seen }
         FlowKey { local, remote, local_port, remote_port, proto, pad }
         Flow {
             expires, remote_identity, policy_epoch, addr_epoch, identity_epoch, addr_bucket, identity_bucket,
-            rule, flags, endpoint, next_hop, tx_flags, rx_flags, pad, peer_endpoint, node, service, service_port,
-            rev_nat, backend, created, reserved,
+            rule, flags, endpoint, next_hop, tx_flags, rx_flags, pad, peer_endpoint, node, nat, nat_port, pad2,
+            created,
         }
         FragKey { src, dst, id, proto, pad }
         FragPorts { src, dst }

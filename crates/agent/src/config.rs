@@ -141,6 +141,8 @@ pub(crate) struct Config {
     pub(crate) flow_share: u32,
     /// Addresses.
     pub(crate) ipcache_max: u32,
+    /// Services, and backends.
+    pub(crate) services_max: u32,
     /// Conntrack timeouts.
     pub(crate) timeouts: Timeouts,
     /// Drop events per second and CPU.
@@ -271,6 +273,7 @@ impl Config {
             flows_max: r.number("bpf-ct-global-max", 1024, 16_777_216),
             flow_share: r.number("bpf-ct-endpoint-share", 1, 100),
             ipcache_max: r.number("bpf-ipcache-max", 1024, 16_777_216),
+            services_max: r.number("bpf-lb-map-max", 1024, 16_777_216),
             timeouts: timeouts(&mut r),
             event_rate: r.number("bpf-events-default-rate-limit", 1, 1_000_000),
             kubernetes: kubernetes(&mut r),

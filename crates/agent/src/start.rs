@@ -47,6 +47,7 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
         bpf_root: config.bpf_root.clone(),
         flows_max: config.flows_max,
         ipcache_max: config.ipcache_max,
+        services_max: config.services_max,
         ..Settings::default()
     })?;
     let events = linux.events()?;

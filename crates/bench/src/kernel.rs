@@ -2,8 +2,8 @@
 //! The programs and maps of one node, loaded a second time and attached to nothing: for test runs.
 
 use abi::{
-    ANY_CLUSTER, Addr, Endpoint, IpInfo, Local, NodeConfig, NodeKey, PolicyKey, RowKey, RowVerdict,
-    action, config_flags, endpoint_flags, ip_flags, kind,
+    ANY_CLUSTER, Addr, Endpoint, Flow, IpInfo, Local, NodeConfig, NodeKey, PolicyKey, RowKey,
+    RowVerdict, action, config_flags, endpoint_flags, ip_flags, kind,
 };
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
@@ -23,7 +23,7 @@ const REDIRECT: u32 = 7;
 const IFINDEX: u32 = 1;
 
 /// Flow table of a test run.
-pub(crate) type Flows = HashMap<MapData, [u8; 40], [u8; 88]>;
+pub(crate) type Flows = HashMap<MapData, [u8; 40], [u8; size_of::<Flow>()]>;
 
 /// The loaded object.
 pub(crate) struct Kernel {

@@ -163,7 +163,8 @@ impl<K: Kernel> Datapath<K> {
         let changed = self.unsettled.clone();
         let lost = self.lost_nodes.clone();
         self.raise_flows(&|key, flow| {
-            lost.contains(&flow.node) || changed.iter().any(|prefix| covers(prefix, &key.remote))
+            let subject = flow.subject(key.remote);
+            lost.contains(&flow.node) || changed.iter().any(|prefix| covers(prefix, &subject))
         })?;
         self.unsettled.clear();
         self.lost_nodes.clear();

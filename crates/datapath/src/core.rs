@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use abi::{Addr, Counter, Endpoint, IpInfo, NodeConfig, PrefixKey, config_flags};
+use abi::{Addr, Counter, Endpoint, IpInfo, NodeConfig, PrefixKey, ServiceKey, config_flags};
 
 use crate::addresses::rank;
 use crate::flows::Sweep;
 use crate::kernel::{Kernel, Put, Typed};
 use crate::maps::table;
 use crate::policy_ops::Grave;
+use crate::services::Balanced;
 use crate::{Attached, Error, Map, Program, Result, Table};
 
 /// The datapath of this node. Reads what adopted maps hold; wipes nothing.
@@ -24,6 +25,8 @@ pub struct Datapath<K> {
     pub(crate) locals: BTreeMap<Addr, u32>,
     /// Cluster and address of each row of [`Map::Nodes`].
     pub(crate) nodes: BTreeSet<(u32, Addr)>,
+    /// What [`Map::Services`], [`Map::Backends`] and [`Map::Members`] hold.
+    pub(crate) services: BTreeMap<ServiceKey, Balanced>,
     /// What [`Map::Prefixes`] holds.
     pub(crate) prefixes: BTreeMap<(u32, Addr), IpInfo>,
     /// Prefixes whose flows are still to be judged again.
@@ -53,7 +56,7 @@ pub struct Metric {
 }
 
 /// Maps whose entries are counted.
-const COUNTED: [Map; 8] = [
+const COUNTED: [Map; 11] = [
     Map::Devices,
     Map::Locals,
     Map::Ipcache,
@@ -62,6 +65,9 @@ const COUNTED: [Map; 8] = [
     Map::Identities,
     Map::Policies,
     Map::Rows,
+    Map::Services,
+    Map::Backends,
+    Map::Members,
 ];
 
 impl<K: Kernel> Datapath<K> {
@@ -74,6 +80,7 @@ impl<K: Kernel> Datapath<K> {
             endpoints: BTreeMap::new(),
             locals: BTreeMap::new(),
             nodes: BTreeSet::new(),
+            services: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             unsettled: Vec::new(),
             lost_nodes: BTreeSet::new(),
@@ -112,6 +119,7 @@ impl<K: Kernel> Datapath<K> {
             .into_iter()
             .map(|(key, info)| (rank(&key), info))
             .collect();
+        self.read_services()?;
         for map in COUNTED {
             let count = self.count(map)?;
             self.entries.insert(map, count);

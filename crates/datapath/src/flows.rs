@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abi::{Flow, FlowKey, addr_bucket};
+use abi::{Flow, FlowKey};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::{Cursor, Kernel, Put, Scan, Typed};
@@ -157,12 +157,12 @@ impl<K: Kernel> Datapath<K> {
         self.reset_share(endpoint)
     }
 
-    /// Raises the bucket of the remote address of every flow that `about` names.
+    /// Raises the bucket of the address of every flow that `about` names.
     pub(crate) fn raise_flows(&mut self, about: &dyn Fn(&FlowKey, &Flow) -> bool) -> Result<()> {
         let mut buckets = BTreeSet::new();
         self.kernel.each::<table::Flows>(&mut |key, flow| {
             if about(&key, &flow) {
-                buckets.insert(addr_bucket(&key.remote));
+                buckets.insert(flow.addr_bucket);
             }
         })?;
         for bucket in buckets {

@@ -25,6 +25,7 @@ mod linux;
 mod maps;
 pub mod object;
 mod policy_ops;
+mod services;
 mod settings;
 
 pub use addresses::IpRow;
@@ -38,4 +39,5 @@ pub use flows::FlowStats;
 pub use kernel::{Attached, Cursor, Kernel, Put, Scan, Typed};
 pub use linux::Linux;
 pub use maps::{KeptLimit, METRICS_ENTRIES, Map, Program, Shape, Table, table};
+pub use services::ServiceRow;
 pub use settings::Settings;

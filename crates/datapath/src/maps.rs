@@ -99,6 +99,14 @@ maps! {
     Rows: MAP_ROWS, Trie, RowKey => RowVerdict;
     /// Conntrack.
     Flows: MAP_FLOWS, PreallocatedHash, FlowKey => Flow;
+    /// Services that are translated.
+    Services: MAP_SERVICES, Hash, abi::ServiceKey => abi::Service;
+    /// Backends that new flows may choose.
+    Backends: MAP_BACKENDS, Hash, abi::BackendKey => abi::Backend;
+    /// All backends.
+    Members: MAP_MEMBERS, Hash, abi::MemberKey => u32;
+    /// Backends that clients chose.
+    Affinity: MAP_AFFINITY, LruHash, abi::AffinityKey => abi::Affinity;
     /// Ports of fragmented datagrams.
     Fragments: MAP_FRAGMENTS, LruHash, FragKey => FragPorts;
     /// Epochs of buckets.
@@ -152,6 +160,8 @@ impl Map {
             Map::Policies => settings.policies_max,
             Map::Rows => settings.rows_max,
             Map::Flows => settings.flows_max,
+            Map::Services | Map::Backends | Map::Members => settings.services_max,
+            Map::Affinity => settings.services_max.div_ceil(4),
             Map::Fragments => settings.fragments_max,
             Map::Epochs => abi::BUCKETS,
             Map::Metrics => METRICS_ENTRIES,

@@ -10,6 +10,8 @@ mod hostile;
 mod limits;
 #[path = "programs/node.rs"]
 mod node;
+#[path = "programs/services.rs"]
+mod services;
 #[path = "programs/special.rs"]
 mod special;
 #[path = "programs/underlay.rs"]

@@ -2,8 +2,9 @@
 //! The maps. Names are abi's; sizes are defaults that the loader overrides; the loader also gives the pins.
 
 use abi::{
-    Addr, BUCKETS, Counter, Endpoint, Flow, FlowKey, FragKey, FragPorts, IpInfo, Local,
-    MAX_ENDPOINTS, NodeConfig, NodeKey, PolicyKey, RowVerdict,
+    Addr, Affinity, AffinityKey, BUCKETS, Backend, BackendKey, Counter, Endpoint, Flow, FlowKey,
+    FragKey, FragPorts, IpInfo, Local, MAX_ENDPOINTS, MemberKey, NodeConfig, NodeKey, PolicyKey,
+    RowVerdict, Service, ServiceKey,
 };
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -52,6 +53,18 @@ pub(crate) static ROWS: LpmTrie<[u8; 8], RowVerdict> =
 pub(crate) static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1 << 18, 0);
 #[map(name = "ist_fragments")]
 pub(crate) static FRAGMENTS: LruHashMap<FragKey, FragPorts> = LruHashMap::with_max_entries(8192, 0);
+#[map(name = "ist_services")]
+pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+#[map(name = "ist_backends")]
+pub(crate) static BACKENDS: HashMap<BackendKey, Backend> =
+    HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+#[map(name = "ist_members")]
+pub(crate) static MEMBERS: HashMap<MemberKey, u32> =
+    HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+#[map(name = "ist_affinity")]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
+    LruHashMap::with_max_entries(1 << 16, 0);
 #[map(name = "ist_epochs")]
 pub(crate) static EPOCHS: Array<u32> = Array::with_max_entries(BUCKETS, 0);
 #[map(name = "ist_shares")]

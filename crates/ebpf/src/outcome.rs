@@ -36,11 +36,13 @@ pub(crate) fn carry_out(skb: &mut Skb, step: Step, scratch: &mut Scratch) -> i32
     let report = &scratch.work.report;
     let direction = u32::from(report.direction);
     if report.reason != 0 {
-        tell(skb, scratch, step);
+        tell(skb, scratch);
     }
     let report = &scratch.work.report;
     match step {
         Step::Drop => return TC_ACT_SHOT,
+        // A refusal that the sender is told about is a drop, and the answer no packet of anybody.
+        _ if report.reason != 0 && report.audit == 0 => {}
         _ => count(0, direction, skb.len()),
     }
     match step {
@@ -129,7 +131,7 @@ fn count(reason: u32, direction: u32, bytes: u32) {
 
 /// Counts a drop (or an audited packet) and tells whoever listens.
 #[inline(never)]
-fn tell(skb: &Skb, scratch: &mut Scratch, step: Step) {
+fn tell(skb: &Skb, scratch: &mut Scratch) {
     let report = &scratch.work.report;
     count(
         u32::from(report.reason),
@@ -150,11 +152,11 @@ fn tell(skb: &Skb, scratch: &mut Scratch, step: Step) {
         return;
     }
     scratch.events += 1;
-    event(skb, &scratch.work, step);
+    event(skb, &scratch.work);
 }
 
 #[inline(always)]
-fn event(skb: &Skb, work: &Work, step: Step) {
+fn event(skb: &Skb, work: &Work) {
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
         return;
     };
@@ -171,7 +173,7 @@ fn event(skb: &Skb, work: &Work, step: Step) {
         (*out).ext = report.ext as i8;
         (*out).direction = report.direction;
         (*out).endpoint = report.endpoint;
-        (*out).audit = u8::from(step != Step::Drop);
+        (*out).audit = report.audit;
         (*out).proto = if parsed { work.packet.proto } else { 0 };
         (*out).src_identity = report.src_identity;
         (*out).dst_identity = report.dst_identity;

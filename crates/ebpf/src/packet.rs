@@ -2,13 +2,13 @@
 //! A socket buffer as a `fastpath::Packet`.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::{
-        bpf_csum_diff, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
-use fastpath::Packet;
+use fastpath::{Packet, Sum};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The packet of the running program.
@@ -24,6 +24,10 @@ macro_rules! field {
     };
 }
 pub(crate) use field;
+
+/// `BPF_F_IPV6` of Linux 6.16: IPv6 has no header checksum that takes the change of an address out of the sum of the
+/// whole packet again. Older kernels refuse it.
+const BPF_F_IPV6: u64 = 1 << 7;
 
 impl Skb {
     /// Where `len` bytes at `offset` of the linear part are.
@@ -132,6 +136,57 @@ impl Packet for Skb {
         let sum = (sum & 0xffff) + (sum >> 16);
         // The helper adds words as they lie in memory.
         u32::from((sum as u16).swap_bytes())
+    }
+
+    #[inline(always)]
+    fn put(&mut self, offset: usize, value: [u8; 2]) -> bool {
+        // SAFETY: a helper call on the context; `value` has two bytes.
+        unsafe { bpf_skb_store_bytes(self.skb, offset as u32, value.as_ptr().cast(), 2, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn resum<const N: usize>(
+        &mut self,
+        offset: usize,
+        from: &[u8; N],
+        to: &[u8; N],
+        sum: Sum,
+    ) -> bool {
+        let mut flags = 0;
+        if sum.pseudo {
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
+        }
+        if sum.udp {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        let offset = offset as u32;
+        let word = |bytes: &[u8; N]| match bytes.as_slice() {
+            [a, b] => u64::from(u16::from_ne_bytes([*a, *b])),
+            [a, b, c, d] => u64::from(u32::from_ne_bytes([*a, *b, *c, *d])),
+            _ => 0,
+        };
+        // SAFETY: helper calls on the context; the buffers have `N` bytes, a multiple of 4 where they are read.
+        unsafe {
+            if N <= 4 {
+                return bpf_l4_csum_replace(
+                    self.skb,
+                    offset,
+                    word(from),
+                    word(to),
+                    flags | N as u64,
+                ) == 0;
+            }
+            let (old, new) = (
+                from.as_ptr().cast_mut().cast(),
+                to.as_ptr().cast_mut().cast(),
+            );
+            let change = bpf_csum_diff(old, N as u32, new, N as u32, 0) as u64;
+            let with = |flags| bpf_l4_csum_replace(self.skb, offset, 0, change, flags) == 0;
+            if sum.pseudo && with(flags | BPF_F_IPV6) {
+                return true;
+            }
+            with(flags)
+        }
     }
 
     #[inline(always)]

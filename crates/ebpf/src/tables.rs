@@ -5,19 +5,19 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr::{read_volatile, write_volatile};
 
 use abi::{
-    Addr, Endpoint, Flow, FlowKey, FragKey, FragPorts, IpInfo, NodeConfig, NodeKey, PolicyKey,
-    RowKey, RowVerdict,
+    Addr, Affinity, AffinityKey, Backend, BackendKey, Endpoint, Flow, FlowKey, FragKey, FragPorts,
+    IpInfo, MemberKey, NodeConfig, NodeKey, PolicyKey, RowKey, RowVerdict, Service, ServiceKey,
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_coarse_ns,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
     maps::lpm_trie::Key,
 };
 use fastpath::{FlowRef, Insert, Tables};
 
 use crate::maps::{
-    CONFIG, DEVICES, ENDPOINTS, EPOCHS, FLOWS, FRAGMENTS, IDENTITIES, IPCACHE, LOCALS, NODES,
-    POLICIES, PREFIXES, ROWS, SHARES,
+    AFFINITY, BACKENDS, CONFIG, DEVICES, ENDPOINTS, EPOCHS, FLOWS, FRAGMENTS, IDENTITIES, IPCACHE,
+    LOCALS, MEMBERS, NODES, POLICIES, PREFIXES, ROWS, SERVICES, SHARES,
 };
 
 const EEXIST: i32 = 17;
@@ -199,6 +199,42 @@ impl Tables for Kernel {
     fn remember_fragment(&self, key: &FragKey, ports: FragPorts) {
         // A failure costs the later fragments, which are then dropped with their own reason.
         let _ = FRAGMENTS.insert(key, ports, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // SAFETY: as in `device`. The agent writes a value whole, and a mix of two names no backend.
+        unsafe { SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn backend(&self, key: &BackendKey) -> Option<&Backend> {
+        // SAFETY: as in `device`.
+        unsafe { BACKENDS.get(key) }
+    }
+
+    #[inline(always)]
+    fn member(&self, key: &MemberKey) -> u32 {
+        // SAFETY: as in `device`.
+        unsafe { MEMBERS.get(key) }.copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        // SAFETY: a value that is reused meanwhile names a backend of another service, which is no member of this one.
+        unsafe { AFFINITY.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_affinity(&self, key: &AffinityKey, chosen: &Affinity) {
+        // A failure costs the client its backend with the next flow.
+        let _ = AFFINITY.insert(key, chosen, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_prandom_u32() }
     }
 
     #[inline(always)]

@@ -90,7 +90,7 @@ pub fn moved(
     }
 }
 
-/// Applies a packet to an entry in place, writing only what changed.
+/// Applies a packet to an entry in place, writing only what changed. True: something did.
 #[inline(always)]
 pub(crate) fn touch<F: FlowRef>(
     entry: F,
@@ -99,7 +99,7 @@ pub(crate) fn touch<F: FlowRef>(
     packet: &Parsed,
     now: u32,
     config: &NodeConfig,
-) {
+) -> bool {
     let to = moved(
         flow,
         from_local,
@@ -108,12 +108,16 @@ pub(crate) fn touch<F: FlowRef>(
         now,
         config,
     );
-    if to.expires != flow.expires {
+    let ages = to.expires != flow.expires;
+    if ages {
         entry.refresh(to.expires);
     }
-    if to.flags != flow.flags || to.tx_flags != flow.tx_flags || to.rx_flags != flow.rx_flags {
+    let turns =
+        to.flags != flow.flags || to.tx_flags != flow.tx_flags || to.rx_flags != flow.rx_flags;
+    if turns {
         entry.transition(to.flags, to.tx_flags, to.rx_flags);
     }
+    ages || turns
 }
 
 /// Whether a packet of this kind, going this way, belongs to the flow.

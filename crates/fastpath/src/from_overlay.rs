@@ -14,6 +14,8 @@ use crate::mac::deliver;
 use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
 use crate::related::related;
 use crate::resolve::{is_this_host, outside, world};
+use crate::service::take_over;
+use crate::translate::from_backend;
 use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
 
@@ -60,6 +62,9 @@ pub fn from_overlay<P: Packet, T: Tables>(
         return work.report.drop(DropReason::TtlExceeded);
     }
     remember(tables, &work.packet);
+    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend(pkt, work) {
+        return work.report.drop(DropReason::WriteFailed);
+    }
     match tables.endpoint(id) {
         Some(endpoint) => deliver(pkt, &work.packet, endpoint, &mut work.report),
         None => work.report.drop(DropReason::EndpointNotReady),
@@ -82,7 +87,7 @@ fn established<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni:
         || flow.node != work.report.node
         || !claims(vni, flow.remote_identity)
         || own(endpoint, work.packet.v4 == 1) != work.key.local
-        || !current(tables, &flow, endpoint, now)
+        || !current(tables, &flow, endpoint, false, now)
         || !belongs(&flow, work.packet.kind, false)
         || reopens(&flow, work.packet.tcp_flags)
     {
@@ -90,7 +95,8 @@ fn established<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni:
     }
     work.report.endpoint = flow.endpoint;
     work.report.dst_identity = endpoint.identity;
-    touch(entry, &flow, false, &work.packet, now, config);
+    let changed = touch(entry, &flow, false, &work.packet, now, config);
+    take_over(tables, work, &flow, changed, false);
     id
 }
 
@@ -122,7 +128,7 @@ fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, vni: u32) -
     };
     work.flow.node = work.report.node;
     work.flow.remote_identity = vni;
-    if !sender_is_sound(tables, config, work, vni) {
+    if !sender_is_sound(tables, work, vni) {
         return Step::Drop;
     }
     let identity = work.flow.remote_identity;
@@ -213,8 +219,11 @@ fn flow<T: Tables>(
 }
 
 /// Checks VNI, outer and inner source, and refines the identity into `work.flow.remote_identity`.
-#[inline(always)]
-fn sender_is_sound<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni: u32) -> bool {
+#[inline(never)]
+fn sender_is_sound<T: Tables>(tables: &T, work: &mut Work, vni: u32) -> bool {
+    let Some(config) = tables.config() else {
+        return false;
+    };
     if may_not_travel(vni) {
         let _ = work.report.drop(DropReason::InvalidIdentity);
         return false;

@@ -2,18 +2,21 @@
 //! Packets that a pod sends.
 
 use abi::{
-    Addr, Direction, DropReason, Endpoint, NodeConfig, endpoint_flags, flow_flags, next_hop,
+    Addr, Direction, DropReason, Endpoint, ExtError, NodeConfig, endpoint_flags, flow_flags,
+    next_hop,
 };
 
-use crate::answer::{time_exceeded, too_big};
+use crate::answer::{reset, time_exceeded, too_big, unreachable};
 use crate::flow::{belongs, reopens, touch, write_key};
 use crate::headers::{ETH_LEN, ETHERTYPE_ARP};
-use crate::judge::{begin, current, decide, find, opened_by_local, refresh_remote};
+use crate::judge::{begin, current, decide, find, fresh, opened_by_local, refresh_remote};
 use crate::mac::deliver;
 use crate::neighbour;
 use crate::parse::ethertype;
 use crate::related::related;
 use crate::resolve::{is_this_host, resolve};
+use crate::service::{Choice, choose, keep_halves, take_over};
+use crate::translate::{from_backend, to_backend};
 use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Tunnel, Work, parse};
 
@@ -43,8 +46,23 @@ pub fn from_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) 
     match work.flow.next_hop {
         next_hop::TUNNEL => tunnel(pkt, tables, config, work),
         next_hop::LOCAL => to_local(pkt, tables, config, work),
-        _ => Step::Pass,
+        _ => to_stack(pkt, tables, work),
     }
+}
+
+/// To the node's stack.
+#[inline(always)]
+fn to_stack<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
+    match translated(pkt, tables, work) {
+        true => Step::Pass,
+        false => work.report.drop(DropReason::WriteFailed),
+    }
+}
+
+/// Readdresses the packet if its flow goes elsewhere than the pod says. False: it could not be written.
+#[inline(always)]
+fn translated<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> bool {
+    !work.flow.sends_elsewhere() || to_backend(pkt, tables, work)
 }
 
 /// The cheap way: an entry whose decision holds. Leaves the next hop in `work.flow`.
@@ -65,7 +83,7 @@ fn established<P: Packet, T: Tables>(
     let now = tables.now();
     // The key holds the endpoint's own address, so the device is all that is left of the source check.
     if endpoint.ifindex != pkt.ifindex()
-        || !current(tables, &flow, endpoint, now)
+        || !current(tables, &flow, endpoint, true, now)
         || !belongs(&flow, work.packet.kind, true)
         || reopens(&flow, work.packet.tcp_flags)
     {
@@ -79,7 +97,8 @@ fn established<P: Packet, T: Tables>(
     {
         return false;
     }
-    touch(entry, &flow, true, &work.packet, now, config);
+    let changed = touch(entry, &flow, true, &work.packet, now, config);
+    take_over(tables, work, &flow, changed, true);
     work.report.endpoint = flow.endpoint;
     work.report.src_identity = endpoint.identity;
     work.report.dst_identity = flow.remote_identity;
@@ -99,49 +118,123 @@ fn unparsed<T: Tables>(ifindex: u32, tables: &T, work: &mut Work, reason: DropRe
     work.report.drop(reason)
 }
 
-/// Everything that has no current entry: source check, destination, policy. `Pass` goes on to the next hop.
-#[inline(never)]
+/// What may come of a packet without a current entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Admission {
+    /// Dropped, as the report says.
+    Refused,
+    /// The pod has an answer.
+    Answered,
+    /// It goes the way of `work.flow`, undisputed: an error about a flow that is allowed, or discovery for the node.
+    Passed,
+    /// It is to be judged: [`begin`] was asked.
+    Flow,
+}
+
+/// Everything that has no current entry: source check, destination, policy. `Pass` goes on to the next hop. One function
+/// after the other, because all of them together do not fit the stack.
+#[inline(always)]
 fn judge<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
-    let (Some(config), Some(id)) = (tables.config(), tables.device(pkt.ifindex())) else {
-        return work.report.drop(DropReason::EndpointNotReady);
+    match admit(pkt, tables, work) {
+        Admission::Refused => return Step::Drop,
+        Admission::Answered => return Step::Deliver,
+        Admission::Passed => return Step::Pass,
+        Admission::Flow => {}
+    }
+    let choice = choose(tables, work);
+    match choice {
+        Choice::NoService | Choice::Backend => {}
+        Choice::Nobody => return unreachable(pkt, tables, work),
+        Choice::Gone => return reset(pkt, tables, work),
+        Choice::Busy => {
+            return work
+                .report
+                .drop_for(DropReason::FlowTableFull, ExtError::PortInUse);
+        }
+    }
+    if choice == Choice::NoService {
+        return match settle(tables, work) {
+            true => Step::Pass,
+            false => Step::Drop,
+        };
+    }
+    work.remember = 0;
+    if settle(tables, work) {
+        return match keep_halves(tables, work) {
+            true => Step::Pass,
+            false => Step::Drop,
+        };
+    }
+    // Who looks at drops wants to see the pod that policy is about.
+    let _ = to_backend(pkt, tables, work);
+    Step::Drop
+}
+
+/// Whether the packet is one that this pod may send, and one of a flow.
+#[inline(never)]
+fn admit<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Admission {
+    let Some(id) = tables.device(pkt.ifindex()) else {
+        return refused(work, DropReason::EndpointNotReady);
     };
     let Some(endpoint) = tables
         .endpoint(id)
         .filter(|e| e.flags & endpoint_flags::READY != 0)
     else {
-        return work.report.drop(DropReason::EndpointNotReady);
+        return refused(work, DropReason::EndpointNotReady);
     };
     work.report.endpoint = id as u16;
     work.report.src_identity = endpoint.identity;
     if work.packet.kind == Layer4::DISCOVERY {
-        return neighbour::discovery(pkt, tables, work, id);
+        return match neighbour::discovery(pkt, tables, work, id) {
+            Step::Deliver => Admission::Answered,
+            Step::Pass => {
+                fresh(work, id, true, 0);
+                Admission::Passed
+            }
+            _ => Admission::Refused,
+        };
     }
     if work.packet.src != address_of(endpoint, work.packet.v4 == 1) {
-        return work.report.drop(DropReason::InvalidSourceIp);
+        return refused(work, DropReason::InvalidSourceIp);
     }
     if is_this_host(&work.packet.dst) {
-        return work.report.drop(DropReason::StaleIp);
+        return refused(work, DropReason::StaleIp);
     }
     if work.packet.kind == Layer4::ERROR {
         if related(pkt, tables, work, id, true) && work.key.remote == work.packet.dst {
-            return Step::Pass;
+            return Admission::Passed;
         }
         work.report.begin(Direction::Egress);
         work.report.endpoint = id as u16;
         work.report.src_identity = endpoint.identity;
         write_key(&mut work.key, &work.packet, true);
     }
-    if begin(tables, work, id, true) && !opened_by_local(&work.flow) {
+    begin(tables, work, id, true);
+    Admission::Flow
+}
+
+#[inline(always)]
+fn refused(work: &mut Work, reason: DropReason) -> Admission {
+    let _ = work.report.drop(reason);
+    Admission::Refused
+}
+
+/// Judges the flow in `work.flow` by where it goes. False: drop, as the report says.
+#[inline(never)]
+fn settle<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    let Some(config) = tables.config() else {
+        return false;
+    };
+    if work.live == 1 && !opened_by_local(&work.flow) {
         if !refresh_remote(tables, config, work) {
-            return Step::Drop;
+            return false;
         }
     } else {
-        resolve(tables, config, &work.packet.dst, &mut work.flow);
+        let to = work.flow.subject(work.packet.dst);
+        resolve(tables, config, &to, &mut work.flow);
     }
-    match decide(tables, work, id, true, true) {
-        true => Step::Pass,
-        false => Step::Drop,
-    }
+    decide(tables, work, u32::from(work.report.endpoint), true, true)
 }
 
 /// The one address of a family from which a pod may send; no packet has [`Addr::NONE`] when it is disabled,
@@ -166,10 +259,13 @@ fn tunnel<P: Packet, T: Tables>(
 ) -> Step {
     if !fits(pkt, config, work) {
         // Without "don't fragment" the stack's route to that node fragments, and `to_overlay` sends the pieces.
-        if work.packet.dont_fragment == 0 {
-            return Step::Pass;
+        if work.packet.dont_fragment == 1 {
+            return too_big(pkt, tables, work);
         }
-        return too_big(pkt, tables, work);
+        return to_stack(pkt, tables, work);
+    }
+    if !translated(pkt, tables, work) {
+        return work.report.drop(DropReason::WriteFailed);
     }
     work.report.tunnel = Tunnel {
         identity: work.report.src_identity,
@@ -210,6 +306,9 @@ fn to_local<P: Packet, T: Tables>(
         }
         return time_exceeded(pkt, tables, work);
     }
+    if !translated(pkt, tables, work) {
+        return work.report.drop(DropReason::WriteFailed);
+    }
     let sender = u32::from(work.report.endpoint);
     work.report.direction = Direction::Ingress as u8;
     work.report.endpoint = peer as u16;
@@ -217,6 +316,9 @@ fn to_local<P: Packet, T: Tables>(
     if !received(tables, config, work, receiver, peer) && !receive(pkt, tables, work, peer, sender)
     {
         return Step::Drop;
+    }
+    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend(pkt, work) {
+        return work.report.drop(DropReason::WriteFailed);
     }
     deliver(pkt, &work.packet, receiver, &mut work.report)
 }
@@ -238,13 +340,14 @@ fn received<T: Tables>(
     if u32::from(flow.endpoint) != peer
         || flow.remote_identity != work.report.src_identity
         || flow.flags & flow_flags::FROM_TUNNEL != 0
-        || !current(tables, &flow, receiver, now)
+        || !current(tables, &flow, receiver, false, now)
         || !belongs(&flow, work.packet.kind, false)
         || reopens(&flow, work.packet.tcp_flags)
     {
         return false;
     }
-    touch(entry, &flow, false, &work.packet, now, config);
+    let changed = touch(entry, &flow, false, &work.packet, now, config);
+    take_over(tables, work, &flow, changed, false);
     true
 }
 
@@ -281,6 +384,11 @@ fn receive<P: Packet, T: Tables>(
         work.flow.next_hop = next_hop::LOCAL;
         work.flow.node = Addr::NONE;
         work.flow.peer_endpoint = sender;
+        if sender == peer && work.packet.src != address_of(receiver, work.packet.v4 == 1) {
+            work.flow.flags |= flow_flags::LOOPED;
+            work.flow.nat = address_of(receiver, work.packet.v4 == 1);
+            work.flow.nat_port = work.packet.sport;
+        }
     }
     decide(tables, work, peer, false, true)
 }

@@ -17,13 +17,28 @@ use crate::{FlowRef, Insert, Tables, Work};
 
 /// Whether the entry's decision still holds for packets of its endpoint.
 #[inline(always)]
-pub(crate) fn current<T: Tables>(tables: &T, flow: &Flow, endpoint: &Endpoint, now: u32) -> bool {
+pub(crate) fn current<T: Tables>(
+    tables: &T,
+    flow: &Flow,
+    endpoint: &Endpoint,
+    from_local: bool,
+    now: u32,
+) -> bool {
     alive(flow, now)
-        && flow.flags & flow_flags::TRANSLATED == 0
+        && flow.flags & (flow_flags::TRANSLATED | one_way(from_local)) == 0
         && endpoint.flags & endpoint_flags::READY != 0
         && endpoint.epoch == flow.policy_epoch
         && tables.epoch(flow.addr_bucket) == flow.addr_epoch
         && tables.epoch(flow.identity_bucket) == flow.identity_epoch
+}
+
+/// The flag of entries that packets of this direction have no part in.
+#[inline(always)]
+pub(crate) fn one_way(from_local: bool) -> u16 {
+    match from_local {
+        true => flow_flags::BACKEND,
+        false => flow_flags::SERVICE,
+    }
 }
 
 /// Looks for the entry under `work.key`, and leaves in `work.present` whether [`begin`] has to look again.
@@ -36,7 +51,7 @@ pub(crate) fn find<T: Tables>(tables: &T, work: &mut Work) -> Option<T::Flow> {
 
 /// Begins judging the packet for `endpoint`: puts the live entry of its flow into `work.flow`, or a fresh one
 /// opened by this packet. `work.key` is set, and [`find`] was asked for it. True: there is a live entry.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn begin<T: Tables>(
     tables: &T,
     work: &mut Work,
@@ -53,8 +68,8 @@ pub(crate) fn begin<T: Tables>(
         let taken = alive(&work.flow, now)
             && u32::from(work.flow.endpoint) == endpoint
             && !reopens(&work.flow, work.packet.tcp_flags);
-        if taken && work.flow.flags & flow_flags::TRANSLATED != 0 {
-            // It holds no decision: the packet stands for itself, and leaves the entry to those that it is for.
+        if taken && work.flow.flags & (flow_flags::TRANSLATED | one_way(from_local)) != 0 {
+            // It holds no decision about this packet, which stands for itself and leaves the entry to those that it is for.
             work.remember = 0;
         } else if taken {
             work.live = u8::from(belongs(&work.flow, work.packet.kind, from_local));
@@ -62,21 +77,33 @@ pub(crate) fn begin<T: Tables>(
         }
     }
     if work.live == 0 {
-        work.flow = Flow {
-            flags: if from_local {
-                flow_flags::OPENED_BY_LOCAL
-            } else {
-                0
-            },
-            endpoint: endpoint as u16,
-            created: now,
-            ..Flow::default()
-        };
+        fresh(work, endpoint, from_local, now);
     }
-    let bucket = addr_bucket(&work.key.remote);
+    read_epoch(tables, work);
+    work.live == 1
+}
+
+/// Makes `work.flow` that of an opening packet.
+#[inline(never)]
+pub(crate) fn fresh(work: &mut Work, endpoint: u32, from_local: bool, now: u32) {
+    work.flow = Flow {
+        flags: if from_local {
+            flow_flags::OPENED_BY_LOCAL
+        } else {
+            0
+        },
+        endpoint: endpoint as u16,
+        created: now,
+        ..Flow::default()
+    };
+}
+
+/// Reads the epoch of the address that the decision is about, before what it stands for.
+#[inline(always)]
+pub(crate) fn read_epoch<T: Tables>(tables: &T, work: &mut Work) {
+    let bucket = addr_bucket(&work.flow.subject(work.key.remote));
     work.flow.addr_bucket = bucket;
     work.flow.addr_epoch = tables.epoch(bucket);
-    work.live == 1
 }
 
 /// Whether `flow` was opened by its local endpoint.
@@ -162,6 +189,7 @@ pub(crate) fn answers_translated<T: Tables>(
 /// False: the entry may not be used any more, the reason is in the report.
 #[inline(always)]
 pub(crate) fn refresh_remote<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work) -> bool {
+    let remote = work.flow.subject(work.key.remote);
     let flow = &mut work.flow;
     let by_local = opened_by_local(flow);
     if !by_local && flow.flags & flow_flags::FROM_TUNNEL != 0 {
@@ -172,7 +200,7 @@ pub(crate) fn refresh_remote<T: Tables>(tables: &T, config: &NodeConfig, work: &
         return true;
     }
     let by_stack = !by_local && flow.next_hop == next_hop::STACK;
-    resolve(tables, config, &work.key.remote, flow);
+    resolve(tables, config, &remote, flow);
     if by_stack {
         came_by_stack(flow);
     }
@@ -247,7 +275,9 @@ pub(crate) fn decide<T: Tables>(
         work.report.src_identity = identity;
     }
     let question = question(work, policy, identity);
-    if !policy::allows(tables, config, question, &mut work.report) {
+    // Nothing keeps a pod from itself.
+    let itself = work.flow.flags & flow_flags::LOOPED != 0;
+    if !itself && !policy::allows(tables, config, question, &mut work.report) {
         work.report.audit = 0;
         return false;
     }
@@ -277,6 +307,7 @@ fn question(work: &Work, policy: u32, identity: u32) -> Question {
         ICMP | ICMPV6 if work.live == 0 => [0, work.packet.icmp_type],
         ICMP => [0, ECHO_REQUEST],
         ICMPV6 => [0, ECHO_REQUEST6],
+        _ if by_local && work.flow.flags & flow_flags::SERVICE != 0 => work.flow.nat_port,
         _ if by_local => work.key.remote_port,
         _ => work.key.local_port,
     };
@@ -296,7 +327,7 @@ fn question(work: &Work, policy: u32, identity: u32) -> Question {
 
 /// Applies the packet to `work.flow`. A flow begins with the short lifetime whatever its first packet.
 #[inline(always)]
-fn apply(now: u32, config: &NodeConfig, work: &mut Work, from_local: bool) {
+pub(crate) fn apply(now: u32, config: &NodeConfig, work: &mut Work, from_local: bool) {
     let packet = &work.packet;
     let flow = &mut work.flow;
     let to = moved(
@@ -320,7 +351,12 @@ fn apply(now: u32, config: &NodeConfig, work: &mut Work, from_local: bool) {
 
 /// Writes `work.flow`. False: no room, the reason is in the report.
 #[inline(always)]
-fn store<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, endpoint: u32) -> bool {
+pub(crate) fn store<T: Tables>(
+    tables: &T,
+    config: &NodeConfig,
+    work: &mut Work,
+    endpoint: u32,
+) -> bool {
     let before = work.present;
     let own = u32::from(before) == endpoint + 1;
     if !own && tables.share(endpoint) >= config.flow_share {

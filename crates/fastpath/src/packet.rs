@@ -3,6 +3,15 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+/// What a transport checksum covers the bytes for, and how it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sum {
+    /// The bytes belong to the pseudo header, which the checksum of a packet that is not finished yet holds alone.
+    pub pseudo: bool,
+    /// UDP: zero means that there is no checksum, and stays.
+    pub udp: bool,
+}
+
 /// A packet that begins with its Ethernet header.
 ///
 /// All offsets count from that header. Nothing here panics: what is out of bounds is `None` or `false`.
@@ -30,6 +39,19 @@ pub trait Packet {
 
     /// Makes the packet these bytes and nothing else.
     fn replace<const N: usize>(&mut self, frame: &[u8; N]) -> bool;
+
+    /// Writes two bytes at any offset.
+    fn put(&mut self, offset: usize, value: [u8; 2]) -> bool;
+
+    /// Has the transport checksum at `offset` follow from a change of `from` to `to`, in network byte order; `N` is 2, 4
+    /// or 16.
+    fn resum<const N: usize>(
+        &mut self,
+        offset: usize,
+        from: &[u8; N],
+        to: &[u8; N],
+        sum: Sum,
+    ) -> bool;
 
     /// Payload bytes per segment of a GSO packet; 0 if it is none.
     fn gso_size(&self) -> u32;

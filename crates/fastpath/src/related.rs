@@ -2,14 +2,14 @@
 //! ICMP errors: an error about a live, allowed flow passes if the peer or a router sent it. A pod is no router: it
 //! speaks of its own flows only.
 
-use abi::{FlowKey, addr_bucket, flow_flags};
+use abi::{FlowKey, flow_flags};
 
 use crate::flow::{alive, belongs};
 use crate::headers::{
     ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, Icmp, Ipv4, TCP, UDP,
     mapped,
 };
-use crate::judge::{current, decide, refresh_remote};
+use crate::judge::{current, decide, one_way, read_epoch, refresh_remote};
 use crate::policy::is_pod;
 use crate::resolve::outside;
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
@@ -83,6 +83,7 @@ fn about<P: Packet, T: Tables>(
     };
     if *outer != work.key.local
         || !alive(&work.flow, now)
+        || work.flow.flags & one_way(from_local) != 0
         || u32::from(work.flow.endpoint) != endpoint
         || !belongs(&work.flow, kind, !from_local)
         || !(from_local || may_report(tables, work))
@@ -90,14 +91,13 @@ fn about<P: Packet, T: Tables>(
         return About::Nothing;
     }
     let translated = work.flow.flags & flow_flags::TRANSLATED != 0;
-    if translated || current(tables, &work.flow, target, now) {
+    if translated || current(tables, &work.flow, target, from_local, now) {
         return About::Allowed;
     }
     work.live = 1;
     work.remember = 1;
     work.present = work.flow.endpoint + 1;
-    work.flow.addr_bucket = addr_bucket(&work.key.remote);
-    work.flow.addr_epoch = tables.epoch(work.flow.addr_bucket);
+    read_epoch(tables, work);
     About::Stale
 }
 

@@ -2,8 +2,8 @@
 //! The node's state as the programs see it: one method per lookup.
 
 use abi::{
-    Addr, Endpoint, Flow, FlowKey, FragKey, FragPorts, IpInfo, NodeConfig, NodeKey, PolicyKey,
-    RowKey, RowVerdict,
+    Addr, Affinity, AffinityKey, Backend, BackendKey, Endpoint, Flow, FlowKey, FragKey, FragPorts,
+    IpInfo, MemberKey, NodeConfig, NodeKey, PolicyKey, RowKey, RowVerdict, Service, ServiceKey,
 };
 
 /// An entry of conntrack, in place. Other processors may change it at any time; a lost change of flags or
@@ -76,6 +76,18 @@ pub trait Tables {
     fn fragment(&self, key: &FragKey) -> Option<FragPorts>;
     /// Sets an entry of [`abi::MAP_FRAGMENTS`].
     fn remember_fragment(&self, key: &FragKey, ports: FragPorts);
+    /// [`abi::MAP_SERVICES`].
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// [`abi::MAP_BACKENDS`].
+    fn backend(&self, key: &BackendKey) -> Option<&Backend>;
+    /// [`abi::MAP_MEMBERS`]; 0 for no backend.
+    fn member(&self, key: &MemberKey) -> u32;
+    /// [`abi::MAP_AFFINITY`].
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    /// Sets an entry of [`abi::MAP_AFFINITY`].
+    fn remember_affinity(&self, key: &AffinityKey, chosen: &Affinity);
+    /// Any number.
+    fn random(&self) -> u32;
     /// Now, in the unit of [`abi::Flow::expires`].
     fn now(&self) -> u32;
 }

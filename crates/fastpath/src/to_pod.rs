@@ -13,6 +13,8 @@ use crate::parse::ethertype;
 use crate::policy::{HOST, REMOTE_NODE, is_pod};
 use crate::related::related;
 use crate::resolve::{outside, world};
+use crate::service::take_over;
+use crate::translate::from_backend;
 use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
 
@@ -39,6 +41,9 @@ pub fn to_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) ->
         }
     }
     remember(tables, &work.packet);
+    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend(pkt, work) {
+        return work.report.drop(DropReason::WriteFailed);
+    }
     Step::Pass
 }
 
@@ -58,7 +63,7 @@ fn established<P: Packet, T: Tables>(
     };
     let now = tables.now();
     if endpoint.ifindex != pkt.ifindex()
-        || !current(tables, &flow, endpoint, now)
+        || !current(tables, &flow, endpoint, false, now)
         || !belongs(&flow, work.packet.kind, false)
         || reopens(&flow, work.packet.tcp_flags)
         || borrows_host(&flow, pkt.ingress_ifindex())
@@ -66,7 +71,8 @@ fn established<P: Packet, T: Tables>(
     {
         return false;
     }
-    touch(entry, &flow, false, &work.packet, now, config);
+    let changed = touch(entry, &flow, false, &work.packet, now, config);
+    take_over(tables, work, &flow, changed, false);
     true
 }
 
@@ -97,6 +103,7 @@ fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work) -> Step {
     };
     work.report.endpoint = id as u16;
     work.report.dst_identity = endpoint.identity;
+    work.flow.flags = 0;
     let ingress = pkt.ingress_ifindex();
     // Neighbour discovery of this node's own stack; hop limit 255 means it was not forwarded.
     if work.packet.kind == Layer4::DISCOVERY && ingress == 0 {

@@ -224,6 +224,13 @@ pub(crate) const OPTIONS: &[Def] = &[
     ),
     def(
         DATAPATH,
+        "bpf-lb-map-max",
+        Number,
+        "65536",
+        "Services that fit the kernel map, and backends of all services together",
+    ),
+    def(
+        DATAPATH,
         "bpf-ct-timeout-regular-tcp",
         Duration,
         "8000s",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel's maps hold, for `bpf … list`.
 
+use std::net::SocketAddr;
+
 use api::models::*;
 use api::{Answer, ApiError, Feed};
 use datapath::ip_addr;
@@ -51,8 +53,9 @@ impl Service {
                 rx_flags: flow.rx_flags,
                 flags: flag_words(flow.flags),
                 flags_raw: flow.flags,
-                rev_nat: flow.rev_nat,
-                backend: flow.backend,
+                nat: ip_addr(&flow.nat)
+                    .map(|ip| SocketAddr::new(ip, u16::from_be_bytes(flow.nat_port)).to_string())
+                    .unwrap_or_default(),
                 remote_identity: flow.remote_identity,
                 source_identity: if outgoing { own } else { flow.remote_identity },
                 next_hop: ["stack", "local", "tunnel"]
@@ -290,6 +293,9 @@ fn flag_words(flags: u16) -> Vec<String> {
         (f::HOST, "Host"),
         (f::REPLIED, "Replied"),
         (f::TRANSLATED, "Translated"),
+        (f::SERVICE, "Service"),
+        (f::BACKEND, "Backend"),
+        (f::LOOPED, "Looped"),
     ];
     words
         .iter()

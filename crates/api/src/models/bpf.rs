@@ -102,8 +102,8 @@ model! {
         /// `RxClosing`, `TxClosing`, `SeenNonSyn`, `FromTunnel`, …
         flags: Vec<String>,
         flags_raw: u16,
-        rev_nat: u16,
-        backend: u32,
+        /// What stands in place of the remote side: the backend, or the service; empty without.
+        nat: String,
         remote_identity: u32,
         source_identity: u32,
         /// Where packets of the local endpoint go: `stack`, `local`, `tunnel`.

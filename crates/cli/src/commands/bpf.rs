@@ -121,17 +121,20 @@ pub(super) fn flow(flow: &FlowEntry, time_diff: bool) -> String {
         .iter()
         .map(|f| format!("{f} "))
         .collect();
+    let nat = match flow.nat.as_str() {
+        "" => String::new(),
+        nat => format!("NAT={} ", clean(nat)),
+    };
+    // Entries hold addresses, no numbers of services and backends.
     format!(
         "{} {way} expires={}{remaining} RxFlagsSeen={:#04x} TxFlagsSeen={:#04x} Flags={:#06x} [ {names}] \
-         RevNAT={} SourceSecurityID={} BackendID={} \n",
+         RevNAT=0 SourceSecurityID={} BackendID=0 {nat}\n",
         protocol(flow.protocol),
         flow.expires,
         flow.rx_flags,
         flow.tx_flags,
         flow.flags_raw,
-        flow.rev_nat,
         flow.source_identity,
-        flow.backend,
     )
 }
 

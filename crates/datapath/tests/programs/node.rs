@@ -169,6 +169,19 @@ impl Node {
         map.insert(key, value, 0).expect("room");
     }
 
+    /// Nobody answers for any service any more.
+    pub(crate) fn clear_members(&mut self) {
+        let map = self
+            .bpf
+            .map_mut(abi::MAP_MEMBERS)
+            .expect("the object has it");
+        let mut map = HashMap::<_, [u8; 24], [u8; 4]>::try_from(map).expect("sizes of abi");
+        let keys: Vec<_> = map.keys().map(|key| key.expect("readable")).collect();
+        for key in keys {
+            map.remove(&key).expect("there");
+        }
+    }
+
     fn array<const V: usize>(&mut self, name: &str, index: u32, value: [u8; V]) {
         let map = self.bpf.map_mut(name).expect("the object has it");
         let mut map = Array::<_, [u8; V]>::try_from(map).expect("sizes of abi");

@@ -94,6 +94,7 @@ pub(crate) fn flow(
         Flow {
             expires,
             endpoint,
+            addr_bucket: abi::addr_bucket(&key.remote),
             ..Flow::default()
         },
     )

@@ -179,3 +179,35 @@ pub(crate) fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     frame[..6].fill(0xff);
     frame
 }
+
+/// Where the transport checksum of a frame without options and extension headers is, and what its pseudo header sums to.
+fn transport(frame: &[u8]) -> (u8, usize, usize, u32) {
+    let (proto, l4, addresses) = if frame[12] == 8 {
+        (frame[23], 34, &frame[26..34])
+    } else {
+        (frame[20], 54, &frame[22..54])
+    };
+    let at = l4
+        + match proto {
+            6 => 16,
+            17 => 6,
+            _ => 2,
+        };
+    let sum = u32::from(!checksum(0, addresses)) + u32::from(proto) + (frame.len() - l4) as u32;
+    (proto, l4, at, if proto == 1 { 0 } else { sum })
+}
+
+/// Writes the transport checksum of a frame.
+pub(crate) fn seal(mut frame: Vec<u8>) -> Vec<u8> {
+    let (_, l4, at, pseudo) = transport(&frame);
+    frame[at..at + 2].fill(0);
+    let sum = checksum(pseudo, &frame[l4..]);
+    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// Whether the checksums of a frame are right.
+pub(crate) fn is_sound(frame: &[u8]) -> bool {
+    let (_, l4, _, pseudo) = transport(frame);
+    (frame[12] != 8 || checksum(0, &frame[14..34]) == 0) && checksum(pseudo, &frame[l4..]) == 0
+}

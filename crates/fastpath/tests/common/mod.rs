@@ -4,9 +4,10 @@
 
 mod entry;
 pub(crate) mod frames;
+pub(crate) mod services;
 mod world;
 
-use fastpath::{Packet, Step, Work};
+use fastpath::{Packet, Step, Sum, Work};
 pub(crate) use world::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -62,6 +63,39 @@ impl Packet for Frame {
     fn replace<const N: usize>(&mut self, frame: &[u8; N]) -> bool {
         self.bytes = frame.to_vec();
         true
+    }
+    fn put(&mut self, offset: usize, value: [u8; 2]) -> bool {
+        self.write(offset, value)
+    }
+    fn resum<const N: usize>(
+        &mut self,
+        offset: usize,
+        from: &[u8; N],
+        to: &[u8; N],
+        sum: Sum,
+    ) -> bool {
+        let Some(before) = self.load::<[u8; 2]>(offset) else {
+            return false;
+        };
+        if sum.udp && before == [0; 2] {
+            return true;
+        }
+        let words = |bytes: &[u8; N]| -> u64 {
+            let pairs = bytes.chunks_exact(2);
+            pairs
+                .map(|p| u64::from(u16::from_be_bytes([p[0], p[1]])))
+                .sum()
+        };
+        let mut total =
+            u64::from(!u16::from_be_bytes(before)) + words(to) + 0xffff * 8 - words(from);
+        while total > 0xffff {
+            total = (total & 0xffff) + (total >> 16);
+        }
+        let mut after = !(total as u16);
+        if sum.udp && after == 0 {
+            after = 0xffff;
+        }
+        self.write(offset, after.to_be_bytes())
     }
     fn gso_size(&self) -> u32 {
         self.gso

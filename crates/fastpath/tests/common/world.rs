@@ -54,6 +54,12 @@ pub(crate) struct World {
     pub(crate) epochs: RefCell<HashMap<u16, u32>>,
     pub(crate) shares: RefCell<HashMap<u32, u32>>,
     pub(crate) fragments: RefCell<HashMap<FragKey, FragPorts>>,
+    pub(crate) services: HashMap<ServiceKey, Service>,
+    pub(crate) backends: HashMap<BackendKey, Backend>,
+    pub(crate) members: HashMap<MemberKey, u32>,
+    pub(crate) affinity: RefCell<HashMap<AffinityKey, Affinity>>,
+    /// What the next random number is; it grows by one with each.
+    pub(crate) dice: Cell<u32>,
     pub(crate) now: Cell<u32>,
     pub(crate) lookups: Cell<u32>,
     pub(crate) flow_lookups: Cell<u32>,
@@ -96,6 +102,11 @@ impl Default for World {
             epochs: RefCell::default(),
             shares: RefCell::default(),
             fragments: RefCell::default(),
+            services: HashMap::new(),
+            backends: HashMap::new(),
+            members: HashMap::new(),
+            affinity: RefCell::default(),
+            dice: Cell::new(0),
             now: Cell::new(1000),
             lookups: Cell::new(0),
             flow_lookups: Cell::new(0),
@@ -362,6 +373,24 @@ impl Tables for World {
     }
     fn remember_fragment(&self, key: &FragKey, ports: FragPorts) {
         self.fragments.borrow_mut().insert(*key, ports);
+    }
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.services.get(key).copied()
+    }
+    fn backend(&self, key: &BackendKey) -> Option<&Backend> {
+        self.backends.get(key)
+    }
+    fn member(&self, key: &MemberKey) -> u32 {
+        self.members.get(key).copied().unwrap_or(0)
+    }
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinity.borrow().get(key).copied()
+    }
+    fn remember_affinity(&self, key: &AffinityKey, chosen: &Affinity) {
+        self.affinity.borrow_mut().insert(*key, *chosen);
+    }
+    fn random(&self) -> u32 {
+        self.dice.replace(self.dice.get().wrapping_add(1))
     }
     fn now(&self) -> u32 {
         self.now.get()

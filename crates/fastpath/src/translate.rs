@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//! Writes what a service's flow has in place of addresses and ports, in packets and in the ICMP errors about them.
+
+use abi::{Addr, flow_flags};
+use zerocopy::transmute;
+
+use crate::headers::{ETH_LEN, TCP, UDP};
+use crate::service::loopback;
+use crate::{Layer4, Packet, Parsed, Sum, Tables, Work};
+
+const SUM4_AT: usize = ETH_LEN + 10;
+const SRC4_AT: usize = ETH_LEN + 12;
+const DST4_AT: usize = ETH_LEN + 16;
+const SRC6_AT: usize = ETH_LEN + 8;
+const DST6_AT: usize = ETH_LEN + 24;
+/// Where the checksum is in a transport header.
+const TCP_SUM: usize = 16;
+const UDP_SUM: usize = 6;
+const ICMP_SUM: usize = 2;
+
+/// Bytes of the pseudo header, of UDP or not.
+const fn pseudo(udp: bool) -> Sum {
+    Sum { pseudo: true, udp }
+}
+
+/// Bytes of the message itself.
+const fn message(udp: bool) -> Sum {
+    Sum { pseudo: false, udp }
+}
+
+/// Readdresses what the pod sends to `work.flow.nat`. False: it could not be written.
+#[inline(never)]
+pub(crate) fn to_backend<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> bool {
+    let Some(config) = tables.config() else {
+        return false;
+    };
+    if work.packet.kind == Layer4::ERROR {
+        return quoted::<P, false>(pkt, work) && outer::<P, false>(pkt, work);
+    }
+    let (flow, packet) = (&work.flow, &mut work.packet);
+    if !rewrite::<P, false>(pkt, packet, &flow.nat, flow.nat_port) {
+        return false;
+    }
+    let both = flow_flags::SERVICE | flow_flags::LOOPED;
+    if flow.flags & both != both {
+        return true;
+    }
+    let (client, port) = (loopback(config, packet.v4 == 1), packet.sport);
+    rewrite::<P, true>(pkt, packet, &client, port)
+}
+
+/// Has what the backend answers come from the service. False: it could not be written.
+#[inline(never)]
+pub(crate) fn from_backend<P: Packet>(pkt: &mut P, work: &mut Work) -> bool {
+    if work.packet.kind == Layer4::ERROR {
+        let by_peer = work.packet.src == work.key.remote;
+        return quoted::<P, true>(pkt, work) && (!by_peer || outer::<P, true>(pkt, work));
+    }
+    let (flow, packet) = (&work.flow, &mut work.packet);
+    rewrite::<P, true>(pkt, packet, &flow.nat, flow.nat_port)
+}
+
+/// Replaces source (`SOURCE`) or destination, address and port, in the packet and in `packet`.
+#[inline(always)]
+fn rewrite<P: Packet, const SOURCE: bool>(
+    pkt: &mut P,
+    packet: &mut Parsed,
+    addr: &Addr,
+    port: [u8; 2],
+) -> bool {
+    let udp = packet.proto == UDP;
+    let l4 = usize::from(packet.l4);
+    let sum_at = match packet.proto {
+        TCP => l4 + TCP_SUM,
+        _ => l4 + UDP_SUM,
+    };
+    let before = if SOURCE { packet.src } else { packet.dst };
+    let has_sum = packet.fragment != Parsed::LATER;
+    let addressed = if packet.v4 == 1 {
+        address4::<P, SOURCE>(pkt, packet, addr)
+            && (!has_sum || pkt.resum(sum_at, &before.octets4(), &addr.octets4(), pseudo(udp)))
+    } else {
+        let at = if SOURCE { SRC6_AT } else { DST6_AT };
+        pkt.write(at, *addr) && (!has_sum || pkt.resum(sum_at, &before.0, &addr.0, pseudo(udp)))
+    };
+    let (old, port_at) = if SOURCE {
+        packet.src = *addr;
+        (core::mem::replace(&mut packet.sport, port), l4)
+    } else {
+        packet.dst = *addr;
+        (core::mem::replace(&mut packet.dport, port), l4 + 2)
+    };
+    if !addressed || !has_sum || old == port {
+        return addressed;
+    }
+    pkt.resum(sum_at, &old, &port, message(udp)) && pkt.put(port_at, port)
+}
+
+/// Writes an address of the IPv4 header and its checksum; `packet` has the address of before.
+#[inline(always)]
+fn address4<P: Packet, const SOURCE: bool>(pkt: &mut P, packet: &mut Parsed, addr: &Addr) -> bool {
+    let (at, before) = if SOURCE {
+        (SRC4_AT, &packet.src)
+    } else {
+        (DST4_AT, &packet.dst)
+    };
+    packet.checksum = adjusted(packet.checksum, before, addr);
+    pkt.write(at, addr.octets4()) && pkt.write(SUM4_AT, packet.checksum)
+}
+
+/// A checksum after one IPv4 address took the place of another (RFC 1624).
+#[inline(always)]
+fn adjusted(checksum: [u8; 2], from: &Addr, to: &Addr) -> [u8; 2] {
+    let words = |addr: &Addr| -> u32 {
+        let [_, _, _, last]: [u32; 4] = transmute!(*addr);
+        (last & 0xffff) + (last >> 16)
+    };
+    // Sums of words as they lie in memory: the carry goes round, whatever the byte order.
+    let mut sum = u32::from(!u16::from_ne_bytes(checksum)) + words(to);
+    sum += 2 * 0xffff - words(from);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    (!(sum as u16)).to_ne_bytes()
+}
+
+/// Replaces an address of the packet that carries an ICMP error.
+#[inline(always)]
+fn outer<P: Packet, const SOURCE: bool>(pkt: &mut P, work: &mut Work) -> bool {
+    let (addr, packet) = (&work.flow.nat, &mut work.packet);
+    let before = if SOURCE { packet.src } else { packet.dst };
+    let written = if packet.v4 == 1 {
+        address4::<P, SOURCE>(pkt, packet, addr)
+    } else {
+        let at = if SOURCE { SRC6_AT } else { DST6_AT };
+        let sum_at = usize::from(packet.l4) + ICMP_SUM;
+        pkt.write(at, *addr) && pkt.resum(sum_at, &before.0, &addr.0, pseudo(false))
+    };
+    if SOURCE {
+        packet.src = *addr;
+    } else {
+        packet.dst = *addr;
+    }
+    written
+}
+
+/// Has the packet that an ICMP error quotes look as its sender sent it: its destination (`TO_POD`: the pod sent it to the
+/// service), else its source (the backend sent it). Transport checksums inside stay: nobody looks at them.
+#[inline(never)]
+fn quoted<P: Packet, const TO_POD: bool>(pkt: &mut P, work: &mut Work) -> bool {
+    let quote = usize::from(work.packet.l4) + 8;
+    let sum_at = usize::from(work.packet.l4) + ICMP_SUM;
+    let (flow, key) = (&work.flow, &work.key);
+    let (addr_at, header) = if work.packet.v4 == 1 {
+        let Some(first) = pkt.load::<u8>(quote) else {
+            return false;
+        };
+        (if TO_POD { 16 } else { 12 }, usize::from(first & 15) * 4)
+    } else {
+        (if TO_POD { 24 } else { 8 }, 40)
+    };
+    let port_at = quote + header + if TO_POD { 2 } else { 0 };
+    let written = if work.packet.v4 == 1 {
+        quoted4(pkt, quote, addr_at, &key.remote, &flow.nat)
+    } else {
+        put_all(pkt, quote + addr_at, &flow.nat)
+            && pkt.resum(sum_at, &key.remote.0, &flow.nat.0, message(false))
+    };
+    written
+        && pkt.resum(sum_at, &key.remote_port, &flow.nat_port, message(false))
+        && pkt.put(port_at, flow.nat_port)
+}
+
+/// An address of the quoted IPv4 header, and its checksum, which takes the change out of the message's sum again.
+#[inline(always)]
+fn quoted4<P: Packet>(pkt: &mut P, quote: usize, addr_at: usize, from: &Addr, to: &Addr) -> bool {
+    let Some(checksum) = pkt.load::<[u8; 2]>(quote + 10) else {
+        return false;
+    };
+    let [a, b, c, d] = to.octets4();
+    pkt.put(quote + 10, adjusted(checksum, from, to))
+        && pkt.put(quote + addr_at, [a, b])
+        && pkt.put(quote + addr_at + 2, [c, d])
+}
+
+#[inline(always)]
+fn put_all<P: Packet>(pkt: &mut P, at: usize, addr: &Addr) -> bool {
+    let words: [[u8; 2]; 8] = transmute!(addr.0);
+    let mut written = true;
+    let mut offset = at;
+    for word in words {
+        written &= pkt.put(offset, word);
+        offset += 2;
+    }
+    written
+}
