@@ -147,6 +147,8 @@ pub(crate) struct Config {
     pub(crate) timeouts: Timeouts,
     /// Drop events per second and CPU.
     pub(crate) event_rate: u32,
+    /// Whether NetworkPolicy of Kubernetes is enforced.
+    pub(crate) network_policy: bool,
     /// Manifest directory.
     pub(crate) manifests: Option<PathBuf>,
     /// Kubernetes as the source; `None`: switched off, or `manifests` is it.
@@ -276,6 +278,7 @@ impl Config {
             services_max: r.number("bpf-lb-map-max", 1024, 16_777_216),
             timeouts: timeouts(&mut r),
             event_rate: r.number("bpf-events-default-rate-limit", 1, 1_000_000),
+            network_policy: r.bool("enable-k8s-networkpolicy"),
             kubernetes: kubernetes(&mut r),
             manifests: r.path("manifests"),
             state_dir: r

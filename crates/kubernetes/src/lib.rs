@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod field;
 mod manifests;
+mod network_policy;
 mod object;
 mod pods;
 mod policy_object;

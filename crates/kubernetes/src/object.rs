@@ -8,7 +8,7 @@ use policy::{PolicyKey, PolicyKind, PolicyObject};
 use serde_json::Value;
 
 use crate::field::Field;
-use crate::{FieldError, pods, policy_object};
+use crate::{FieldError, network_policy, pods, policy_object};
 
 /// What identifies an object in the directory.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -99,9 +99,12 @@ pub(crate) fn read(document: &Value) -> Result<Option<Object>, FieldError> {
         ("cilium.io/v2", "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy") => {
             policy_object::read(&root).map(Object::Policy).map(Some)
         }
+        ("networking.k8s.io/v1", "NetworkPolicy") => {
+            network_policy::read(&root).map(Object::Policy).map(Some)
+        }
         (_, other) if IGNORED.contains(&other) => Ok(None),
         (version, other) => Err(kind.error(format!(
-            "{version} {other} is not supported; supported: v1 Pod, v1 Namespace, cilium.io/v2 CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy"
+            "{version} {other} is not supported; supported: v1 Pod, v1 Namespace, networking.k8s.io/v1 NetworkPolicy, cilium.io/v2 CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy"
         ))),
     }
 }
@@ -127,6 +130,7 @@ pub(crate) fn named(document: &Value) -> Option<Named> {
     let all = [
         ObjectKey::policy(PolicyKind::CiliumNetworkPolicy, &namespace, &name),
         ObjectKey::policy(PolicyKind::CiliumClusterwideNetworkPolicy, "", &name),
+        ObjectKey::policy(PolicyKind::NetworkPolicy, &namespace, &name),
         ObjectKey::Pod(PodKey {
             namespace: namespace.as_str().into(),
             name: name.as_str().into(),
@@ -150,6 +154,7 @@ pub(crate) fn named_policy(kind: &str, namespace: &str, name: &str) -> Option<Po
     let kinds = [
         PolicyKind::CiliumNetworkPolicy,
         PolicyKind::CiliumClusterwideNetworkPolicy,
+        PolicyKind::NetworkPolicy,
     ];
     let kind = kinds.into_iter().find(|known| known.as_str() == kind)?;
     Some(PolicyKey {

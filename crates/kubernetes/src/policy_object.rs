@@ -240,7 +240,7 @@ fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
     })
 }
 
-fn net(field: &Field<'_>) -> Result<IpNet, FieldError> {
+pub(crate) fn net(field: &Field<'_>) -> Result<IpNet, FieldError> {
     let text = field.text()?;
     text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
         field.error(format!(
@@ -249,7 +249,16 @@ fn net(field: &Field<'_>) -> Result<IpNet, FieldError> {
     })
 }
 
+/// A selector in Cilium's notation of keys.
 fn selector(field: &Field<'_>) -> Result<Selector, FieldError> {
+    read_selector(field, &str::to_owned)
+}
+
+/// A label selector; `named` makes Cilium's notation of each key.
+pub(crate) fn read_selector(
+    field: &Field<'_>,
+    named: &dyn Fn(&str) -> String,
+) -> Result<Selector, FieldError> {
     field.only(&["matchLabels", "matchExpressions"])?;
     let labels = field
         .get("matchLabels")
@@ -261,9 +270,9 @@ fn selector(field: &Field<'_>) -> Result<Selector, FieldError> {
     }
     let labels = labels
         .into_iter()
-        .map(|(key, value)| Requirement::new(&key, Operator::In(BTreeSet::from([value]))));
+        .map(|(key, value)| Requirement::new(&named(&key), Operator::In(BTreeSet::from([value]))));
     let expressions = field
-        .list_of("matchExpressions", |item| expression(&item))?
+        .list_of("matchExpressions", |item| expression(&item, named))?
         .unwrap_or_default();
     Ok(Selector::new(labels.chain(expressions)))
 }
@@ -274,7 +283,10 @@ fn is_key(key: &str) -> bool {
     !source.is_empty() && !rest.is_empty() && key != "$"
 }
 
-fn expression(field: &Field<'_>) -> Result<Requirement, FieldError> {
+fn expression(
+    field: &Field<'_>,
+    named: &dyn Fn(&str) -> String,
+) -> Result<Requirement, FieldError> {
     field.only(&["key", "operator", "values"])?;
     let key = field
         .get("key")
@@ -312,5 +324,5 @@ fn expression(field: &Field<'_>) -> Result<Requirement, FieldError> {
             )));
         }
     };
-    Ok(Requirement::new(key_text, operator))
+    Ok(Requirement::new(&named(key_text), operator))
 }

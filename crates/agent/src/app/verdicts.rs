@@ -8,7 +8,7 @@ use std::time::Duration;
 use datapath::Linux;
 use kubernetes::api::{Client, Verdicts};
 use kubernetes::{Condition, Verdict};
-use policy::PolicyKey;
+use policy::{PolicyKey, PolicyKind};
 
 use crate::core::Core;
 use crate::service::Service;
@@ -66,6 +66,10 @@ async fn write(service: &Service, writer: &Verdicts) -> Result<(), String> {
 fn untold(core: &Core<Linux>) -> impl Iterator<Item = (PolicyKey, Verdict)> {
     let verdicts = core.ready.then(|| core.verdicts()).into_iter().flatten();
     verdicts.filter(|(key, verdict)| {
+        // A NetworkPolicy has no status; its refusal is in the log and in `status`.
+        if key.kind == PolicyKind::NetworkPolicy {
+            return false;
+        }
         let wanted = Condition::of(verdict, None, String::new());
         let shown = core.policy_shows.get(key);
         shown.is_none_or(|shown| !wanted.agrees(shown))

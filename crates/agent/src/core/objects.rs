@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use datapath::Kernel;
 use kubernetes::{ObjectEvent, Update, Verdict};
 use model::{Labels, PodKey};
-use policy::PolicyKey;
+use policy::{PolicyKey, PolicyKind};
 
 use super::{Core, Relabel};
 
@@ -23,6 +23,9 @@ impl<K: Kernel> Core<K> {
                         .insert(namespace.name.as_str().into(), namespace),
                 ),
                 ObjectEvent::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
+                ObjectEvent::Policy(policy)
+                    if policy.key.kind == PolicyKind::NetworkPolicy
+                        && !self.config.network_policy => {}
                 ObjectEvent::Policy(policy) => {
                     let subject = policy.key.to_string();
                     let result = self.engine.upsert_policy(policy);

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
-use super::defs::{Def, Kind, OPTIONS};
+use super::defs::{Def, Kind, options};
 use super::lookup;
 use super::{Given, OptionErrors, Source, foreign};
 
@@ -32,7 +32,7 @@ pub(super) fn read(args: Vec<OsString>, given: &mut Given) -> Result<(), OptionE
             };
         }
     };
-    for def in OPTIONS {
+    for def in options() {
         if let Some(values) = matches.get_many::<String>(def.name) {
             let text = values.cloned().collect::<Vec<_>>().join(",");
             given.take(def, text, Source::Flag);
@@ -76,7 +76,7 @@ fn first_line(text: &str) -> String {
 }
 
 fn command() -> Command {
-    let args = OPTIONS.iter().map(|def| {
+    let args = options().map(|def| {
         let arg = Arg::new(def.name)
             .long(def.name)
             .help(help_of(def))

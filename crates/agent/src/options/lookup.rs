@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an option is, and finding one by its name or by what somebody may have meant.
 
-use super::defs::OPTIONS;
+use super::defs::options;
 
 /// What a value must look like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,14 +49,12 @@ pub(super) const fn def(
 
 /// The definition of `name`.
 pub(crate) fn find(name: &str) -> Option<&'static Def> {
-    OPTIONS.iter().find(|def| def.name == name)
+    options().find(|def| def.name == name)
 }
 
 /// The known name nearest to `name`, if one is near.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let scored = OPTIONS
-        .iter()
-        .map(|def| (distance(name, def.name), def.name));
+    let scored = options().map(|def| (distance(name, def.name), def.name));
     scored
         .min()
         .filter(|(distance, known)| *distance <= known.len() / 3)

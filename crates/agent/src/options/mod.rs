@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use defs::{Def, Kind, OPTIONS};
+use defs::{Def, Kind, options};
 
 /// Environment variables with our prefix that are no options of the agent.
 const OTHER_ENV: &[&str] = &[
@@ -98,7 +98,7 @@ impl Values {
             warnings: given.warnings,
             ..Values::default()
         };
-        for def in OPTIONS {
+        for def in options() {
             let (value, source) = match given.values.remove(def.name) {
                 Some((value, source)) => (value, Some(source)),
                 None => (def.default.to_owned(), None),

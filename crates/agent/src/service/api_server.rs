@@ -63,6 +63,9 @@ fn status(answer: Option<&Result<String, String>>, problems: &[Problem]) -> K8sS
     };
     let name = |kind: Kind| match kind.api_version().strip_prefix("cilium.io/") {
         Some(version) => format!("cilium/{version}::{}", kind.as_str()),
+        None if kind.api_version().contains('/') => {
+            format!("{}::{}", kind.api_version(), kind.as_str())
+        }
         None => format!("core/{}::{}", kind.api_version(), kind.as_str()),
     };
     let followed = Kind::ALL.into_iter().filter(|kind| !is_away(kind));
@@ -94,7 +97,8 @@ mod tests {
             [
                 "core/v1::Namespace",
                 "core/v1::Pod",
-                "cilium/v2::CiliumClusterwideNetworkPolicy"
+                "cilium/v2::CiliumClusterwideNetworkPolicy",
+                "networking.k8s.io/v1::NetworkPolicy"
             ]
         );
         let away = status(Some(&Err("refused".into())), &[]);

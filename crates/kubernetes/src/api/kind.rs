@@ -14,15 +14,18 @@ pub enum Kind {
     CiliumNetworkPolicy,
     /// `cilium.io/v2 CiliumClusterwideNetworkPolicy`.
     CiliumClusterwideNetworkPolicy,
+    /// `networking.k8s.io/v1 NetworkPolicy`.
+    NetworkPolicy,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [
+    pub const ALL: [Kind; 5] = [
         Kind::Namespace,
         Kind::Pod,
         Kind::CiliumNetworkPolicy,
         Kind::CiliumClusterwideNetworkPolicy,
+        Kind::NetworkPolicy,
     ];
 
     /// As in `kind:`.
@@ -32,6 +35,7 @@ impl Kind {
             Kind::Pod => "Pod",
             Kind::CiliumNetworkPolicy => "CiliumNetworkPolicy",
             Kind::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
+            Kind::NetworkPolicy => "NetworkPolicy",
         }
     }
 
@@ -42,6 +46,7 @@ impl Kind {
             Kind::Pod => "pods",
             Kind::CiliumNetworkPolicy => "ciliumnetworkpolicies",
             Kind::CiliumClusterwideNetworkPolicy => "ciliumclusterwidenetworkpolicies",
+            Kind::NetworkPolicy => "networkpolicies",
         }
     }
 
@@ -49,7 +54,9 @@ impl Kind {
     pub(super) const fn is_policy(self) -> bool {
         match self {
             Kind::Namespace | Kind::Pod => false,
-            Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => true,
+            Kind::CiliumNetworkPolicy
+            | Kind::CiliumClusterwideNetworkPolicy
+            | Kind::NetworkPolicy => true,
         }
     }
 
@@ -57,6 +64,7 @@ impl Kind {
         match self {
             Kind::Namespace | Kind::Pod => ("", "v1"),
             Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => ("cilium.io", "v2"),
+            Kind::NetworkPolicy => ("networking.k8s.io", "v1"),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
             }
             out.insert("spec".into(), spec);
         }
-        Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => {
+        Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy | Kind::NetworkPolicy => {
             for key in ["spec", "specs"] {
                 if let Some(value) = object.get_mut(key) {
                     out.insert(key.into(), value.take());

@@ -208,7 +208,6 @@ pub(super) const IDLE: &[&str] = &[
     "enable-ipv4-fragment-tracking",
     "enable-ipv6-ndp",
     "enable-k8s-endpoint-slice",
-    "enable-k8s-networkpolicy",
     "enable-k8s-terminating-endpoint",
     "enable-l2-neigh-discovery",
     "enable-l7-proxy",

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//! NetworkPolicy from manifest to verdict: the decision cases 76 to 89 of the policy language, by their numbers, and what
+//! is refused.
+
+#[path = "../../policy/tests/common/kernel.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the policy crate's tests"
+)]
+mod kernel;
+
+use std::collections::BTreeMap;
+
+use kernel::Kernel;
+use kubernetes::{Manifests, ObjectEvent};
+use model::{
+    ClusterId, ClusterName, EndpointId, IdentityScheme, Labels, NumericIdentity, reserved,
+};
+use policy::{Action, Direction, EnforcementMode, Engine, Families, PolicyObject, Settings};
+
+const W: u32 = (5 << 16) + 1;
+const A: u32 = (5 << 16) + 2;
+const B: u32 = (5 << 16) + 3;
+const X: u32 = (5 << 16) + 4;
+const R: u32 = (7 << 16) + 1;
+const H: u32 = 1;
+const N: u32 = 6;
+/// 192.0.2.3, outside.
+const E: u32 = u32::MAX;
+const TCP: (u8, u16) = (6, 80);
+const PING: (u8, u16) = (1, 8);
+
+fn read(kind: &str, spec: &str) -> (Vec<PolicyObject>, Vec<String>) {
+    let text = format!("{kind}\nmetadata: {{name: p, namespace: prod}}\nspec: {spec}\n");
+    let mut manifests = Manifests::default();
+    let events = manifests.update(BTreeMap::from([("p.yaml".to_owned(), Some(text))]));
+    let objects = events.into_iter().filter_map(|event| match event {
+        ObjectEvent::Policy(policy) => Some(policy),
+        _ => None,
+    });
+    let problems = manifests.problems();
+    (
+        objects.collect(),
+        problems.iter().map(ToString::to_string).collect(),
+    )
+}
+
+const NP: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy";
+
+struct Case {
+    number: u32,
+    kernel: Kernel,
+}
+
+impl Case {
+    fn new(number: u32, objects: Vec<PolicyObject>) -> Self {
+        let mut engine = Engine::new(Settings {
+            scheme: IdentityScheme::default(),
+            cluster_id: ClusterId(5),
+            cluster: ClusterName::new("cluster5").expect("valid"),
+            default_local_cluster: true,
+            families: Families::Dual,
+            mode: EnforcementMode::Default,
+            allow_localhost: true,
+        });
+        let pod = |cluster: &str, namespace: &str, labels: &str| {
+            let text = format!(
+                "{labels}k8s:io.cilium.k8s.policy.cluster={cluster};k8s:io.kubernetes.pod.namespace={namespace};"
+            );
+            Labels::parse(text.as_bytes()).expect("valid")
+        };
+        let team = "k8s:app=a;k8s:io.cilium.k8s.namespace.labels.team=x;";
+        for (n, labels) in [
+            (W, pod("cluster5", "prod", "k8s:app=web;")),
+            (A, pod("cluster5", "prod", "k8s:app=a;")),
+            (B, pod("cluster5", "prod", "k8s:app=b;")),
+            (X, pod("cluster5", "other", team)),
+            (R, pod("cluster7", "prod", "k8s:app=a;")),
+        ] {
+            engine.upsert_identity(NumericIdentity(n), labels);
+        }
+        engine.upsert_endpoint(EndpointId(1), NumericIdentity(W));
+        for object in objects {
+            engine.upsert_policy(object).expect("valid");
+        }
+        let mut kernel = Kernel::default();
+        engine.commit().iter().for_each(|op| kernel.apply(op));
+        Self { number, kernel }
+    }
+
+    #[track_caller]
+    fn check(&self, way: Direction, peers: &[u32], flow: (u8, u16), allowed: bool) {
+        for &peer in peers {
+            let address = "192.0.2.3".parse().expect("valid");
+            let identity = match peer {
+                E => self.kernel.resolve(address, reserved::WORLD_IPV4),
+                n => NumericIdentity(n),
+            };
+            let action = self.kernel.action(EndpointId(1), way, identity, flow);
+            let verdict = action.expect("every lookup finds a row") == Action::Allow;
+            assert_eq!(verdict, allowed, "case {}: {peer} {flow:?}", self.number);
+        }
+    }
+
+    #[track_caller]
+    fn ingress(&self, peers: &[u32], flow: (u8, u16), allowed: bool) -> &Self {
+        self.check(Direction::Ingress, peers, flow, allowed);
+        self
+    }
+
+    #[track_caller]
+    fn egress(&self, peers: &[u32], flow: (u8, u16), allowed: bool) -> &Self {
+        self.check(Direction::Egress, peers, flow, allowed);
+        self
+    }
+}
+
+/// The policy about W that says `rest`.
+#[track_caller]
+fn np(number: u32, rest: &str) -> Case {
+    let (objects, problems) = read(
+        NP,
+        &format!("{{podSelector: {{matchLabels: {{app: web}}}}{rest}}}"),
+    );
+    assert!(problems.is_empty(), "case {number}: {problems:?}");
+    Case::new(number, objects)
+}
+
+#[test]
+fn isolation() {
+    let (objects, problems) = read(NP, "{podSelector: {}}");
+    assert!(problems.is_empty(), "{problems:?}");
+    Case::new(76, objects)
+        .ingress(&[A, X, E, R], TCP, false)
+        .egress(&[A, E], TCP, true);
+    np(76, "")
+        .ingress(&[A], PING, false)
+        .ingress(&[H], TCP, true);
+    np(77, ", ingress: [{}]")
+        .ingress(&[A, E, X, R, N], TCP, true)
+        .ingress(&[A], PING, true);
+    np(79, ", policyTypes: [Egress]")
+        .egress(&[A, E], TCP, false)
+        .ingress(&[A], TCP, true);
+    let a = "{from: [{podSelector: {matchLabels: {app: a}}}]}";
+    np(80, &format!(", policyTypes: [Egress], ingress: [{a}]"))
+        .ingress(&[A], TCP, true)
+        .ingress(&[B], TCP, false)
+        .egress(&[A], TCP, false);
+    np(81, ", egress: [{to: [{podSelector: {}}]}]")
+        .ingress(&[A], TCP, false)
+        .egress(&[A, B], TCP, true)
+        .egress(&[X, E], TCP, false);
+    np(0, ", policyTypes: [Ingress, Egress]")
+        .ingress(&[A], TCP, false)
+        .egress(&[A], TCP, false);
+}
+
+#[test]
+fn peers() {
+    np(82, ", ingress: [{from: [{podSelector: {}}]}]")
+        .ingress(&[A], TCP, true)
+        .ingress(&[X, R], TCP, false);
+    np(83, ", ingress: [{from: [{namespaceSelector: {}}]}]")
+        .ingress(&[A, X], TCP, true)
+        .ingress(&[N, E, R], TCP, false);
+    let team = "namespaceSelector: {matchLabels: {team: x}}";
+    let app = |app: &str| format!("podSelector: {{matchLabels: {{app: {app}}}}}");
+    np(
+        84,
+        &format!(", ingress: [{{from: [{{{team}, {}}}]}}]", app("a")),
+    )
+    .ingress(&[X], TCP, true)
+    .ingress(&[A], TCP, false);
+    np(
+        85,
+        &format!(", ingress: [{{from: [{{{team}}}, {{{}}}]}}]", app("b")),
+    )
+    .ingress(&[X, B], TCP, true)
+    .ingress(&[A], TCP, false);
+    np(0, ", ingress: [{from: [{}]}]")
+        .ingress(&[A, B], TCP, true)
+        .ingress(&[X, E], TCP, false);
+    // What lacks a label is in no namespace, or in one without it.
+    let lacks =
+        "namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [x]}]}";
+    np(0, &format!(", ingress: [{{from: [{{{lacks}}}]}}]"))
+        .ingress(&[A, B], TCP, true)
+        .ingress(&[X, E, N, R], TCP, false);
+    // A pod of another cluster by name.
+    let other = "podSelector: {matchLabels: {app: a, io.cilium.k8s.policy.cluster: cluster7}}";
+    np(0, &format!(", ingress: [{{from: [{{{other}}}]}}]"))
+        .ingress(&[R], TCP, true)
+        .ingress(&[A], TCP, false);
+    np(87, ", ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]")
+        .ingress(&[E], TCP, true)
+        .ingress(&[A], TCP, false);
+    np(
+        0,
+        ", ingress: [{from: [{ipBlock: {cidr: 192.0.0.0/16, except: [192.0.2.0/24]}}]}]",
+    )
+    .ingress(&[E], TCP, false);
+}
+
+#[test]
+fn ports() {
+    np(78, ", ingress: [{from: [], ports: [{port: 80}]}]")
+        .ingress(&[E, A], TCP, true)
+        .ingress(&[E, A], (6, 81), false)
+        .ingress(&[E, A], (17, 80), false)
+        .ingress(&[A], PING, false);
+    np(86, ", ingress: [{ports: [{protocol: TCP}]}]")
+        .ingress(&[A], (6, 1), true)
+        .ingress(&[A], (17, 1), false);
+    np(
+        0,
+        ", egress: [{ports: [{port: 53, protocol: UDP}, {port: 8000, endPort: 8999}]}]",
+    )
+    .egress(&[A, E], (17, 53), true)
+    .egress(&[A, E], (6, 8500), true)
+    .egress(&[A], (6, 9000), false)
+    .egress(&[A], (6, 53), false);
+    np(0, ", ingress: [{from: [{podSelector: {}}], ports: []}]").ingress(&[A], PING, true);
+}
+
+#[test]
+fn beside_others() {
+    let of = |app: &str| format!("[{{matchLabels: {{app: {app}}}}}]");
+    let cnp = |list: String| {
+        let kind = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy";
+        let web = "endpointSelector: {matchLabels: {app: web}}";
+        let (objects, problems) = read(kind, &format!("{{{web}, {list}}}"));
+        assert!(problems.is_empty(), "{problems:?}");
+        objects
+    };
+    let (np, _) = read(
+        NP,
+        "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: a}}}], ports: [{port: 80}]}]}",
+    );
+    let both = [
+        np.clone(),
+        cnp(format!("ingress: [{{fromEndpoints: {}}}]", of("b"))),
+    ];
+    Case::new(89, both.concat())
+        .ingress(&[A, B], TCP, true)
+        .ingress(&[X], TCP, false);
+    let both = [
+        np,
+        cnp(format!("ingressDeny: [{{fromEndpoints: {}}}]", of("a"))),
+    ];
+    Case::new(51, both.concat()).ingress(&[A], TCP, false);
+}
+
+#[test]
+fn refusals() {
+    for (spec, field) in [
+        (
+            "{ingress: [{ports: [{protocol: foo}]}]}",
+            "spec.ingress[0].ports[0].protocol: protocol \"foo\" is not supported",
+        ),
+        (
+            "{ingress: [{ports: [{port: http}]}]}",
+            "spec.ingress[0].ports[0].port: named ports are not supported",
+        ),
+        (
+            "{ingress: [{ports: [{port: 0}]}]}",
+            "spec.ingress[0].ports[0].port: expected a number",
+        ),
+        (
+            "{ingress: [{ports: [{port: 80, endPort: 79}]}]}",
+            "spec.ingress[0].ports[0]: endPort",
+        ),
+        (
+            "{ingress: [{ports: [{endPort: 79}]}]}",
+            "spec.ingress[0].ports[0]: endPort",
+        ),
+        (
+            "{ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}]}",
+            "spec.ingress[0].from[0]: ipBlock cannot stand",
+        ),
+        (
+            "{ingress: [{from: [{ipBlock: {}}]}]}",
+            "spec.ingress[0].from[0].ipBlock: cidr is missing",
+        ),
+        (
+            "{ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/9]}}]}]}",
+            "11.0.0.0/9",
+        ),
+        (
+            "{policyTypes: [Both]}",
+            "spec.policyTypes[0]: unknown type \"Both\"",
+        ),
+        (
+            "{ingress: [{to: []}]}",
+            "spec.ingress[0].to: this field is not supported",
+        ),
+        ("{tiers: []}", "spec.tiers: this field is not supported"),
+    ] {
+        let (objects, problems) = read(NP, spec);
+        assert!(objects.is_empty(), "{spec}");
+        assert!(
+            problems[0].contains("NetworkPolicy prod/p: "),
+            "{problems:?}"
+        );
+        assert!(problems[0].contains(field), "{spec}: {problems:?}");
+    }
+}
