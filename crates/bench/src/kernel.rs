@@ -5,6 +5,7 @@ use abi::{
     ANY_CLUSTER, Addr, Endpoint, Flow, IpInfo, Local, NodeConfig, NodeKey, PolicyKey, RowKey,
     RowVerdict, action, config_flags, endpoint_flags, ip_flags, kind,
 };
+use abi::{Backend, BackendKey, MemberKey, Service, ServiceKey, member_flags};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
@@ -123,6 +124,43 @@ impl Kernel {
         self.identities
             .insert(identity.to_ne_bytes(), slot, 0)
             .map_err(|error| failed("write an identity", error))
+    }
+
+    /// A service at UDP port 53 of `address` that `backend` answers at port 5353.
+    pub(crate) fn service(&mut self, address: [u8; 4], backend: [u8; 4]) -> Result<()> {
+        let (id, proto, addr) = (1u32, 17, Addr::v4(backend));
+        let port = 5353u16.to_be_bytes();
+        let member = MemberKey {
+            addr,
+            service: id,
+            port,
+            pad: [0; 2],
+        };
+        let flags = member_flags::MEMBER | member_flags::SELECTABLE;
+        let member: [u8; 24] = transmute!(member);
+        hash(&mut self.bpf, abi::MAP_MEMBERS, member, flags.to_ne_bytes())?;
+        let key: [u8; 8] = transmute!(BackendKey {
+            service: id,
+            index: 0
+        });
+        let value: [u8; 20] = transmute!(Backend {
+            addr,
+            port,
+            pad: [0; 2]
+        });
+        hash(&mut self.bpf, abi::MAP_BACKENDS, key, value)?;
+        let key: [u8; 20] = transmute!(ServiceKey {
+            addr: Addr::v4(address),
+            port: 53u16.to_be_bytes(),
+            proto,
+            pad: 0
+        });
+        let value: [u8; 12] = transmute!(Service {
+            id,
+            count: 1,
+            affinity: 0
+        });
+        hash(&mut self.bpf, abi::MAP_SERVICES, key, value)
     }
 
     /// Raises the epoch of a bucket, as the agent does after a change.

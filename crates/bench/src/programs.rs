@@ -163,6 +163,63 @@ pub(crate) fn opening(rounds: Rounds) -> Result<Vec<Figure>> {
     })
 }
 
+/// A flow to a service, and one to the pod behind it: established, and new.
+pub(crate) fn services(rounds: Rounds) -> Result<Vec<Figure>> {
+    const SERVICE: [u8; 4] = [10, 96, 0, 10];
+    let mut kernel = Kernel::load()?;
+    let backend = address(0);
+    kernel.remote(backend, identity(0))?;
+    kernel.service(SERVICE, backend)?;
+    // With a checksum, which has to follow.
+    let frame = |address, port, to| {
+        let ports = (port, to);
+        let mut frame = Peer { address, ports }.frame();
+        frame[40..42].copy_from_slice(&[0x12, 0x34]);
+        frame
+    };
+    let [service, direct] = [frame(SERVICE, 1000, 53), frame(backend, 1001, 5353)];
+    let sides = [("to the pod itself", Bound::AtMost(1.1))];
+    let mut figures = ratios(
+        "service, established, per packet",
+        &sides,
+        "ns",
+        rounds,
+        |_| {
+            let mut times = [Vec::new(), Vec::new()];
+            for _ in 0..PACKETS {
+                times[0].push(kernel.send(&service)?);
+                times[1].push(kernel.send(&direct)?);
+            }
+            Ok(times.iter().map(|times| middle(times)).collect())
+        },
+    )?;
+    let sides = [("to the pod itself", Bound::AtMost(1.4))];
+    let new = ratios(
+        "service, new flow, per packet",
+        &sides,
+        "ns",
+        rounds,
+        |_| {
+            let mut times = [Vec::new(), Vec::new()];
+            for port in 2000..2000 + PACKETS as u16 {
+                times[0].push(kernel.send(&frame(SERVICE, port, 53))?);
+                times[1].push(kernel.send(&frame(backend, port, 5354))?);
+            }
+            let flows = (2000..2000 + PACKETS as u16).flat_map(|port| {
+                let to = [(SERVICE, 53), (backend, 5353), (backend, 5354)];
+                to.map(|(address, to)| {
+                    let ports = (port, to);
+                    Peer { address, ports }.key()
+                })
+            });
+            kernel.forget(flows)?;
+            Ok(times.iter().map(|times| middle(times)).collect())
+        },
+    )?;
+    figures.extend(new);
+    Ok(figures)
+}
+
 /// Established flows while others' addresses and identities change.
 pub(crate) fn changing(rounds: Rounds) -> Result<Vec<Figure>> {
     let mut kernel = prepare(WATCHED)?;

@@ -108,6 +108,9 @@ pub(crate) const ROWS: &[Row] = &[
         "established flow under unrelated changes",
         |scale| programs::changing(scale.rounds),
     ),
+    kernel("service", "flow to a service", |scale| {
+        programs::services(scale.rounds)
+    }),
     bed("memory", "resident memory of an agent", |bed, _| {
         agent::memory(bed)
     }),

@@ -4,7 +4,7 @@
 use abi::{Addr, flow_flags};
 use zerocopy::transmute;
 
-use crate::headers::{ETH_LEN, TCP, UDP};
+use crate::headers::{ETH_LEN, TCP, UDP, V4_END, V6_END};
 use crate::service::loopback;
 use crate::{Layer4, Packet, Parsed, Sum, Tables, Work};
 
@@ -83,17 +83,28 @@ fn rewrite<P: Packet, const SOURCE: bool>(
         let at = if SOURCE { SRC6_AT } else { DST6_AT };
         pkt.write(at, *addr) && (!has_sum || pkt.resum(sum_at, &before.0, &addr.0, pseudo(udp)))
     };
-    let (old, port_at) = if SOURCE {
+    let old = if SOURCE {
         packet.src = *addr;
-        (core::mem::replace(&mut packet.sport, port), l4)
+        core::mem::replace(&mut packet.sport, port)
     } else {
         packet.dst = *addr;
-        (core::mem::replace(&mut packet.dport, port), l4 + 2)
+        core::mem::replace(&mut packet.dport, port)
     };
     if !addressed || !has_sum || old == port {
         return addressed;
     }
-    pkt.resum(sum_at, &old, &port, message(udp)) && pkt.put(port_at, port)
+    pkt.resum(sum_at, &old, &port, message(udp)) && put_port::<P, SOURCE>(pkt, l4, port)
+}
+
+/// Writes a port; without a call where nearly every packet has it.
+#[inline(always)]
+fn put_port<P: Packet, const SOURCE: bool>(pkt: &mut P, l4: usize, port: [u8; 2]) -> bool {
+    let beside = if SOURCE { 0 } else { 2 };
+    match l4 {
+        V4_END => pkt.write(V4_END + beside, port),
+        V6_END => pkt.write(V6_END + beside, port),
+        _ => pkt.put(l4 + beside, port),
+    }
 }
 
 /// Writes an address of the IPv4 header and its checksum; `packet` has the address of before.
