@@ -73,9 +73,12 @@ pub(crate) fn keep_halves<T: Tables>(tables: &T, work: &mut Work) -> bool {
     work.flow.rule = work.report.rule;
     apply(tables.now(), config, work, true);
     turn(work);
-    work.present = tables
-        .flow(&work.key)
-        .map_or(0, |entry| 1 + entry.get().endpoint);
+    work.present = match work.live {
+        0 => work.other,
+        _ => tables
+            .flow(&work.key)
+            .map_or(0, |entry| 1 + entry.get().endpoint),
+    };
     let kept = store(tables, config, work, endpoint);
     turn(work);
     work.present = present;
@@ -128,7 +131,7 @@ pub(crate) fn choose<T: Tables>(tables: &T, work: &mut Work) -> Choice {
         }
         // Whatever translated what came before in this flow goes on with it.
         Some(_) if tcp && !opens => Choice::NoService,
-        Some(_) => select(tables, work),
+        Some(service) => select(tables, work, &service),
         None if ours => {
             again(tables, work);
             Choice::NoService
@@ -180,35 +183,41 @@ fn close<T: Tables>(tables: &T, work: &Work) {
 
 /// Chooses a backend for a new flow.
 #[inline(never)]
-fn select<T: Tables>(tables: &T, work: &mut Work) -> Choice {
+fn select<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> Choice {
     again(tables, work);
     work.flow.flags |= flow_flags::SERVICE;
-    let mut result = Choice::Nobody;
-    for attempt in 0..ATTEMPTS {
-        match draw(tables, work, attempt) {
-            Choice::Nobody => {}
-            Choice::Busy => result = Choice::Busy,
-            choice => return choice,
+    let kept = service.affinity != 0 && recall(tables, work, service);
+    let mut result = match kept || any(tables, work, service) {
+        true => take(tables, work, service),
+        false => Choice::Nobody,
+    };
+    for _ in 1..ATTEMPTS {
+        if result == Choice::Backend {
+            break;
         }
+        result = match (retry(tables, work), result) {
+            (Choice::Nobody, Choice::Busy) => Choice::Busy,
+            (choice, _) => choice,
+        };
     }
     result
 }
 
-/// One attempt: `Nobody`, `Busy`, or `Backend`.
+/// Another attempt. The numbers of backends change while they are read, so it asks for the service again.
 #[inline(never)]
-fn draw<T: Tables>(tables: &T, work: &mut Work, attempt: u32) -> Choice {
-    // The numbers of backends change while they are read: each attempt asks for the service again.
-    let Some(service) = tables.service(&key(work)) else {
-        return Choice::Nobody;
-    };
-    let sticks = service.affinity != 0;
-    let kept = sticks && attempt == 0 && recall(tables, work, &service);
-    if !kept && !any(tables, work, &service) {
-        return Choice::Nobody;
+fn retry<T: Tables>(tables: &T, work: &mut Work) -> Choice {
+    match tables.service(&key(work)) {
+        Some(service) if any(tables, work, &service) => take(tables, work, &service),
+        _ => Choice::Nobody,
     }
+}
+
+/// Whether the flow may go to the backend in `work.flow`: `Nobody`, `Busy`, or `Backend`.
+#[inline(never)]
+fn take<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> Choice {
     // Before it is asked whether it is a backend still: who goes has the epoch raised afterwards.
     read_epoch(tables, work);
-    if member(tables, work, &service) & member_flags::SELECTABLE == 0 {
+    if member(tables, work, service) & member_flags::SELECTABLE == 0 {
         return Choice::Nobody;
     }
     if is_taken(tables, work) {
@@ -217,8 +226,8 @@ fn draw<T: Tables>(tables: &T, work: &mut Work, attempt: u32) -> Choice {
     if work.flow.nat == work.packet.src {
         work.flow.flags |= flow_flags::LOOPED;
     }
-    if sticks {
-        stick(tables, work, &service);
+    if service.affinity != 0 {
+        stick(tables, work, service);
     }
     Choice::Backend
 }
@@ -272,12 +281,15 @@ fn affinity_key(work: &Work, service: &Service) -> AffinityKey {
     }
 }
 
-/// Whether answers of the backend in `work.flow` belong to another flow of the pod's port.
+/// Whether answers of the backend in `work.flow` belong to another flow of the pod's port. Leaves in `work.other` what was
+/// found.
 #[inline(never)]
 fn is_taken<T: Tables>(tables: &T, work: &mut Work) -> bool {
     turn(work);
+    work.other = 0;
     let taken = tables.flow(&work.key).is_some_and(|entry| {
         let flow = entry.get();
+        work.other = 1 + flow.endpoint;
         alive(&flow, tables.now())
             && flow.endpoint == work.flow.endpoint
             && !reopens(&flow, work.packet.tcp_flags)
