@@ -140,6 +140,8 @@ operations! {
     fn policy() -> Policy;
     /// `GET /policy/selectors`.
     fn policy_selectors() -> Vec<SelectorIdentities>;
+    /// `GET /service`: one entry per address and port.
+    fn services() -> Vec<Service>;
     /// `GET /map`.
     fn maps() -> BpfMapList;
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
 
+mod bpf;
+
 use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::output::{Format, parse_format};
+pub(crate) use bpf::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfMetrics, BpfPolicy};
 
 const OTHER_PROCESSES: &str = "\
 Processes of the same program:
@@ -58,6 +61,9 @@ pub(crate) enum Command {
     /// Addresses and the identities behind them
     #[command(subcommand)]
     Ip(Ip),
+    /// Services and who answers for them
+    #[command(subcommand)]
+    Service(Service),
     /// Policy rules
     #[command(subcommand)]
     Policy(Policy),
@@ -225,6 +231,14 @@ pub(crate) enum Ip {
     },
 }
 
+/// `service`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Service {
+    /// List the services that this node translates
+    #[command(alias = "ls")]
+    List(Output),
+}
+
 /// `policy`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Policy {
@@ -240,82 +254,6 @@ pub(crate) enum Policy {
         #[arg(long, default_value = "6m", value_parser = seconds, value_name = "DURATION")]
         max_wait_time: u64,
     },
-}
-
-/// `bpf`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum Bpf {
-    /// Addresses and identities
-    #[command(subcommand)]
-    Ipcache(BpfIpcache),
-    /// Connection tracking
-    #[command(subcommand)]
-    Ct(BpfCt),
-    /// Endpoints
-    #[command(subcommand)]
-    Endpoint(BpfEndpoint),
-    /// Policy verdicts
-    #[command(subcommand)]
-    Policy(BpfPolicy),
-    /// Packets per reason
-    #[command(subcommand)]
-    Metrics(BpfMetrics),
-}
-
-/// `bpf ipcache`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum BpfIpcache {
-    /// List the entries
-    List(Output),
-}
-
-/// `bpf ct`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum BpfCt {
-    /// List the flows
-    List {
-        /// global, or the number of an endpoint
-        #[arg(default_value = "global", value_name = "global|ENDPOINT")]
-        which: String,
-        /// Show how long each flow still lives
-        #[arg(short = 'd', long)]
-        time_diff: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-/// `bpf endpoint`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum BpfEndpoint {
-    /// List the endpoints
-    List(Output),
-}
-
-/// `bpf policy`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum BpfPolicy {
-    /// Show the verdicts of an endpoint
-    Get {
-        /// Number of the endpoint
-        #[arg(required_unless_present = "all")]
-        endpoint: Option<u16>,
-        /// All endpoints
-        #[arg(long, conflicts_with = "endpoint")]
-        all: bool,
-        /// Show identities as numbers
-        #[arg(short, long)]
-        numeric: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-/// `bpf metrics`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum BpfMetrics {
-    /// List the counters
-    List(Output),
 }
 
 /// `map`.

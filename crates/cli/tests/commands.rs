@@ -67,6 +67,10 @@ async fn commands_print_and_succeed() {
         ("endpoint health 61", "Overall Health:   OK\n"),
         ("identity get 70312", "\"id\": 70312"),
         ("ip list", "IP   IDENTITY   SOURCE\n"),
+        (
+            "service list",
+            "ID   Frontend   Service Type   Backend   \n",
+        ),
         ("policy get", "Revision: 0\n"),
         (
             "bpf metrics list",

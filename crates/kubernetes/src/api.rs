@@ -39,6 +39,8 @@ use watches::Notice;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Changes that come together are one write.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// A large state is written less often: of the time since the last write one part in so many goes into writing.
+const SAVE_SHARE: u32 = 20;
 /// Notices taken in one go.
 const BATCH: usize = 512;
 /// What problems of this source are filed under.
@@ -54,6 +56,7 @@ pub struct Source {
     file: Option<PathBuf>,
     file_problem: Option<String>,
     save_at: Option<Instant>,
+    save_after: Duration,
     /// Until when a start waits; `None`: it is over.
     starting: Option<Instant>,
     /// The state on disk is whole.
@@ -83,6 +86,7 @@ impl Source {
             file,
             file_problem: None,
             save_at: None,
+            save_after: SAVE_AFTER,
             starting: Some(Instant::now() + PATIENCE),
             restored: false,
             pending: Vec::new(),
@@ -175,7 +179,7 @@ impl Source {
                 let (events, is_changed) = self.objects.take(kind, event);
                 self.pending.extend(events);
                 if is_changed && self.file.is_some() {
-                    self.save_at.get_or_insert(Instant::now() + SAVE_AFTER);
+                    self.save_at.get_or_insert(Instant::now() + self.save_after);
                 }
             }
             Notice::Failed(reason) => drop(self.away.insert(kind, reason)),
@@ -191,7 +195,9 @@ impl Source {
         if let Some(file) = &self.file
             && self.objects.is_complete()
         {
+            let begun = Instant::now();
             self.file_problem = disk::write(file, &self.objects.saved()).err();
+            self.save_after = SAVE_AFTER.max(begun.elapsed() * SAVE_SHARE);
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Walking a parsed document with the path at hand, so that every complaint names its field.
 
+use model::Protocol;
 use serde_json::{Map, Value};
 
 use crate::FieldError;
@@ -93,6 +94,26 @@ impl<'a> Field<'a> {
         self.value
             .as_bool()
             .ok_or_else(|| self.error("expected true or false"))
+    }
+
+    /// A port, 1 to 65535.
+    pub(crate) fn port(&self) -> Result<u16, FieldError> {
+        let number = self.value.as_u64().and_then(|n| u16::try_from(n).ok());
+        number
+            .filter(|number| *number > 0)
+            .ok_or_else(|| self.error("expected a port of 1 to 65535"))
+    }
+
+    /// The protocol of a port.
+    pub(crate) fn protocol(&self) -> Result<Protocol, FieldError> {
+        let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        let text = self.text()?;
+        let protocol = known.into_iter().find(|known| known.as_str() == text);
+        protocol.ok_or_else(|| {
+            self.error(format!(
+                "unknown protocol {text:?}; expected TCP, UDP or SCTP"
+            ))
+        })
     }
 
     pub(crate) fn list(&self) -> Result<Vec<Field<'a>>, FieldError> {

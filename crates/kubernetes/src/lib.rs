@@ -14,6 +14,7 @@ mod network_policy;
 mod object;
 mod pods;
 mod policy_object;
+mod services;
 mod source;
 mod watch;
 

@@ -10,7 +10,7 @@ mod saved;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{Namespace, Pod, PodKey};
+use model::{EndpointSlice, Namespace, NamespacedName, Pod, PodKey, Service};
 use policy::{PolicyKey, PolicyObject};
 
 use crate::object::{Object, ObjectKey};
@@ -37,6 +37,14 @@ pub enum ObjectEvent {
     Policy(PolicyObject),
     /// A policy is gone.
     PolicyGone(PolicyKey),
+    /// A service is new or has changed.
+    Service(Service),
+    /// A service is gone.
+    ServiceGone(NamespacedName),
+    /// A slice is new or has changed.
+    EndpointSlice(EndpointSlice),
+    /// A slice is gone.
+    EndpointSliceGone(NamespacedName),
     /// The object of a policy shows another condition `Valid`, or none any more; API servers alone tell it.
     PolicyShows(PolicyKey, Option<Condition>),
 }
@@ -228,7 +236,11 @@ impl ObjectEvent {
     pub(crate) fn is_gone(&self) -> bool {
         matches!(
             self,
-            Self::PodGone(_) | Self::NamespaceGone(_) | Self::PolicyGone(_)
+            Self::PodGone(_)
+                | Self::NamespaceGone(_)
+                | Self::PolicyGone(_)
+                | Self::ServiceGone(_)
+                | Self::EndpointSliceGone(_)
         )
     }
 
@@ -241,6 +253,8 @@ impl ObjectEvent {
             Object::Pod(pod) => Self::Pod(pod),
             Object::Namespace(namespace) => Self::Namespace(namespace),
             Object::Policy(policy) => Self::Policy(policy),
+            Object::Service(service) => Self::Service(service),
+            Object::EndpointSlice(slice) => Self::EndpointSlice(slice),
         }
     }
 
@@ -249,6 +263,8 @@ impl ObjectEvent {
             ObjectKey::Pod(key) => Self::PodGone(key),
             ObjectKey::Namespace(name) => Self::NamespaceGone(name),
             ObjectKey::Policy(key) => Self::PolicyGone(key),
+            ObjectKey::Service(key) => Self::ServiceGone(key),
+            ObjectKey::EndpointSlice(key) => Self::EndpointSliceGone(key),
         }
     }
 }

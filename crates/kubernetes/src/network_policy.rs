@@ -16,9 +16,7 @@ use crate::{FieldError, object};
 const SOURCE: &str = "k8s:";
 
 pub(crate) fn read(root: &Field<'_>) -> Result<PolicyObject, FieldError> {
-    let metadata = root
-        .get("metadata")
-        .ok_or_else(|| root.error("metadata is missing"))?;
+    let metadata = object::metadata(root)?;
     root.only(&["apiVersion", "kind", "metadata", "spec", "status"])?;
     let key = PolicyKey {
         kind: PolicyKind::NetworkPolicy,

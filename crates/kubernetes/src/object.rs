@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use model::{Namespace, Pod, PodKey};
+use model::{EndpointSlice, Namespace, NamespacedName, Pod, PodKey, Service};
 use policy::{PolicyKey, PolicyKind, PolicyObject};
 use serde_json::Value;
 
 use crate::field::Field;
-use crate::{FieldError, network_policy, pods, policy_object};
+use crate::{FieldError, network_policy, pods, policy_object, services};
 
 /// What identifies an object in the directory.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -16,6 +16,8 @@ pub(crate) enum ObjectKey {
     Pod(PodKey),
     Namespace(Arc<str>),
     Policy(PolicyKey),
+    Service(NamespacedName),
+    EndpointSlice(NamespacedName),
 }
 
 /// An object of a kind that the agent knows.
@@ -27,6 +29,10 @@ pub enum Object {
     Namespace(Namespace),
     /// A policy.
     Policy(PolicyObject),
+    /// `v1 Service`.
+    Service(Service),
+    /// `discovery.k8s.io/v1 EndpointSlice`.
+    EndpointSlice(EndpointSlice),
 }
 
 impl ObjectKey {
@@ -44,6 +50,8 @@ impl ObjectKey {
             ObjectKey::Pod(key) => ("Pod", &key.namespace, &key.name),
             ObjectKey::Namespace(name) => ("Namespace", "", name),
             ObjectKey::Policy(key) => (key.kind.as_str(), &key.namespace, &key.name),
+            ObjectKey::Service(key) => ("Service", &key.namespace, &key.name),
+            ObjectKey::EndpointSlice(key) => ("EndpointSlice", &key.namespace, &key.name),
         }
     }
 
@@ -60,14 +68,14 @@ impl Object {
             Object::Pod(pod) => ObjectKey::Pod(pod.key.clone()),
             Object::Namespace(namespace) => ObjectKey::Namespace(namespace.name.as_str().into()),
             Object::Policy(policy) => ObjectKey::Policy(policy.key.clone()),
+            Object::Service(service) => ObjectKey::Service(service.key.clone()),
+            Object::EndpointSlice(slice) => ObjectKey::EndpointSlice(slice.key.clone()),
         }
     }
 }
 
 /// Kinds that are ordinary in a manifest directory and mean nothing to the agent.
 const IGNORED: &[&str] = &[
-    "Service",
-    "EndpointSlice",
     "Endpoints",
     "ConfigMap",
     "Secret",
@@ -102,9 +110,13 @@ pub(crate) fn read(document: &Value) -> Result<Option<Object>, FieldError> {
         ("networking.k8s.io/v1", "NetworkPolicy") => {
             network_policy::read(&root).map(Object::Policy).map(Some)
         }
+        ("v1", "Service") => services::service(&root).map(Object::Service).map(Some),
+        ("discovery.k8s.io/v1", "EndpointSlice") => services::slice(&root)
+            .map(Object::EndpointSlice)
+            .map(Some),
         (_, other) if IGNORED.contains(&other) => Ok(None),
         (version, other) => Err(kind.error(format!(
-            "{version} {other} is not supported; supported: v1 Pod, v1 Namespace, networking.k8s.io/v1 NetworkPolicy, cilium.io/v2 CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy"
+            "{version} {other} is not supported; supported: v1 Pod, Namespace and Service, discovery.k8s.io/v1 EndpointSlice, networking.k8s.io/v1 NetworkPolicy, cilium.io/v2 CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy"
         ))),
     }
 }
@@ -127,6 +139,10 @@ pub(crate) fn named(document: &Value) -> Option<Named> {
     let metadata = document.get("metadata")?;
     let name = text(metadata.get("name"))?;
     let namespace = text(metadata.get("namespace")).unwrap_or_else(|| "default".into());
+    let namespaced = || NamespacedName {
+        namespace: namespace.as_str().into(),
+        name: name.as_str().into(),
+    };
     let all = [
         ObjectKey::policy(PolicyKind::CiliumNetworkPolicy, &namespace, &name),
         ObjectKey::policy(PolicyKind::CiliumClusterwideNetworkPolicy, "", &name),
@@ -136,6 +152,8 @@ pub(crate) fn named(document: &Value) -> Option<Named> {
             name: name.as_str().into(),
         }),
         ObjectKey::Namespace(name.as_str().into()),
+        ObjectKey::Service(namespaced()),
+        ObjectKey::EndpointSlice(namespaced()),
     ];
     match all.iter().find(|key| key.parts().0 == kind) {
         Some(key) => Some(Named {
@@ -170,6 +188,11 @@ pub(crate) fn describe(kind: &str, namespace: &str, name: &str) -> String {
     } else {
         format!("{kind} {namespace}/{name}")
     }
+}
+
+pub(crate) fn metadata<'a>(root: &Field<'a>) -> Result<Field<'a>, FieldError> {
+    root.get("metadata")
+        .ok_or_else(|| root.error("metadata is missing"))
 }
 
 /// Name, at most 253 characters of what DNS names hold.

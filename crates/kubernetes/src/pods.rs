@@ -12,9 +12,7 @@ use crate::{FieldError, object};
 const MAX_LABELS: usize = 256;
 
 pub(crate) fn pod(root: &Field<'_>) -> Result<Pod, FieldError> {
-    let metadata = root
-        .get("metadata")
-        .ok_or_else(|| root.error("metadata is missing"))?;
+    let metadata = object::metadata(root)?;
     let spec = root
         .get("spec")
         .ok_or_else(|| root.error("spec is missing"))?;
@@ -45,9 +43,7 @@ pub(crate) fn pod(root: &Field<'_>) -> Result<Pod, FieldError> {
 }
 
 pub(crate) fn namespace(root: &Field<'_>) -> Result<Namespace, FieldError> {
-    let metadata = root
-        .get("metadata")
-        .ok_or_else(|| root.error("metadata is missing"))?;
+    let metadata = object::metadata(root)?;
     Ok(Namespace {
         name: object::name(&metadata)?,
         labels: labels(&metadata)?.into_iter().collect(),
@@ -97,29 +93,11 @@ fn named_ports(spec: &Field<'_>) -> Result<Vec<NamedPort>, FieldError> {
             let number = port
                 .get("containerPort")
                 .ok_or_else(|| port.error("containerPort is missing"))?;
-            let value = number
-                .value
-                .as_u64()
-                .and_then(|n| u16::try_from(n).ok())
-                .filter(|n| *n > 0);
-            let protocol = match port.get("protocol") {
-                None => Protocol::Tcp,
-                Some(field) => match field.text()? {
-                    "TCP" => Protocol::Tcp,
-                    "UDP" => Protocol::Udp,
-                    "SCTP" => Protocol::Sctp,
-                    other => {
-                        return Err(field.error(format!(
-                            "unknown protocol {other:?}; expected TCP, UDP or SCTP"
-                        )));
-                    }
-                },
-            };
-            let port = value.ok_or_else(|| number.error("expected a port of 1 to 65535"))?;
+            let protocol = port.get("protocol");
             ports.push(NamedPort {
                 name: name.text()?.into(),
-                port,
-                protocol,
+                port: number.port()?,
+                protocol: protocol.map_or(Ok(Protocol::Tcp), |protocol| protocol.protocol())?,
             });
         }
     }

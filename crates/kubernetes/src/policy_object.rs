@@ -23,9 +23,7 @@ pub(crate) fn read(root: &Field<'_>) -> Result<PolicyObject, FieldError> {
         Some("CiliumClusterwideNetworkPolicy") => PolicyKind::CiliumClusterwideNetworkPolicy,
         _ => PolicyKind::CiliumNetworkPolicy,
     };
-    let metadata = root
-        .get("metadata")
-        .ok_or_else(|| root.error("metadata is missing"))?;
+    let metadata = object::metadata(root)?;
     root.only(&["apiVersion", "kind", "metadata", "spec", "specs", "status"])?;
     let namespace = match kind {
         PolicyKind::CiliumClusterwideNetworkPolicy => String::new(),

@@ -13,6 +13,8 @@ mod labels;
 mod node;
 mod selector;
 mod service;
+mod service_objects;
+mod services;
 
 pub use cluster::{ClusterConfig, ClusterId, ClusterName, ClusterNameError, ExportMode};
 pub use endpoint::{EndpointId, Namespace, Pod, PodKey};
@@ -22,3 +24,9 @@ pub use labels::{Label, LabelFilter, LabelFilterError, Labels, LabelsError, keys
 pub use node::{AddressType, Node, NodeAddress, NodeName};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{Backend, Backends, Frontend};
+pub use service_objects::{
+    EndpointSlice, Family, NamespacedName, Service, ServicePort, SliceEndpoint, SlicePort,
+};
+pub use services::{
+    EndpointState, FrontendRow, MAX_ENDPOINTS, ServiceChange, ServiceSettings, Services,
+};

@@ -140,6 +140,7 @@ pub(super) async fn upkeep(service: Arc<Service>) {
         core.note("prefixes", result.err());
         core.retry_policy();
         core.retry_addresses();
+        core.retry_services();
         core.prune_generations();
         if now < collect {
             continue;

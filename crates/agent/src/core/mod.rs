@@ -10,6 +10,7 @@ mod publish;
 mod remote;
 mod rules;
 mod runs;
+mod services;
 mod underlay;
 mod unwritten;
 
@@ -72,6 +73,7 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) node_uid: Option<String>,
     pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
     pub(crate) problems: Vec<kubernetes::Problem>,
+    pub(crate) balancer: services::Balancer,
     /// What the objects of policies show of their validity.
     pub(crate) policy_shows: BTreeMap<PolicyKey, kubernetes::Condition>,
     /// Things that went wrong and still are, by what they are about.
@@ -132,6 +134,7 @@ impl<K: Kernel> Core<K> {
                 .iter()
                 .filter_map(|(id, _)| Some((*id, reserved::labels(*id)?)))
                 .collect(),
+            balancer: services::Balancer::new(&config),
             engine,
             dp,
             config,
@@ -253,6 +256,7 @@ impl<K: Kernel> Core<K> {
         self.ready = true;
         self.dirty = true;
         self.settle();
+        self.write_services();
         self.routes_changed.notify_one();
         self.pruned = false;
         self.prune_generations();

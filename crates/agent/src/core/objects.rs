@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Objects of the cluster's source: pods and namespaces give labels, policies give rules.
+//! Objects of the cluster's source: pods and namespaces give labels, policies rules, services translations.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,10 @@ impl<K: Kernel> Core<K> {
                     self.engine.remove_policy(&key);
                     self.dirty = true;
                 }
+                ObjectEvent::Service(service) => self.balancer.services.put_service(service),
+                ObjectEvent::ServiceGone(key) => self.balancer.services.remove_service(&key),
+                ObjectEvent::EndpointSlice(slice) => self.balancer.services.put_slice(slice),
+                ObjectEvent::EndpointSliceGone(key) => self.balancer.services.remove_slice(&key),
                 ObjectEvent::PolicyShows(key, Some(condition)) => {
                     drop(self.policy_shows.insert(key, condition));
                 }
@@ -45,6 +49,7 @@ impl<K: Kernel> Core<K> {
             }
         }
         self.settle();
+        self.write_services();
     }
 
     /// What became of every policy: whether its newest version is in force, or why not.

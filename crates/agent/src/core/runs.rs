@@ -16,6 +16,7 @@ const REPEATED: &[(&str, &str)] = &[
     ("policy maps", "prune-policy"),
     ("prefixes", "rejudge-flows-of-prefixes"),
     ("routes", "ensure-routes"),
+    ("services", "write-services"),
     ("unused identities", "collect-identities"),
 ];
 

@@ -15,6 +15,7 @@ use crate::options::Values;
 
 mod full;
 mod restarts;
+mod services;
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
 const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);

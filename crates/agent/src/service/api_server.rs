@@ -97,6 +97,8 @@ mod tests {
             [
                 "core/v1::Namespace",
                 "core/v1::Pod",
+                "core/v1::Service",
+                "discovery.k8s.io/v1::EndpointSlice",
                 "cilium/v2::CiliumClusterwideNetworkPolicy",
                 "networking.k8s.io/v1::NetworkPolicy"
             ]

@@ -50,9 +50,10 @@ pub(super) fn fixed() -> StatusResponse {
     }
 }
 
-/// No service is translated. Clients look into every part as soon as there is one.
+/// ClusterIPs are translated for pods, with affinity and graceful termination; nothing else of services is. Clients look into every part as soon as there is one.
 fn services() -> KubeProxyFeatures {
     let off = || Some(Enabled::default());
+    let on = || Some(Enabled { enabled: true });
     KubeProxyFeatures {
         nat46x64: Some(Nat46x64 {
             service: off(),
@@ -64,12 +65,12 @@ fn services() -> KubeProxyFeatures {
             acceleration: "Disabled".into(),
             ..Default::default()
         }),
-        session_affinity: off(),
+        session_affinity: on(),
         host_port: off(),
         external_ips: off(),
         socket_lb: off(),
         socket_lb_tracing: off(),
-        graceful_termination: off(),
+        graceful_termination: on(),
         ..Default::default()
     }
 }

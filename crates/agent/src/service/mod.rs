@@ -12,6 +12,7 @@ mod ipam;
 mod mesh;
 mod nodes;
 mod relabel;
+mod services;
 mod status;
 mod troubleshoot;
 
@@ -162,6 +163,10 @@ impl Agent for Service {
 
     async fn policy_selectors(&self) -> Answer<Vec<SelectorIdentities>> {
         Ok(self.selectors())
+    }
+
+    async fn services(&self) -> Answer<Vec<api::models::Service>> {
+        Ok(self.service_list())
     }
 
     async fn maps(&self) -> Answer<BpfMapList> {

@@ -248,6 +248,7 @@ impl Service {
                 .map(|u| u.release().to_string_lossy().into_owned())
                 .unwrap_or_default(),
             cilium_status: Some(self.status_response(all)),
+            service_list: self.service_list(),
             endpoint_list: self.endpoint_list(&[]).unwrap_or_default(),
             policy: Some(self.policy_text()),
             ..Default::default()

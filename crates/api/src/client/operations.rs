@@ -58,6 +58,8 @@ plain! {
     policy -> Policy = "/policy";
     /// Their selectors.
     policy_selectors -> Vec<SelectorIdentities> = "/policy/selectors";
+    /// What is translated.
+    services -> Vec<Service> = "/service";
     /// The kernel's maps.
     maps -> BpfMapList = "/map";
     /// Versions of the agent.

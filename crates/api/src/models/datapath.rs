@@ -172,6 +172,7 @@ model! {
         kernel_version: String,
         cilium_status: Option<StatusResponse>,
         endpoint_list: Vec<Endpoint>,
+        service_list: Vec<Service>,
         policy: Option<Policy>,
         cilium_memory_map: String,
         cilium_nodemonitor_memory_map: String,

@@ -19,6 +19,7 @@ mod ipam;
 mod mesh;
 mod node;
 mod policy;
+mod service;
 mod status;
 mod troubleshoot;
 
@@ -33,6 +34,7 @@ pub use ipam::*;
 pub use mesh::*;
 pub use node::*;
 pub use policy::*;
+pub use service::*;
 pub use status::*;
 pub use troubleshoot::*;
 

@@ -30,7 +30,7 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/policy/selectors", get(policy_selectors::<A>))
         .route("/map", get(maps::<A>))
         .route("/map/{name}", get(map::<A>))
-        .route("/service", get(nothing))
+        .route("/service", get(services::<A>))
         .route("/node/ids", get(nothing))
         .route("/fqdn/cache", get(no_names))
         .route("/ipam", post(ipam::allocate::<A>))
@@ -57,7 +57,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
-/// What this agent translates and numbers: nothing.
+/// Numbers of nodes: there are none.
 async fn nothing() -> Response {
     reply::ok(Ok::<[(); 0], _>([]))
 }
@@ -178,6 +178,10 @@ async fn ips<A: Agent>(
 
 async fn policy<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.policy().await)
+}
+
+async fn services<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.services().await)
 }
 
 async fn policy_selectors<A: Agent>(State(agent): State<Arc<A>>) -> Response {

@@ -163,6 +163,9 @@ impl Agent for Fake {
     async fn policy_selectors(&self) -> Answer<Vec<SelectorIdentities>> {
         Ok(vec![])
     }
+    async fn services(&self) -> Answer<Vec<Service>> {
+        Ok(vec![])
+    }
     async fn maps(&self) -> Answer<BpfMapList> {
         let path = "/sys/fs/bpf/isthmus/v1/maps/ist_flows".into();
         let map = BpfMap { path, cache: None };

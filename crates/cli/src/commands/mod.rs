@@ -13,6 +13,7 @@ mod ip;
 mod monitor;
 mod node;
 mod policy;
+mod service;
 mod status;
 mod troubleshoot;
 mod version;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Endpoint(command) => endpoint::run(&client, command).await?,
         Command::Identity(command) => identity::run(&client, command).await?,
         Command::Ip(command) => ip::run(&client, command).await?,
+        Command::Service(command) => service::run(&client, command).await?,
         Command::Policy(command) => policy::run(&client, command).await?,
         Command::Bpf(command) => bpf::run(&client, command).await?,
         Command::Map(Map::List(output)) => {

@@ -3,6 +3,8 @@
 
 use kube::core::{ApiResource, GroupVersionKind};
 
+use crate::services;
+
 /// A kind of object at the API server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Kind {
@@ -10,6 +12,10 @@ pub enum Kind {
     Namespace,
     /// `v1 Pod`, those of the own node.
     Pod,
+    /// `v1 Service`.
+    Service,
+    /// `discovery.k8s.io/v1 EndpointSlice`.
+    EndpointSlice,
     /// `cilium.io/v2 CiliumNetworkPolicy`.
     CiliumNetworkPolicy,
     /// `cilium.io/v2 CiliumClusterwideNetworkPolicy`.
@@ -20,9 +26,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Namespace,
         Kind::Pod,
+        Kind::Service,
+        Kind::EndpointSlice,
         Kind::CiliumNetworkPolicy,
         Kind::CiliumClusterwideNetworkPolicy,
         Kind::NetworkPolicy,
@@ -33,6 +41,8 @@ impl Kind {
         match self {
             Kind::Namespace => "Namespace",
             Kind::Pod => "Pod",
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
             Kind::CiliumNetworkPolicy => "CiliumNetworkPolicy",
             Kind::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
             Kind::NetworkPolicy => "NetworkPolicy",
@@ -44,6 +54,8 @@ impl Kind {
         match self {
             Kind::Namespace => "namespaces",
             Kind::Pod => "pods",
+            Kind::Service => "services",
+            Kind::EndpointSlice => "endpointslices",
             Kind::CiliumNetworkPolicy => "ciliumnetworkpolicies",
             Kind::CiliumClusterwideNetworkPolicy => "ciliumclusterwidenetworkpolicies",
             Kind::NetworkPolicy => "networkpolicies",
@@ -53,16 +65,17 @@ impl Kind {
     /// Whether its objects are policies.
     pub(super) const fn is_policy(self) -> bool {
         match self {
-            Kind::Namespace | Kind::Pod => false,
             Kind::CiliumNetworkPolicy
             | Kind::CiliumClusterwideNetworkPolicy
             | Kind::NetworkPolicy => true,
+            Kind::Namespace | Kind::Pod | Kind::Service | Kind::EndpointSlice => false,
         }
     }
 
     const fn group_version(self) -> (&'static str, &'static str) {
         match self {
-            Kind::Namespace | Kind::Pod => ("", "v1"),
+            Kind::Namespace | Kind::Pod | Kind::Service => ("", "v1"),
+            Kind::EndpointSlice => ("discovery.k8s.io", "v1"),
             Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => ("cilium.io", "v2"),
             Kind::NetworkPolicy => ("networking.k8s.io", "v1"),
         }
@@ -82,8 +95,22 @@ impl Kind {
         ApiResource::from_gvk_with_plural(&gvk, self.plural())
     }
 
-    /// What of it a node needs.
+    /// What of it a node needs, by fields.
     pub(super) fn field_selector(self, node: &str) -> Option<String> {
         matches!(self, Kind::Pod).then(|| format!("spec.nodeName={node}"))
+    }
+
+    /// What of it a node needs, by labels: not what another proxy serves, nor endpoints of services without a ClusterIP.
+    pub(super) fn label_selector(self) -> Option<String> {
+        match self {
+            Kind::Service => Some(format!("!{}", services::PROXY_NAME)),
+            Kind::EndpointSlice => Some(format!(
+                "{},!{},!{}",
+                services::SERVICE_NAME,
+                services::PROXY_NAME,
+                services::HEADLESS
+            )),
+            _ => None,
+        }
     }
 }

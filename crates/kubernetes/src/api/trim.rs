@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Kind;
+use crate::services;
 
 /// The object without what nobody reads.
 pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
@@ -12,7 +13,11 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
     out.insert("apiVersion".into(), kind.api_version().into());
     out.insert("kind".into(), kind.as_str().into());
     let metadata = object.get_mut("metadata").map(Value::take);
-    let metadata = only(metadata, &["name", "namespace", "uid", "labels"]);
+    let mut metadata = only(metadata, &["name", "namespace", "uid", "labels"]);
+    if matches!(kind, Kind::Service | Kind::EndpointSlice) {
+        let labels = metadata.get_mut("labels").map(Value::take);
+        metadata["labels"] = only(labels, &[services::SERVICE_NAME, services::PROXY_NAME]);
+    }
     out.insert("metadata".into(), metadata);
     match kind {
         Kind::Namespace => {}
@@ -38,6 +43,35 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
                 spec.insert("containers".into(), containers);
             }
             out.insert("spec".into(), spec);
+        }
+        Kind::Service => {
+            let spec = object.get_mut("spec").map(Value::take);
+            let spec = only(
+                spec,
+                &[
+                    "type",
+                    "clusterIP",
+                    "clusterIPs",
+                    "ports",
+                    "sessionAffinity",
+                    "sessionAffinityConfig",
+                    "internalTrafficPolicy",
+                ],
+            );
+            out.insert("spec".into(), spec);
+        }
+        Kind::EndpointSlice => {
+            for key in ["addressType", "ports", "endpoints"] {
+                if let Some(value) = object.get_mut(key) {
+                    out.insert(key.into(), value.take());
+                }
+            }
+            if let Some(Value::Array(endpoints)) = out.get_mut("endpoints") {
+                for endpoint in endpoints {
+                    let whole = Some(endpoint.take());
+                    *endpoint = only(whole, &["addresses", "conditions", "nodeName"]);
+                }
+            }
         }
         Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy | Kind::NetworkPolicy => {
             for key in ["spec", "specs"] {

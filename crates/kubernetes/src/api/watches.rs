@@ -43,6 +43,7 @@ pub(super) async fn follow(
     let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
     let config = watcher::Config {
         field_selector: kind.field_selector(&node),
+        label_selector: kind.label_selector(),
         ..watcher::Config::default()
     };
     let events = watcher::watcher(api, config).backoff(Pause(Backoff::new(FIRST, LONGEST)));

@@ -43,7 +43,7 @@ impl Defined {
     pub(super) fn new(object: Object, document: &Value) -> Self {
         let text = match object {
             Object::Policy(_) => document.to_string().into(),
-            Object::Pod(_) | Object::Namespace(_) => "".into(),
+            _ => "".into(),
         };
         Self { object, text }
     }
