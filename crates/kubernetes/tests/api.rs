@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fake::Fake;
 use kubernetes::api::{
-    Ipam, Publication, Published, Settings, Source, connect, pod_networks, server_version,
+    Ipam, Pools, Publication, Published, Settings, Source, connect, pod_networks, server_version,
 };
 use kubernetes::{ObjectEvent, Update};
 use serde_json::{Value, json};
@@ -275,7 +275,7 @@ async fn pod_networks_come_from_the_node_and_from_the_disk() {
             json!({"spec": {"podCIDRs": ["10.1.2.0/24", "fd00:1::/80"]}}),
         );
     });
-    let networks = pod_networks(&client, "n1", Ipam::Kubernetes, (true, true), &file).await;
+    let networks = pod_networks(&client, "n1", &Ipam::Kubernetes, (true, true), &file).await;
     assert!(both.is_finished());
     assert_eq!(networks.v6, Some("fd00:1::/80".parse().unwrap()));
     fake.put(
@@ -284,10 +284,11 @@ async fn pod_networks_come_from_the_node_and_from_the_disk() {
         json!({"spec": {"ipam": {"podCIDRs": ["10.7.0.0/24"]}}}),
     );
     let other = dir.path().join("pool");
-    let pool = pod_networks(&client, "n1", Ipam::ClusterPool, (true, false), &other).await;
+    let operator = Ipam::ClusterPool(Pools::default());
+    let pool = pod_networks(&client, "n1", &operator, (true, false), &other).await;
     assert_eq!(pool.v4, Some("10.7.0.0/24".parse().unwrap()));
     fake.stop(running).await;
-    let last = pod_networks(&client, "n1", Ipam::Kubernetes, (true, true), &file).await;
+    let last = pod_networks(&client, "n1", &Ipam::Kubernetes, (true, true), &file).await;
     assert_eq!(last, networks);
 }
 

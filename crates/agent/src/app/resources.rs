@@ -99,7 +99,7 @@ fn node(core: &crate::core::Core<datapath::Linux>) -> Value {
         "bootid": node.boot_id,
         "encryption": {"key": node.encryption_key},
     });
-    // With a pool the operator says which networks these are.
+    // With a pool they are what the CiliumNode says.
     if core
         .config
         .kubernetes

@@ -37,7 +37,7 @@ pub(super) async fn find_networks(client: &Client, config: &mut Config) {
         return;
     }
     let file = config.state_dir.join(NETWORKS_FILE);
-    let networks = api::pod_networks(client, &config.node, kubernetes.ipam, wanted, &file).await;
+    let networks = api::pod_networks(client, &config.node, &kubernetes.ipam, wanted, &file).await;
     config.ipv4_range = config.ipv4_range.or(networks.v4);
     config.ipv6_range = config.ipv6_range.or(networks.v6);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clustermesh::{ConfigChange, ConfigDir};
 use ipnet::IpNet;
-use kubernetes::api::Ipam;
+use kubernetes::api::{Ipam, Pool, Pools};
 use model::{ClusterId, ClusterName, IdentityScheme};
 
 use super::reader::Reader;
@@ -131,13 +131,11 @@ pub(super) fn kubernetes(r: &mut Reader<'_>) -> Option<KubernetesConfig> {
             qps: r.number("k8s-client-qps", 1, 100_000),
             burst: r.number("k8s-client-burst", 1, 100_000),
         },
-        ipam: r.choice(
-            "ipam",
-            &[
-                ("cluster-pool", Ipam::ClusterPool),
-                ("kubernetes", Ipam::Kubernetes),
-            ],
-        ),
+        ipam: if r.choice("ipam", &[("cluster-pool", true), ("kubernetes", false)]) {
+            Ipam::ClusterPool(pools(r))
+        } else {
+            Ipam::Kubernetes
+        },
     };
     if !r.bool("enable-k8s") {
         return None;
@@ -149,6 +147,59 @@ pub(super) fn kubernetes(r: &mut Reader<'_>) -> Option<KubernetesConfig> {
         return None;
     }
     Some(config)
+}
+
+fn pools(r: &mut Reader<'_>) -> Pools {
+    Pools {
+        v4: pool(
+            r,
+            "cluster-pool-ipv4-cidr",
+            "cluster-pool-ipv4-mask-size",
+            32,
+        ),
+        v6: pool(
+            r,
+            "cluster-pool-ipv6-cidr",
+            "cluster-pool-ipv6-mask-size",
+            128,
+        ),
+        // Where the agents' DaemonSet runs; set by its manifest.
+        namespace: std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| "kube-system".into()),
+    }
+}
+
+fn pool(r: &mut Reader<'_>, name: &str, mask_name: &str, bits: u8) -> Option<Pool> {
+    let mask = r.number(mask_name, 1, bits.into()) as u8;
+    let words: Vec<String> = r
+        .text(name)
+        .split([',', ' '])
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let mut cidrs: Vec<IpNet> = Vec::new();
+    for word in words {
+        match word.parse::<IpNet>() {
+            Ok(net) if net.max_prefix_len() != bits => {
+                r.fail(name, format!("{net} is of the other family"));
+            }
+            Ok(net) if net.prefix_len() > mask => {
+                r.fail(
+                    name,
+                    format!("{net} holds no network of /{mask}, which {mask_name} asks for"),
+                );
+            }
+            Ok(net)
+                if cidrs
+                    .iter()
+                    .any(|other| other.contains(&net) || net.contains(other)) =>
+            {
+                r.fail(name, format!("{net} is in the list twice"));
+            }
+            Ok(net) => cidrs.push(net.trunc()),
+            Err(_) => r.fail(name, format!("{word:?} is not a prefix such as 10.0.0.0/8")),
+        }
+    }
+    (!cidrs.is_empty()).then_some(Pool { cidrs, mask })
 }
 
 pub(super) fn cni_file(r: &mut Reader<'_>) -> Option<CniFile> {

@@ -214,6 +214,29 @@ fn kubernetes_and_a_directory_are_alternatives() {
     let urls = urls.expect("given");
     assert_eq!(urls.settings.servers, ["https://a", "https://b"]);
     assert_eq!(urls.ipam, kubernetes::api::Ipam::Kubernetes);
+    let pool = kubernetes(&[
+        "--cluster-pool-ipv4-cidr=10.0.0.0/8,172.16.0.0/16",
+        "--cluster-pool-ipv6-cidr=fd00::/104",
+    ]);
+    let kubernetes::api::Ipam::ClusterPool(pools) = pool.expect("given").ipam else {
+        panic!("cluster-pool is the default");
+    };
+    let (v4, v6) = (pools.v4.expect("given"), pools.v6.expect("given"));
+    assert_eq!((v4.cidrs.len(), v4.mask, v6.mask), (2, 24, 120));
+    let wrong = [
+        "--cluster-pool-ipv4-cidr=10.0.0.0/25,fd00::/64,10.1.0.0/16,10.1.2.0/24,x",
+        "--cluster-pool-ipv6-mask-size=129",
+    ];
+    let errors = config(&wrong).expect_err("invalid").to_string();
+    for part in [
+        "10.0.0.0/25 holds no network of /24",
+        "fd00::/64 is of the other family",
+        "10.1.2.0/24 is in the list twice",
+        "\"x\" is not a prefix",
+        "mask-size",
+    ] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
     assert!(kubernetes(&["--enable-k8s=false"]).is_none());
     assert!(kubernetes(&["--manifests=/m"]).is_none());
     let errors = config(&["--manifests=/m", "--k8s-kubeconfig-path=/k", "--ipam=eni"]);

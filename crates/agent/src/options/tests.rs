@@ -221,12 +221,7 @@ fn a_map_made_for_cilium_does_not_stop_the_agent() {
         .iter()
         .map(|text| text.split(':').next().unwrap_or_default())
         .collect();
-    assert_eq!(
-        told,
-        ["cluster-pool-ipv4-cidr", "enable-hubble"],
-        "{:?}",
-        values.warnings
-    );
+    assert_eq!(told, ["enable-hubble"], "{:?}", values.warnings);
 }
 
 #[test]

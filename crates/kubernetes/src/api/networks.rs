@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The networks of a node's pods, as the cluster gives them: from its Node, or from its CiliumNode if an operator hands
-//! out a pool.
+//! The networks of a node's pods, as the cluster gives them: from its Node, or from its CiliumNode and the cluster's pool.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 use tables::Backoff;
 
+use super::pool::Pools;
 use super::watches::told;
 
 /// Pauses between two looks.
@@ -21,12 +21,12 @@ const LONGEST: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Who gives a node its networks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ipam {
     /// Kubernetes: `spec.podCIDRs` of the Node.
     Kubernetes,
-    /// The operator: `spec.ipam.podCIDRs` of the CiliumNode.
-    ClusterPool,
+    /// The cluster's pool: `spec.ipam.podCIDRs` of the CiliumNode, where the node or an operator writes it.
+    ClusterPool(Pools),
 }
 
 /// The networks of a node's pods.
@@ -69,13 +69,13 @@ impl PodNetworks {
 pub async fn pod_networks(
     client: &Client,
     node: &str,
-    ipam: Ipam,
+    ipam: &Ipam,
     wanted: (bool, bool),
     file: &Path,
 ) -> PodNetworks {
     let (group, version, kind, plural, path) = match ipam {
         Ipam::Kubernetes => ("", "v1", "Node", "nodes", "/spec/podCIDRs"),
-        Ipam::ClusterPool => (
+        Ipam::ClusterPool(_) => (
             "cilium.io",
             "v2",
             "CiliumNode",
@@ -92,16 +92,26 @@ pub async fn pod_networks(
     let mut last = String::new();
     loop {
         let reason = match tokio::time::timeout(LOOK, api.get_opt(node)).await {
-            Ok(Ok(None)) => format!("there is no {kind} {node} yet"),
-            Ok(Ok(Some(object))) => {
+            Ok(Ok(object)) => {
                 let nothing = Value::Null;
-                let networks = PodNetworks::read(object.data.pointer(path).unwrap_or(&nothing));
-                match networks.missing(wanted) {
-                    None => {
-                        save(file, &networks);
-                        return networks;
+                let found = object.as_ref().and_then(|object| object.data.pointer(path));
+                let networks = PodNetworks::read(found.unwrap_or(&nothing));
+                let Some(families) = networks.missing(wanted) else {
+                    save(file, &networks);
+                    return networks;
+                };
+                let before = saved(file, (false, false)).unwrap_or_default();
+                match ipam {
+                    Ipam::ClusterPool(pools) => {
+                        match pools.claim(client, node, wanted, &before).await {
+                            Ok(()) => continue,
+                            Err(reason) => reason,
+                        }
                     }
-                    Some(families) => format!(
+                    Ipam::Kubernetes if object.is_none() => {
+                        format!("there is no {kind} {node} yet")
+                    }
+                    Ipam::Kubernetes => format!(
                         "{kind} {node} has no {families} network in {}",
                         path[1..].replace('/', ".")
                     ),

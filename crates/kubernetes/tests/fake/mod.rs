@@ -159,8 +159,12 @@ impl Shared {
 
 /// What a write said: method, path, body.
 fn write(shared: &mut Shared, method: &Method, path: &str, body: &[u8]) -> Response {
-    let (collection, name) = path.rsplit_once('/').unwrap();
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let posted = body["metadata"]["name"].as_str().unwrap_or_default();
+    let (collection, name) = match *method == Method::POST {
+        true => (path, posted),
+        false => path.rsplit_once('/').unwrap(),
+    };
     shared
         .writes
         .push((method.to_string(), path.to_owned(), body.clone()));
@@ -179,7 +183,15 @@ fn write(shared: &mut Shared, method: &Method, path: &str, body: &[u8]) -> Respo
             None => return status(StatusCode::NOT_FOUND, "NotFound"),
         }
     }
-    let mut object = body;
+    let seen = &body["metadata"]["resourceVersion"];
+    let now = all
+        .get(name)
+        .map(|object| &object["metadata"]["resourceVersion"]);
+    if (*method == Method::POST && now.is_some()) || (*method == Method::PUT && now != Some(seen)) {
+        return status(StatusCode::CONFLICT, "Conflict");
+    }
+    let mut object = body.clone();
+    object["metadata"]["name"] = name.into();
     object["metadata"]["resourceVersion"] = version.to_string().into();
     object["metadata"]["uid"] = name.into();
     all.insert(name.into(), object.clone());

@@ -84,14 +84,6 @@ pub(super) const TOLD: &[(&str, &str)] = &[
         "this agent has no Hubble; cilium monitor shows drops",
     ),
     (
-        "cluster-pool-ipv4-cidr",
-        "pod networks are not taken from a pool: give every node its own with ipv4-range",
-    ),
-    (
-        "cluster-pool-ipv6-cidr",
-        "pod networks are not taken from a pool: give every node its own with ipv6-range",
-    ),
-    (
         "bpf-ct-global-tcp-max",
         "one table holds all protocols: its size is bpf-ct-global-max",
     ),
@@ -161,8 +153,6 @@ pub(super) const IDLE: &[&str] = &[
     "cgroup-root",
     "cilium-endpoint-gc-interval",
     "cluster-health-port",
-    "cluster-pool-ipv4-mask-size",
-    "cluster-pool-ipv6-mask-size",
     "clustermesh-concurrent-service-endpoint-syncs",
     "clustermesh-default-global-namespace",
     "clustermesh-endpoint-updates-batch-period",

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nodes that take their networks from the cluster's pool, all at once, against a server that refuses stale writes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod fake;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fake::Fake;
+use kubernetes::api::{Ipam, Pool, Pools, Settings, connect, pod_networks};
+use serde_json::json;
+
+const NODES: &str = "/apis/cilium.io/v2/ciliumnodes";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+const LEASE: &str = "cilium-operator-resource-lock";
+
+fn settings(fake: &Fake) -> Settings {
+    Settings {
+        servers: vec![fake.url()],
+        kubeconfig: None,
+        qps: 1000,
+        burst: 1000,
+    }
+}
+
+fn ipam() -> Ipam {
+    let pool = |cidr: &str, mask| {
+        let cidrs = vec![cidr.parse().unwrap()];
+        Some(Pool { cidrs, mask })
+    };
+    Ipam::ClusterPool(Pools {
+        v4: pool("10.5.0.0/16", 24),
+        v6: pool("fd00:5::/64", 80),
+        namespace: "kube-system".into(),
+    })
+}
+
+#[tokio::test]
+async fn nodes_take_turns_and_networks_of_their_own() {
+    let (fake, _running) = Fake::start().await;
+    fake.put(
+        NODES,
+        "old",
+        json!({"spec": {"ipam": {"podCIDRs": ["10.5.0.0/23"]}}}),
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = (0..8).map(|n| {
+        let (settings, file) = (settings(&fake), dir.path().join(n.to_string()));
+        tokio::spawn(async move {
+            let client = connect(&settings).await.unwrap();
+            pod_networks(&client, &format!("n{n}"), &ipam(), (true, true), &file).await
+        })
+    });
+    let nodes: Vec<_> = nodes.collect();
+    let mut seen = BTreeSet::new();
+    for node in nodes {
+        let networks = node.await.unwrap();
+        let v4 = networks.v4.unwrap();
+        assert!(!v4.contains(&"10.5.1.0/24".parse::<ipnet::Ipv4Net>().unwrap()));
+        assert!(seen.insert(v4.to_string()), "{v4} twice");
+        assert!(seen.insert(networks.v6.unwrap().to_string()));
+    }
+    let shared = fake.shared.lock().unwrap();
+    let lease = &shared.objects[LEASES][LEASE];
+    assert_eq!(lease["spec"]["holderIdentity"], "", "given back: {lease}");
+}
+
+#[tokio::test]
+async fn a_node_gets_what_it_had_and_keeps_what_it_has() {
+    let (fake, _running) = Fake::start().await;
+    let client = connect(&settings(&fake)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("networks");
+    std::fs::write(&file, json!(["10.5.77.0/24"]).to_string()).unwrap();
+    let networks = pod_networks(&client, "n1", &ipam(), (true, false), &file).await;
+    assert_eq!(networks.v4, Some("10.5.77.0/24".parse().unwrap()));
+    // Another family later keeps the first.
+    let networks = pod_networks(&client, "n1", &ipam(), (true, true), &file).await;
+    assert_eq!(networks.v4, Some("10.5.77.0/24".parse().unwrap()));
+    assert_eq!(networks.v6, Some("fd00:5::/80".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn an_operator_that_lives_has_the_pool_to_itself() {
+    let (fake, _running) = Fake::start().await;
+    let client = connect(&settings(&fake)).await.unwrap();
+    let held = |renewed: &str| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"namespace": "kube-system"},
+            "spec": {"holderIdentity": "operator-1", "leaseDurationSeconds": 15, "renewTime": renewed}})
+    };
+    fake.put(LEASES, LEASE, held("2999-01-01T00:00:00.000000Z"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("networks");
+    let ipam = ipam();
+    let taking = pod_networks(&client, "n1", &ipam, (true, false), &file);
+    let mut taking = std::pin::pin!(taking);
+    let waited = tokio::time::timeout(Duration::from_millis(600), &mut taking).await;
+    assert!(waited.is_err(), "it is the operator's");
+    assert!(!fake.shared.lock().unwrap().objects.contains_key(NODES));
+    // A holder that is gone is followed.
+    fake.put(LEASES, LEASE, held("2020-01-01T00:00:00.000000Z"));
+    let networks = tokio::time::timeout(Duration::from_secs(10), taking).await;
+    assert_eq!(networks.unwrap().v4, Some("10.5.0.0/24".parse().unwrap()));
+}
