@@ -5,7 +5,7 @@
 use abi::{Addr, DropReason, Endpoint};
 use zerocopy::IntoBytes;
 
-use crate::headers::{ETH_LEN, ICMP, ICMPV6, TCP, TCP_ACK, TCP_RST, Tcp};
+use crate::headers::{ETH_LEN, ICMP, ICMPV6, TCP, TCP_ACK, TCP_RST, TCP_SYN, Tcp};
 use crate::{Packet, Parsed, Step, Tables, Work};
 
 /// Bytes of the packet that "fragmentation needed" embeds: enough for its header, options, and 8 bytes more.
@@ -68,7 +68,7 @@ pub(crate) fn time_exceeded<P: Packet, T: Tables>(
     finish(work, own, sent, DropReason::TtlExceeded)
 }
 
-/// Answers the sending pod in the service's name that nobody is at its port.
+/// Answers the sending pod in the service's name that nobody is at its port, by ICMP.
 #[inline(never)]
 pub(crate) fn unreachable<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
     let _ = work.report.drop(DropReason::NoBackend);
@@ -84,32 +84,45 @@ pub(crate) fn unreachable<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &
     finish(work, own, sent, DropReason::NoBackend)
 }
 
-/// Ends the TCP connection of the sending pod in the service's name.
+/// Ends the TCP connection of the sending pod, or its attempt at one, in the service's name. An attempt has to be refused by
+/// TCP itself: the answer comes while the pod still holds its socket, and then an ICMP error waits for the next attempt.
 #[inline(never)]
 pub(crate) fn reset<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
     let _ = work.report.drop(DropReason::NoBackend);
     let Some(own) = tables.endpoint(u32::from(work.report.endpoint)) else {
         return Step::Drop;
     };
-    // A fragment that is not the first has no numbers to answer with, and what is a reset itself has no answer.
-    let answers = work.packet.fragment != Parsed::LATER
-        && work.packet.tcp_flags & (TCP_RST | TCP_ACK) == TCP_ACK;
+    let whole = work.packet.fragment != Parsed::LATER;
     let Some(tcp) = pkt
         .load::<Tcp>(usize::from(work.packet.l4))
-        .filter(|_| answers)
+        .filter(|_| whole)
     else {
         return Step::Drop;
     };
+    let reset = match work.packet.tcp_flags & (TCP_RST | TCP_ACK | TCP_SYN) {
+        TCP_SYN => Reset {
+            seq: 0,
+            ack: (u32::from_be(tcp.seq)).wrapping_add(1).to_be(),
+            flags: TCP_RST | TCP_ACK,
+        },
+        TCP_ACK => Reset {
+            seq: tcp.ack,
+            ack: 0,
+            flags: TCP_RST,
+        },
+        // What is a reset itself has no answer.
+        _ => return Step::Drop,
+    };
     let sent = if work.packet.v4 == 1 {
-        reset4(pkt, work, own, tcp.ack)
+        reset4(pkt, work, own, &reset)
     } else {
-        reset6(pkt, work, own, tcp.ack)
+        reset6(pkt, work, own, &reset)
     };
     finish(work, own, sent, DropReason::NoBackend)
 }
 
 #[inline(always)]
-fn reset4<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, seq: u32) -> bool {
+fn reset4<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, reset: &Reset) -> bool {
     let (from, ports) = (work.packet.dst, (work.packet.dport, work.packet.sport));
     let frame = &mut work.frame;
     frame[0..6].copy_from_slice(&own.mac);
@@ -122,7 +135,7 @@ fn reset4<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, seq: u32) -> 
         let sum = checksum(pkt.sum(header));
         frame[24..26].copy_from_slice(&sum);
     }
-    segment(&mut frame[34..54], ports, seq);
+    segment(&mut frame[34..54], ports, reset);
     if let Some(covered) = frame[26..].first_chunk::<28>() {
         let sum = checksum(pkt.sum(covered) + 20 + u32::from(TCP));
         frame[50..52].copy_from_slice(&sum);
@@ -133,7 +146,7 @@ fn reset4<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, seq: u32) -> 
 }
 
 #[inline(always)]
-fn reset6<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, seq: u32) -> bool {
+fn reset6<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, reset: &Reset) -> bool {
     let (from, ports) = (work.packet.dst, (work.packet.dport, work.packet.sport));
     let frame = &mut work.frame;
     frame[0..6].copy_from_slice(&own.mac);
@@ -142,7 +155,7 @@ fn reset6<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, seq: u32) -> 
     frame[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, 20, TCP, 64]);
     frame[22..38].copy_from_slice(from.as_bytes());
     frame[38..54].copy_from_slice(own.ipv6.as_bytes());
-    segment(&mut frame[54..74], ports, seq);
+    segment(&mut frame[54..74], ports, reset);
     if let Some(covered) = frame[22..].first_chunk::<52>() {
         let sum = checksum(pkt.sum(covered) + 20 + u32::from(TCP));
         frame[70..72].copy_from_slice(&sum);
@@ -152,13 +165,21 @@ fn reset6<P: Packet>(pkt: &mut P, work: &mut Work, own: &Endpoint, seq: u32) -> 
         .is_some_and(|frame| pkt.replace(frame))
 }
 
-/// A TCP header that resets, its checksum zero. `seq` in network byte order.
+/// Numbers of a TCP segment that resets, in network byte order (RFC 9293, 3.10.7).
+struct Reset {
+    seq: u32,
+    ack: u32,
+    flags: u8,
+}
+
+/// A TCP header that resets, its checksum zero.
 #[inline(always)]
-fn segment(out: &mut [u8], (sport, dport): ([u8; 2], [u8; 2]), seq: u32) {
+fn segment(out: &mut [u8], (sport, dport): ([u8; 2], [u8; 2]), reset: &Reset) {
     out[0..2].copy_from_slice(&sport);
     out[2..4].copy_from_slice(&dport);
-    out[4..8].copy_from_slice(&seq.to_ne_bytes());
-    out[8..20].copy_from_slice(&[0, 0, 0, 0, 0x50, TCP_RST, 0, 0, 0, 0, 0, 0]);
+    out[4..8].copy_from_slice(&reset.seq.to_ne_bytes());
+    out[8..12].copy_from_slice(&reset.ack.to_ne_bytes());
+    out[12..20].copy_from_slice(&[0x50, reset.flags, 0, 0, 0, 0, 0, 0]);
 }
 
 /// Who speaks of the way: the router, or the address at its end if there is none.

@@ -8,7 +8,7 @@ use abi::{
 
 use crate::answer::{reset, time_exceeded, too_big, unreachable};
 use crate::flow::{belongs, reopens, touch, write_key};
-use crate::headers::{ETH_LEN, ETHERTYPE_ARP};
+use crate::headers::{ETH_LEN, ETHERTYPE_ARP, TCP};
 use crate::judge::{begin, current, decide, find, fresh, opened_by_local, refresh_remote};
 use crate::mac::deliver;
 use crate::neighbour;
@@ -145,8 +145,8 @@ fn judge<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step
     let choice = choose(tables, work);
     match choice {
         Choice::NoService | Choice::Backend => {}
-        Choice::Nobody => return unreachable(pkt, tables, work),
-        Choice::Gone => return reset(pkt, tables, work),
+        Choice::Nobody if work.packet.proto != TCP => return unreachable(pkt, tables, work),
+        Choice::Nobody | Choice::Gone => return reset(pkt, tables, work),
         Choice::Busy => {
             return work
                 .report

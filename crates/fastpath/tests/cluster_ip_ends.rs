@@ -13,6 +13,7 @@ const SYN: u8 = 2;
 const SYN_ACK: u8 = 18;
 const ACK: u8 = 16;
 const FIN_ACK: u8 = 17;
+const RST: u8 = 4;
 
 #[test]
 fn a_backend_that_takes_no_new_flows_keeps_what_it_has() {
@@ -38,30 +39,42 @@ fn a_backend_that_takes_no_new_flows_keeps_what_it_has() {
 fn a_service_without_backends_says_so_at_once() {
     for way in WAYS {
         let world = with(&[]);
-        for packet in [
-            tcp(way(POD_A, VIP), 4000, 80, SYN),
-            udp(way(POD_A, VIP), 4000, 80),
-        ] {
-            let out = world.send(IF_A, packet.clone());
-            assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
-            assert_eq!(out.work.report.reason, DropReason::NoBackend as u8);
-            let frame = &out.frame.bytes;
-            let (code, quote) = if frame[12] == 8 {
-                assert_eq!((&frame[26..30], &frame[30..34]), (&VIP[..], &POD_A[..]));
-                ([3, 3], 42)
-            } else {
-                assert_eq!(
-                    (&frame[22..38], &frame[38..54]),
-                    (&six(VIP)[..], &six(POD_A)[..])
-                );
-                ([1, 4], 62)
-            };
-            assert_eq!(frame[quote - 8..quote - 6], code);
-            assert_eq!(frame[quote..], packet[14..14 + frame.len() - quote]);
-            assert!(is_sound(frame));
-        }
+        let packet = udp(way(POD_A, VIP), 4000, 80);
+        let out = world.send(IF_A, packet.clone());
+        assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
+        assert_eq!(out.work.report.reason, DropReason::NoBackend as u8);
+        let frame = &out.frame.bytes;
+        let (code, quote) = if frame[12] == 8 {
+            assert_eq!((&frame[26..30], &frame[30..34]), (&VIP[..], &POD_A[..]));
+            ([3, 3], 42)
+        } else {
+            let ends = (&frame[22..38], &frame[38..54]);
+            assert_eq!(ends, (&six(VIP)[..], &six(POD_A)[..]));
+            ([1, 4], 62)
+        };
+        assert_eq!(frame[quote - 8..quote - 6], code);
+        assert_eq!(frame[quote..], packet[14..14 + frame.len() - quote]);
+        assert!(is_sound(frame));
+
+        let out = world.send(IF_A, tcp(way(POD_A, VIP), 4000, 80, SYN));
+        assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
+        assert_eq!(out.work.report.reason, DropReason::NoBackend as u8);
+        // The frames of these tests begin with 1.
+        assert_packet(&out.frame.bytes, &reset(way(VIP, POD_A), 0, 2, RST | ACK));
         assert!(world.flows.borrow().is_empty());
     }
+}
+
+/// A segment from port 80 to 4000 with these numbers and nothing else.
+fn reset(ip: Ip, seq: u8, ack: u8, flags: u8) -> Vec<u8> {
+    let mut frame = ip.tcp(80, 4000, flags);
+    let l4 = frame.len() - 20;
+    frame[l4 + 4..l4 + 12].copy_from_slice(&[0, 0, 0, seq, 0, 0, 0, ack]);
+    frame[l4 + 14..l4 + 16].fill(0);
+    if frame[12] == 8 {
+        frame[18..20].fill(0);
+    }
+    seal(frame)
 }
 
 #[test]
@@ -78,15 +91,8 @@ fn a_connection_ends_with_its_backend_and_a_datagram_finds_another() {
         let out = world.send(IF_A, tcp(way(POD_A, VIP), 4000, 80, ACK));
         assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
         // The frames of these tests acknowledge 1.
-        let mut reset = way(VIP, POD_A).tcp(80, 4000, 4);
-        let l4 = reset.len() - 20;
-        reset[l4 + 4..l4 + 12].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0]);
-        reset[l4 + 14..l4 + 16].fill(0);
-        if reset[12] == 8 {
-            reset[18..20].fill(0);
-        }
-        assert_packet(&out.frame.bytes, &seal(reset));
-        let late = world.send(IF_A, tcp(way(POD_A, VIP), 4000, 80, 4));
+        assert_packet(&out.frame.bytes, &reset(way(VIP, POD_A), 1, 0, RST));
+        let late = world.send(IF_A, tcp(way(POD_A, VIP), 4000, 80, RST));
         assert_eq!(late.step, Step::Drop, "a reset has no answer");
 
         service(&mut world, &[POD_NEAR], 0);

@@ -317,7 +317,7 @@ fn an_agent_is_not_needed(mut lab: Lab, a: &Place) {
     for family in Family::BOTH {
         ask(a, family).expect("and what is new begins");
     }
-    lab.cluster_mut("cluster5").start_agent(0).expect("ready");
+    lab.cluster_mut("cluster5").start_agent(1).expect("ready");
     open.echo().expect("adopted");
     answered_by(a, Family::V6, &["cluster5/a", "cluster5/b", "cluster7/c"]);
     lab.cluster("cluster5")
