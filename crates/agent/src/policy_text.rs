@@ -58,6 +58,7 @@ fn entry(entry: &Entry, prefix: &str) -> Value {
         endpoints,
         entities,
         cidrs,
+        groups,
     } = &entry.peers;
     if let Some(list) = endpoints {
         object.insert(
@@ -72,11 +73,9 @@ fn entry(entry: &Entry, prefix: &str) -> Value {
         );
     }
     if let Some(list) = cidrs {
-        let of = |rule: &policy::CidrRule| {
-            let except: Vec<String> = rule.except.iter().map(ToString::to_string).collect();
-            json!({"cidr": rule.cidr.to_string(), "except": except})
-        };
-        object.insert(format!("{prefix}CIDRSet"), list.iter().map(of).collect());
+        let of = |rule: &policy::CidrRule| json!({"cidr": rule.cidr.to_string(), "except": texts(&rule.except)});
+        let all = list.iter().map(of).chain(groups.iter().map(group));
+        object.insert(format!("{prefix}CIDRSet"), all.collect());
     }
     if let Some(list) = &entry.ports {
         object.insert(
@@ -85,6 +84,24 @@ fn entry(entry: &Entry, prefix: &str) -> Value {
         );
     }
     Value::Object(object)
+}
+
+fn texts(nets: &[ipnet::IpNet]) -> Vec<String> {
+    nets.iter().map(ToString::to_string).collect()
+}
+
+fn group(rule: &policy::GroupRule) -> Value {
+    let name = |requirement: &model::Requirement| {
+        let key = requirement.key.strip_prefix(model::keys::CIDR_GROUP_NAME)?;
+        Some(key.strip_prefix('/')?.to_owned())
+    };
+    let mut requirements = rule.selector.requirements();
+    match (requirements.next().and_then(name), requirements.next()) {
+        (Some(name), None) => json!({"cidrGroupRef": name, "except": texts(&rule.except)}),
+        _ => {
+            json!({"cidrGroupSelector": selector(&rule.selector), "except": texts(&rule.except)})
+        }
+    }
 }
 
 fn port(port: &PortRule) -> Value {

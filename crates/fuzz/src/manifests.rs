@@ -53,6 +53,9 @@ fn apply(engine: &mut Engine, events: Vec<ObjectEvent>) {
                 .upsert_policy(object)
                 .expect("what is read is validated"),
             ObjectEvent::PolicyGone(key) => engine.remove_policy(&key),
+            // A group that finds no room is refused, as a policy is.
+            ObjectEvent::CidrGroup(object) => drop(engine.upsert_group(object.group)),
+            ObjectEvent::CidrGroupGone(name) => drop(engine.remove_group(&name)),
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod cidr_group;
 mod condition;
 pub mod crds;
 mod disk;
@@ -18,6 +19,7 @@ mod services;
 mod source;
 mod watch;
 
+pub use cidr_group::CidrGroupObject;
 pub use condition::{Condition, Verdict};
 pub use error::{FieldError, Problem};
 pub use manifests::{Manifests, ObjectEvent};

@@ -14,7 +14,7 @@ use model::{EndpointSlice, Namespace, NamespacedName, Pod, PodKey, Service};
 use policy::{PolicyKey, PolicyObject};
 
 use crate::object::{Object, ObjectKey};
-use crate::{Condition, Problem};
+use crate::{CidrGroupObject, Condition, Problem};
 use file::{About, Defined, File};
 
 /// Objects of all files together.
@@ -45,6 +45,10 @@ pub enum ObjectEvent {
     EndpointSlice(EndpointSlice),
     /// A slice is gone.
     EndpointSliceGone(NamespacedName),
+    /// A group of prefixes is new or has changed.
+    CidrGroup(CidrGroupObject),
+    /// A group of prefixes is gone.
+    CidrGroupGone(String),
     /// The object of a policy shows another condition `Valid`, or none any more; API servers alone tell it.
     PolicyShows(PolicyKey, Option<Condition>),
 }
@@ -241,11 +245,16 @@ impl ObjectEvent {
                 | Self::PolicyGone(_)
                 | Self::ServiceGone(_)
                 | Self::EndpointSliceGone(_)
+                | Self::CidrGroupGone(_)
         )
     }
 
+    /// Whether it is about what policy means.
     pub(crate) fn is_of_policy(&self) -> bool {
-        matches!(self, Self::Policy(_) | Self::PolicyGone(_))
+        matches!(
+            self,
+            Self::Policy(_) | Self::PolicyGone(_) | Self::CidrGroup(_) | Self::CidrGroupGone(_)
+        )
     }
 
     pub(crate) fn upsert(object: Object) -> Self {
@@ -255,6 +264,7 @@ impl ObjectEvent {
             Object::Policy(policy) => Self::Policy(policy),
             Object::Service(service) => Self::Service(service),
             Object::EndpointSlice(slice) => Self::EndpointSlice(slice),
+            Object::CidrGroup(group) => Self::CidrGroup(group),
         }
     }
 
@@ -265,6 +275,7 @@ impl ObjectEvent {
             ObjectKey::Policy(key) => Self::PolicyGone(key),
             ObjectKey::Service(key) => Self::ServiceGone(key),
             ObjectKey::EndpointSlice(key) => Self::EndpointSliceGone(key),
+            ObjectKey::CidrGroup(name) => Self::CidrGroupGone(name),
         }
     }
 }

@@ -8,7 +8,9 @@ use policy::{PolicyKey, PolicyKind, PolicyObject};
 use serde_json::Value;
 
 use crate::field::Field;
-use crate::{FieldError, network_policy, pods, policy_object, services};
+use crate::{
+    CidrGroupObject, FieldError, cidr_group, network_policy, pods, policy_object, services,
+};
 
 /// What identifies an object in the directory.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -18,6 +20,7 @@ pub(crate) enum ObjectKey {
     Policy(PolicyKey),
     Service(NamespacedName),
     EndpointSlice(NamespacedName),
+    CidrGroup(String),
 }
 
 /// An object of a kind that the agent knows.
@@ -33,6 +36,8 @@ pub enum Object {
     Service(Service),
     /// `discovery.k8s.io/v1 EndpointSlice`.
     EndpointSlice(EndpointSlice),
+    /// `cilium.io/v2 CiliumCIDRGroup`.
+    CidrGroup(CidrGroupObject),
 }
 
 impl ObjectKey {
@@ -52,6 +57,7 @@ impl ObjectKey {
             ObjectKey::Policy(key) => (key.kind.as_str(), &key.namespace, &key.name),
             ObjectKey::Service(key) => ("Service", &key.namespace, &key.name),
             ObjectKey::EndpointSlice(key) => ("EndpointSlice", &key.namespace, &key.name),
+            ObjectKey::CidrGroup(name) => ("CiliumCIDRGroup", "", name),
         }
     }
 
@@ -70,6 +76,7 @@ impl Object {
             Object::Policy(policy) => ObjectKey::Policy(policy.key.clone()),
             Object::Service(service) => ObjectKey::Service(service.key.clone()),
             Object::EndpointSlice(slice) => ObjectKey::EndpointSlice(slice.key.clone()),
+            Object::CidrGroup(object) => ObjectKey::CidrGroup(object.group.name.clone()),
         }
     }
 }
@@ -114,9 +121,12 @@ pub(crate) fn read(document: &Value) -> Result<Option<Object>, FieldError> {
         ("discovery.k8s.io/v1", "EndpointSlice") => services::slice(&root)
             .map(Object::EndpointSlice)
             .map(Some),
+        ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumCIDRGroup") => {
+            cidr_group::read(&root).map(Object::CidrGroup).map(Some)
+        }
         (_, other) if IGNORED.contains(&other) => Ok(None),
         (version, other) => Err(kind.error(format!(
-            "{version} {other} is not supported; supported: v1 Pod, Namespace and Service, discovery.k8s.io/v1 EndpointSlice, networking.k8s.io/v1 NetworkPolicy, cilium.io/v2 CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy"
+            "{version} {other} is not supported; supported: v1 Pod, Namespace and Service, discovery.k8s.io/v1 EndpointSlice, networking.k8s.io/v1 NetworkPolicy, cilium.io/v2 CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy and CiliumCIDRGroup"
         ))),
     }
 }
@@ -154,6 +164,7 @@ pub(crate) fn named(document: &Value) -> Option<Named> {
         ObjectKey::Namespace(name.as_str().into()),
         ObjectKey::Service(namespaced()),
         ObjectKey::EndpointSlice(namespaced()),
+        ObjectKey::CidrGroup(name.clone()),
     ];
     match all.iter().find(|key| key.parts().0 == kind) {
         Some(key) => Some(Named {
@@ -210,7 +221,8 @@ pub(crate) fn namespace(metadata: &Field<'_>) -> Result<String, FieldError> {
         .map_or_else(|| Ok("default".to_owned()), |field| checked(&field))
 }
 
-fn checked(field: &Field<'_>) -> Result<String, FieldError> {
+/// A name.
+pub(crate) fn checked(field: &Field<'_>) -> Result<String, FieldError> {
     let text = field.scalar()?;
     let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
     if text.is_empty() || text.len() > 253 || !text.bytes().all(valid) {

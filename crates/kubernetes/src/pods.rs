@@ -50,7 +50,7 @@ pub(crate) fn namespace(root: &Field<'_>) -> Result<Namespace, FieldError> {
     })
 }
 
-fn labels(metadata: &Field<'_>) -> Result<Vec<(String, String)>, FieldError> {
+pub(crate) fn labels(metadata: &Field<'_>) -> Result<Vec<(String, String)>, FieldError> {
     let Some(field) = metadata.get("labels") else {
         return Ok(Vec::new());
     };

@@ -13,7 +13,7 @@ use policy::{
 };
 
 use crate::field::Field;
-use crate::{FieldError, object};
+use crate::{FieldError, cidr_group, object};
 
 /// Ports of one `toPorts` element.
 const MAX_PORTS: usize = 40;
@@ -139,23 +139,16 @@ fn entry(field: &Field<'_>, prefix: &str) -> Result<Entry, FieldError> {
             except: Vec::new(),
         })
     })?;
-    let set = field.list_of(&cidr_set, |item| {
-        item.only(&["cidr", "except"])?;
-        let cidr = item
-            .get("cidr")
-            .ok_or_else(|| item.error("cidr is missing"))?;
-        Ok(CidrRule {
-            cidr: net(&cidr)?,
-            except: item
-                .list_of("except", |except| net(&except))?
-                .unwrap_or_default(),
-        })
-    })?;
+    let set = field
+        .get(&cidr_set)
+        .map(|list| cidr_group::cidr_set(&list.list()?))
+        .transpose()?;
     if plain.is_some() && set.is_some() {
         return Err(field.error(format!(
             "{cidr} and {cidr_set} cannot stand in one element: make two elements"
         )));
     }
+    let (set, groups) = set.unzip();
     let peers = Peers {
         endpoints: field.list_of(&endpoints, |item| selector(&item))?,
         entities: field.list_of(&entities, |item| {
@@ -166,6 +159,7 @@ fn entry(field: &Field<'_>, prefix: &str) -> Result<Entry, FieldError> {
             })
         })?,
         cidrs: plain.or(set),
+        groups: groups.unwrap_or_default(),
     };
     Ok(Entry {
         peers,

@@ -175,14 +175,6 @@ fn every_other_field() {
                 &path,
             );
         }
-        for field in ["cidrGroupRef: g", "cidrGroupSelector: {}"] {
-            let name = field.split(':').next().expect("a name");
-            let path = format!("spec.{list}[0].{side}CIDRSet[0].{name}");
-            refused(
-                &with(list, &format!("{{{side}CIDRSet: [{{{field}}}]}}")),
-                &path,
-            );
-        }
     }
     refused(
         "{endpointSelector: {}, ingress: [{}], log: {value: x}}",

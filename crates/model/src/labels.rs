@@ -19,6 +19,8 @@ pub mod keys {
     pub const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels";
     /// Cluster name.
     pub const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+    /// Prefix of the key that names a group of CIDRs, source `cidrgroup`.
+    pub const CIDR_GROUP_NAME: &str = "io.cilium.policy.cidrgroupname";
     /// Service account.
     pub const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 

@@ -77,8 +77,8 @@ impl Requirement {
         }
     }
 
-    fn holds(&self, labels: &Labels) -> bool {
-        let mut found = labels.iter().filter(|label| self.names(label));
+    fn holds<'a>(&self, labels: impl Iterator<Item = &'a Label>) -> bool {
+        let mut found = labels.filter(|label| self.names(label));
         match &self.operator {
             Operator::In(values) => found.any(|label| values.contains(label.value())),
             Operator::NotIn(values) => !found.any(|label| values.contains(label.value())),
@@ -114,9 +114,14 @@ impl Selector {
 
     /// Whether `labels` satisfy all requirements.
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.holds_for(labels.iter())
+    }
+
+    /// The same for labels among which a key may have several values.
+    pub fn holds_for<'a>(&self, labels: impl Iterator<Item = &'a Label> + Clone) -> bool {
         self.requirements
             .iter()
-            .all(|requirement| requirement.holds(labels))
+            .all(|requirement| requirement.holds(labels.clone()))
     }
 }
 

@@ -48,6 +48,11 @@ impl Engine {
                 engine.upsert_identity(identity, labels.clone());
             }
         }
+        for group in self.groups.iter() {
+            engine
+                .upsert_group(group.clone())
+                .expect("no policy selects it yet");
+        }
         for object in self.policies() {
             engine
                 .upsert_policy(object.clone())

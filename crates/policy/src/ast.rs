@@ -92,6 +92,19 @@ pub struct Rule {
     pub description: String,
 }
 
+impl Rule {
+    /// The elements of all lists.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let lists = [
+            &self.ingress,
+            &self.ingress_deny,
+            &self.egress,
+            &self.egress_deny,
+        ];
+        lists.into_iter().flatten().flatten()
+    }
+}
+
 /// `enableDefaultDeny`: `None` is decided by which lists the rule has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct DefaultDeny {
@@ -120,6 +133,8 @@ pub struct Peers {
     pub entities: Option<Vec<Entity>>,
     /// `fromCIDR`, `toCIDR`, `fromCIDRSet`, `toCIDRSet`.
     pub cidrs: Option<Vec<CidrRule>>,
+    /// Elements of the same list that are about groups; then `cidrs` is present too.
+    pub groups: Vec<GroupRule>,
 }
 
 /// Word for a group of peers.
@@ -206,6 +221,15 @@ pub struct CidrRule {
     /// The prefix.
     pub cidr: IpNet,
     /// Taken out of it.
+    pub except: Vec<IpNet>,
+}
+
+/// Prefixes of groups ([`crate::CidrGroup`]) without some others.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct GroupRule {
+    /// Over labels of source `cidrgroup`.
+    pub selector: Selector,
+    /// Taken out.
     pub except: Vec<IpNet>,
 }
 

@@ -2,12 +2,13 @@
 //! Node-local identities of the prefixes that live policies name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::NumericIdentity;
 
+use crate::compile::CompiledRule;
 use crate::ids::Ids;
-use crate::{CidrRule, PolicyObject};
 
 /// Prefixes that all policies together may name. Half of the numbers, so that old and new ones fit at the same time.
 pub(crate) const MAX_PREFIXES: usize = 32_767;
@@ -31,24 +32,32 @@ pub(crate) struct Cidrs {
     named: HashMap<IpNet, usize>,
 }
 
-/// The prefixes that need an identity: those of a rule and those taken out, but not the whole world.
-pub(crate) fn prefixes(rule: &CidrRule) -> impl Iterator<Item = IpNet> + '_ {
-    let all = [rule.cidr].into_iter().chain(rule.except.iter().copied());
-    all.map(|p| p.trunc()).filter(|p| p.prefix_len() > 0)
+/// Prefixes without some others: what a peer field about CIDRs comes down to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct CidrSet {
+    pub(crate) within: BTreeSet<IpNet>,
+    /// Sorted, each once.
+    pub(crate) except: Vec<IpNet>,
 }
 
-/// All prefixes that an object names.
-pub(crate) fn prefixes_of(object: &PolicyObject) -> HashSet<IpNet> {
-    let lists = object.rules.iter().flat_map(|r| {
-        [&r.ingress, &r.ingress_deny, &r.egress, &r.egress_deny]
-            .into_iter()
-            .flatten()
-            .flatten()
-    });
-    lists
-        .flat_map(|entry| entry.peers.cidrs.iter().flatten())
-        .flat_map(prefixes)
-        .collect()
+impl CidrSet {
+    pub(crate) fn contains(&self, prefix: IpNet) -> bool {
+        let mut wider = std::iter::successors(Some(prefix), IpNet::supernet);
+        wider.any(|wider| self.within.contains(&wider))
+            && !self.except.iter().any(|except| except.contains(&prefix))
+    }
+
+    /// The prefixes that need an identity: those named and those taken out, but not the whole world.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let all = self.within.iter().chain(&self.except);
+        all.copied().filter(|prefix| prefix.prefix_len() > 0)
+    }
+}
+
+/// All prefixes that need an identity for these rules.
+pub(crate) fn prefixes_of(rules: &[Arc<CompiledRule>]) -> HashSet<IpNet> {
+    let sets = rules.iter().flat_map(|rule| rule.cidr_sets());
+    sets.flat_map(CidrSet::prefixes).collect()
 }
 
 impl Cidrs {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::{ClusterName, Labels, Operator, Requirement, Selector, keys};
 
+use crate::cidrs::CidrSet;
+use crate::groups::Groups;
 use crate::peer::PeerSelector;
 use crate::{CidrRule, Direction, Entity, Entry, PolicyKey, PolicyKind, PolicyObject, Rule};
 
@@ -86,6 +88,16 @@ impl CompiledRule {
         self.subject.matches(labels) && labels.get("reserved", "host").is_none()
     }
 
+    /// What it says about CIDRs.
+    pub(crate) fn cidr_sets(&self) -> impl Iterator<Item = &CidrSet> {
+        let entries = self.sides.iter().flat_map(|side| &side.entries);
+        let peers = entries.flat_map(|entry| &entry.peers);
+        peers.filter_map(|peer| match peer {
+            PeerSelector::Cidr(set) => Some(set),
+            _ => None,
+        })
+    }
+
     pub(crate) fn side(&self, direction: Direction) -> &Side {
         &self.sides[direction as usize - 1]
     }
@@ -95,6 +107,7 @@ impl CompiledRule {
 pub(crate) struct Compiler<'a> {
     pub(crate) cluster: &'a ClusterName,
     pub(crate) default_local_cluster: bool,
+    pub(crate) groups: &'a Groups,
     pub(crate) object: &'a PolicyObject,
     pub(crate) key: Arc<PolicyKey>,
 }
@@ -188,7 +201,9 @@ impl Compiler<'_> {
         } else if let Some(entities) = &peers.entities {
             entities.iter().copied().map(PeerSelector::Entity).collect()
         } else if let Some(cidrs) = &peers.cidrs {
-            cidrs.iter().map(cidr).collect()
+            let groups = peers.groups.iter().map(|rule| self.groups.resolve(rule));
+            let sets = cidrs.iter().map(cidr).chain(groups);
+            sets.map(PeerSelector::Cidr).collect()
         } else if entry.ports.is_some() {
             vec![PeerSelector::Entity(Entity::All)]
         } else {
@@ -246,12 +261,12 @@ fn is_namespace_label(requirement: &Requirement) -> bool {
     rest.is_some_and(|rest| rest.starts_with('.')) && requirement.is_about(&requirement.key)
 }
 
-fn cidr(rule: &CidrRule) -> PeerSelector {
+fn cidr(rule: &CidrRule) -> CidrSet {
     let mut except: Vec<IpNet> = rule.except.iter().map(IpNet::trunc).collect();
     except.sort();
     except.dedup();
-    PeerSelector::Cidr(CidrRule {
-        cidr: rule.cidr.trunc(),
+    CidrSet {
+        within: BTreeSet::from([rule.cidr.trunc()]),
         except,
-    })
+    }
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::Labels;
 
+use crate::cidrs::CidrSet;
 use crate::compile::{CompiledEntry, CompiledRule, Origin};
 use crate::cookie::{Cookies, Decision};
 use crate::peer::{Home, PeerSelector};
 use crate::row::{self, Level, Term, Winner};
 use crate::rows::RowContent;
 use crate::selectors::{SelectorId, Selectors};
-use crate::{Action, Direction, EnforcementMode, Entity, RowVerdict, Settings, cidrs};
+use crate::{Action, Direction, EnforcementMode, Entity, RowVerdict, Settings};
 
 /// What happens to packets that no entry matches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -164,17 +165,8 @@ impl Content {
 
     /// The prefixes that need an identity, with repetitions.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        let entries = self
-            .rules
-            .iter()
-            .flat_map(|r| r.sides.iter().flat_map(|s| &s.entries));
-        let rules = entries
-            .flat_map(|entry| &entry.peers)
-            .filter_map(|peer| match peer {
-                PeerSelector::Cidr(rule) => Some(rule),
-                _ => None,
-            });
-        rules.flat_map(cidrs::prefixes)
+        let sets = self.rules.iter().flat_map(|rule| rule.cidr_sets());
+        sets.flat_map(CidrSet::prefixes)
     }
 
     /// What matches a peer that these selectors match.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The state between commits: what should be, what the kernel has, and what changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use model::{EndpointId, NumericIdentity, reserved};
 
 use crate::cidrs::{self, Cidrs};
@@ -11,6 +12,7 @@ use crate::classes::Classes;
 use crate::compile::{CompiledRule, Compiler};
 use crate::content::{Content, ContentKey};
 use crate::cookie::Cookies;
+use crate::groups::Groups;
 use crate::ids::Ids;
 use crate::index::ByLabel;
 use crate::peer::Home;
@@ -66,6 +68,7 @@ pub struct Engine {
     pub(crate) home: Home,
     pub(crate) revision: u64,
     objects: BTreeMap<PolicyKey, Stored>,
+    pub(crate) groups: Groups,
     subjects: HashMap<NumericIdentity, Subject>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(crate) records: HashMap<NumericIdentity, Record>,
@@ -104,6 +107,7 @@ impl Engine {
             home,
             revision: 1,
             objects: BTreeMap::new(),
+            groups: Groups::default(),
             subjects: HashMap::new(),
             endpoints: BTreeMap::new(),
             records: HashMap::new(),
@@ -168,24 +172,48 @@ impl Engine {
         if old.is_some_and(|old| old.object == object) {
             return Ok(());
         }
-        let old_prefixes = old
-            .map(|old| cidrs::prefixes_of(&old.object))
-            .unwrap_or_default();
-        let renamed = self
-            .cidrs
-            .rename(&old_prefixes, &cidrs::prefixes_of(&object));
+        let rules = self.compile(&object);
+        let old = cidrs::prefixes_of(self.rules_of(&object.key));
+        self.rename_prefixes(&object.key, &old, &cidrs::prefixes_of(&rules))?;
+        let key = object.key.clone();
+        let stored = Stored {
+            object,
+            rules: Vec::new(),
+        };
+        self.objects.insert(key.clone(), stored);
+        self.put_rules(&key, rules);
+        Ok(())
+    }
+
+    /// The rules of a policy in force; none if it is not.
+    pub(crate) fn rules_of(&self, key: &PolicyKey) -> &[Arc<CompiledRule>] {
+        let stored = self.objects.get(key);
+        stored.map_or(&[], |stored| &stored.rules)
+    }
+
+    /// A policy names other prefixes now, unless there are too many.
+    pub(crate) fn rename_prefixes(
+        &mut self,
+        key: &PolicyKey,
+        old: &HashSet<IpNet>,
+        new: &HashSet<IpNet>,
+    ) -> Result<(), Error> {
+        let renamed = self.cidrs.rename(old, new);
         renamed.map_err(|(needed, free)| Error::Prefixes {
-            key: object.key.clone(),
+            key: key.clone(),
             needed,
             free,
             max: cidrs::MAX_PREFIXES,
-        })?;
-        let rules = self.compile(&object);
-        self.set_rules(&object.key, &rules);
-        self.objects
-            .insert(object.key.clone(), Stored { object, rules });
+        })
+    }
+
+    /// A policy in force says this now.
+    pub(crate) fn put_rules(&mut self, key: &PolicyKey, rules: Vec<Arc<CompiledRule>>) {
+        self.set_rules(key, &rules);
+        if let Some(stored) = self.objects.get_mut(key) {
+            stored.rules = rules;
+        }
         self.revision += 1;
-        Ok(())
     }
 
     /// Takes a policy out of force.
@@ -193,7 +221,7 @@ impl Engine {
         let Some(old) = self.objects.remove(key) else {
             return;
         };
-        let prefixes = cidrs::prefixes_of(&old.object);
+        let prefixes = cidrs::prefixes_of(&old.rules);
         self.cidrs
             .rename(&prefixes, &Default::default())
             .expect("nothing new needs no number");
@@ -202,11 +230,12 @@ impl Engine {
     }
 
     /// Rules that say the same as before keep their number, so that nothing is written for them.
-    fn compile(&mut self, object: &PolicyObject) -> Vec<Arc<CompiledRule>> {
+    pub(crate) fn compile(&mut self, object: &PolicyObject) -> Vec<Arc<CompiledRule>> {
         let old = self.objects.get(&object.key);
         let compiler = Compiler {
             cluster: &self.settings.cluster,
             default_local_cluster: self.settings.default_local_cluster,
+            groups: &self.groups,
             object,
             key: Arc::new(object.key.clone()),
         };

@@ -15,6 +15,7 @@ mod content;
 mod cookie;
 mod engine;
 mod error;
+mod groups;
 mod ids;
 mod index;
 mod listing;
@@ -29,12 +30,13 @@ mod settings;
 mod validate;
 
 pub use ast::{
-    CidrRule, DefaultDeny, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol,
-    PortRule, Rule,
+    CidrRule, DefaultDeny, Entity, Entry, GroupRule, Peers, PolicyKey, PolicyKind, PolicyObject,
+    PortProtocol, PortRule, Rule,
 };
 pub use cookie::RuleInfo;
 pub use engine::Engine;
 pub use error::Error;
+pub use groups::CidrGroup;
 pub use listing::{Explanation, PolicyLine};
 pub use op::{Action, Direction, Op, PORT_BITS, RowMatch, RowVerdict, kind};
 pub use peer::Families;

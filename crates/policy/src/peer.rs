@@ -9,8 +9,9 @@ use model::{
     reserved,
 };
 
+use crate::cidrs::CidrSet;
 use crate::index::Handle;
-use crate::{CidrRule, Entity, kind};
+use crate::{Entity, kind};
 
 /// Address families of the pods' network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Home {
 pub(crate) enum PeerSelector {
     Labels(Selector),
     Entity(Entity),
-    Cidr(CidrRule),
+    Cidr(CidrSet),
 }
 
 /// A peer as far as its identity tells. Without labels only its number speaks.
@@ -117,9 +118,7 @@ impl PeerSelector {
         match self {
             Self::Labels(selector) => peer.labels.is_some_and(|labels| selector.matches(labels)),
             Self::Entity(entity) => entity_matches(*entity, home, peer),
-            Self::Cidr(rule) => peer.prefix.is_some_and(|prefix| {
-                rule.cidr.contains(&prefix) && !rule.except.iter().any(|e| e.contains(&prefix))
-            }),
+            Self::Cidr(set) => peer.prefix.is_some_and(|prefix| set.contains(prefix)),
         }
     }
 }

@@ -124,8 +124,8 @@ impl Engine {
                 })
             }
             PeerSelector::Entity(entity) => self.by_label.any(kind, &self.home.handles(*entity)),
-            PeerSelector::Cidr(rule) if kind == kind::WORLD => {
-                let named = self.cidrs.within(rule.cidr);
+            PeerSelector::Cidr(set) if kind == kind::WORLD => {
+                let named = set.within.iter().flat_map(|net| self.cidrs.within(*net));
                 let worlds = [reserved::WORLD, reserved::WORLD_IPV4, reserved::WORLD_IPV6];
                 named.chain(worlds).collect()
             }

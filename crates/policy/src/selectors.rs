@@ -97,11 +97,13 @@ impl Selectors {
     fn file(&mut self, selector: &PeerSelector, mut change: impl FnMut(&mut BTreeSet<SelectorId>)) {
         let handles = match selector {
             PeerSelector::Entity(_) => return change(&mut self.unfiled),
-            PeerSelector::Cidr(rule) => {
-                let ids = self.by_prefix.entry(rule.cidr).or_default();
-                change(ids);
-                if ids.is_empty() {
-                    self.by_prefix.remove(&rule.cidr);
+            PeerSelector::Cidr(set) => {
+                for prefix in &set.within {
+                    let ids = self.by_prefix.entry(*prefix).or_default();
+                    change(ids);
+                    if ids.is_empty() {
+                        self.by_prefix.remove(prefix);
+                    }
                 }
                 return;
             }

@@ -88,11 +88,15 @@ impl Check<'_> {
             endpoints,
             entities,
             cidrs,
+            groups,
         } = &entry.peers;
         let kinds: Vec<(&'static str, usize)> = [
             ("Endpoints", endpoints.as_ref().map(Vec::len)),
             ("Entities", entities.as_ref().map(Vec::len)),
-            ("CIDR", cidrs.as_ref().map(Vec::len)),
+            (
+                "CIDR",
+                cidrs.as_ref().map(|cidrs| cidrs.len() + groups.len()),
+            ),
         ]
         .into_iter()
         .filter_map(|(name, count)| Some((name, count?)))
@@ -112,6 +116,10 @@ impl Check<'_> {
         self.count(&format!("{path}.toPorts"), ports, MAX_PORTS)?;
         for (i, rule) in cidrs.iter().flatten().enumerate() {
             self.cidr(&format!("{path}.{side}CIDR[{i}]"), rule)?;
+        }
+        for rule in groups {
+            let path = format!("{path}.{side}CIDRSet");
+            self.count(&format!("{path}.except"), rule.except.len(), MAX_ELEMENTS)?;
         }
         Ok(())
     }

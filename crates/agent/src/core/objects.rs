@@ -38,6 +38,18 @@ impl<K: Kernel> Core<K> {
                     self.engine.remove_policy(&key);
                     self.dirty = true;
                 }
+                ObjectEvent::CidrGroup(object) => {
+                    let subject = group_subject(&object.group.name);
+                    let refused = self.engine.upsert_group(object.group).err();
+                    let problem = refused.map(|error| error.to_string()).or(object.ignored);
+                    self.note(&subject, problem);
+                    self.dirty = true;
+                }
+                ObjectEvent::CidrGroupGone(name) => {
+                    let refused = self.engine.remove_group(&name).err();
+                    self.note(&group_subject(&name), refused);
+                    self.dirty = true;
+                }
                 ObjectEvent::Service(service) => self.balancer.services.put_service(service),
                 ObjectEvent::ServiceGone(key) => self.balancer.services.remove_service(&key),
                 ObjectEvent::EndpointSlice(slice) => self.balancer.services.put_slice(slice),
@@ -88,4 +100,8 @@ impl<K: Kernel> Core<K> {
         });
         stale.collect()
     }
+}
+
+fn group_subject(name: &str) -> String {
+    format!("CiliumCIDRGroup {name}")
 }

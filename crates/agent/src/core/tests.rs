@@ -14,6 +14,7 @@ use super::*;
 use crate::options::Values;
 
 mod full;
+mod groups;
 mod restarts;
 mod services;
 

@@ -100,7 +100,8 @@ mod tests {
                 "core/v1::Service",
                 "discovery.k8s.io/v1::EndpointSlice",
                 "cilium/v2::CiliumClusterwideNetworkPolicy",
-                "networking.k8s.io/v1::NetworkPolicy"
+                "networking.k8s.io/v1::NetworkPolicy",
+                "cilium/v2::CiliumCIDRGroup"
             ]
         );
         let away = status(Some(&Err("refused".into())), &[]);

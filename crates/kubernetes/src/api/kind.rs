@@ -22,11 +22,13 @@ pub enum Kind {
     CiliumClusterwideNetworkPolicy,
     /// `networking.k8s.io/v1 NetworkPolicy`.
     NetworkPolicy,
+    /// `cilium.io/v2 CiliumCIDRGroup`.
+    CiliumCIDRGroup,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Namespace,
         Kind::Pod,
         Kind::Service,
@@ -34,6 +36,7 @@ impl Kind {
         Kind::CiliumNetworkPolicy,
         Kind::CiliumClusterwideNetworkPolicy,
         Kind::NetworkPolicy,
+        Kind::CiliumCIDRGroup,
     ];
 
     /// As in `kind:`.
@@ -46,6 +49,7 @@ impl Kind {
             Kind::CiliumNetworkPolicy => "CiliumNetworkPolicy",
             Kind::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::CiliumCIDRGroup => "CiliumCIDRGroup",
         }
     }
 
@@ -59,6 +63,7 @@ impl Kind {
             Kind::CiliumNetworkPolicy => "ciliumnetworkpolicies",
             Kind::CiliumClusterwideNetworkPolicy => "ciliumclusterwidenetworkpolicies",
             Kind::NetworkPolicy => "networkpolicies",
+            Kind::CiliumCIDRGroup => "ciliumcidrgroups",
         }
     }
 
@@ -68,7 +73,11 @@ impl Kind {
             Kind::CiliumNetworkPolicy
             | Kind::CiliumClusterwideNetworkPolicy
             | Kind::NetworkPolicy => true,
-            Kind::Namespace | Kind::Pod | Kind::Service | Kind::EndpointSlice => false,
+            Kind::Namespace
+            | Kind::Pod
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::CiliumCIDRGroup => false,
         }
     }
 
@@ -76,7 +85,9 @@ impl Kind {
         match self {
             Kind::Namespace | Kind::Pod | Kind::Service => ("", "v1"),
             Kind::EndpointSlice => ("discovery.k8s.io", "v1"),
-            Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy => ("cilium.io", "v2"),
+            Kind::CiliumNetworkPolicy
+            | Kind::CiliumClusterwideNetworkPolicy
+            | Kind::CiliumCIDRGroup => ("cilium.io", "v2"),
             Kind::NetworkPolicy => ("networking.k8s.io", "v1"),
         }
     }

@@ -73,7 +73,10 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
                 }
             }
         }
-        Kind::CiliumNetworkPolicy | Kind::CiliumClusterwideNetworkPolicy | Kind::NetworkPolicy => {
+        Kind::CiliumNetworkPolicy
+        | Kind::CiliumClusterwideNetworkPolicy
+        | Kind::NetworkPolicy
+        | Kind::CiliumCIDRGroup => {
             for key in ["spec", "specs"] {
                 if let Some(value) = object.get_mut(key) {
                     out.insert(key.into(), value.take());

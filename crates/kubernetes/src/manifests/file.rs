@@ -35,14 +35,14 @@ pub(super) struct File {
 #[derive(Debug)]
 pub(super) struct Defined {
     pub(super) object: Object,
-    /// Of a policy, its document as JSON: what a restart needs if a later version is refused. Empty for others.
+    /// Of a policy or a group that policies name, its document as JSON: what a restart needs if a later version is refused. Empty for others.
     pub(super) text: Box<str>,
 }
 
 impl Defined {
     pub(super) fn new(object: Object, document: &Value) -> Self {
         let text = match object {
-            Object::Policy(_) => document.to_string().into(),
+            Object::Policy(_) | Object::CidrGroup(_) => document.to_string().into(),
             _ => "".into(),
         };
         Self { object, text }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The policies in force, for the disk: a version that is refused may be all that the directory holds at the next start.
+//! The policies in force and the groups that they name, for the disk: a version that is refused may be all that the directory holds at the next start.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +20,16 @@ pub(crate) struct Saved {
     policies: Vec<(String, String)>,
 }
 
+/// Whether an object says what policy means: policies, and the groups that they name.
+fn is_kept(object: &Object) -> bool {
+    matches!(object, Object::Policy(_) | Object::CidrGroup(_))
+}
+
 impl Manifests {
     /// The policies in force.
     pub(crate) fn saved(&self, dir: &Path) -> Saved {
         let policies = self.objects.values();
-        let policies = policies.filter(|of| matches!(of.defined.object, Object::Policy(_)));
+        let policies = policies.filter(|of| is_kept(&of.defined.object));
         let mut policies: Vec<_> = policies
             .map(|of| (of.file.clone(), of.defined.text.to_string()))
             .collect();
@@ -46,7 +51,9 @@ impl Manifests {
                 continue;
             };
             // A version that this agent refuses is not in force.
-            if let Ok(Some(object @ Object::Policy(_))) = object::read(&document) {
+            if let Ok(Some(object)) = object::read(&document)
+                && is_kept(&object)
+            {
                 let key = object.key();
                 let defined = Arc::new(Defined::new(object, &document));
                 self.untold.insert(key.clone());

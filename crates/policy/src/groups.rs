@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Groups of prefixes that policies select by label. A prefix carries the labels of every group that holds it or a wider
+//! one, as many values of a key as there are.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::{Label, Operator, Selector};
+
+use crate::cidrs::{self, CidrSet};
+use crate::compile::CompiledRule;
+use crate::engine::Engine;
+use crate::{Error, GroupRule, PolicyKey, PolicyObject, Rule};
+
+/// A group of prefixes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CidrGroup {
+    /// Its name.
+    pub name: String,
+    /// Labels by which rules select it, source `cidrgroup`.
+    pub labels: Vec<Label>,
+    /// The prefixes.
+    pub prefixes: BTreeSet<IpNet>,
+}
+
+/// All groups.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Groups {
+    by_name: BTreeMap<String, Arc<CidrGroup>>,
+    /// Groups that hold a prefix. Ordered by family, address and length: wider ones come before what is inside.
+    holders: BTreeMap<IpNet, Vec<Arc<CidrGroup>>>,
+}
+
+impl Groups {
+    /// Puts a group in place of the one before, or takes it away. Returns the one before.
+    fn replace(&mut self, name: &str, new: Option<Arc<CidrGroup>>) -> Option<Arc<CidrGroup>> {
+        let old = self.by_name.remove(name);
+        for prefix in old.iter().flat_map(|old| &old.prefixes) {
+            if let Some(holders) = self.holders.get_mut(prefix) {
+                holders.retain(|group| group.name != name);
+                if holders.is_empty() {
+                    self.holders.remove(prefix);
+                }
+            }
+        }
+        if let Some(new) = new {
+            for prefix in &new.prefixes {
+                self.holders.entry(*prefix).or_default().push(new.clone());
+            }
+            self.by_name.insert(name.to_owned(), new);
+        }
+        old
+    }
+
+    /// What a rule is about. A wider prefix that matches has narrower ones that do not taken out: they have labels of their
+    /// own, which a negative requirement may refuse, and whatever is inside them is refused as well.
+    pub(crate) fn resolve(&self, rule: &GroupRule) -> CidrSet {
+        let mut set = CidrSet {
+            within: BTreeSet::new(),
+            except: rule.except.iter().map(IpNet::trunc).collect(),
+        };
+        let mut around: Vec<(IpNet, Vec<&Label>, bool)> = Vec::new();
+        for (prefix, holders) in &self.holders {
+            while around
+                .pop_if(|(wider, ..)| !wider.contains(prefix))
+                .is_some()
+            {}
+            let (mut labels, is_inside) = match around.last() {
+                Some((_, labels, matched)) => (labels.clone(), *matched),
+                None => (Vec::new(), false),
+            };
+            labels.extend(holders.iter().flat_map(|group| &group.labels));
+            let matches = rule.selector.holds_for(labels.iter().copied());
+            if matches {
+                set.within.insert(*prefix);
+            } else if is_inside {
+                set.except.push(*prefix);
+            }
+            around.push((*prefix, labels, matches));
+        }
+        set.except.sort_unstable();
+        set.except.dedup();
+        set
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CidrGroup> {
+        self.by_name.values().map(|group| &**group)
+    }
+}
+
+/// Whether a group may change what a selector selects: it has a label that the selector asks for, or the selector asks for
+/// none.
+fn concerns(selector: &Selector, group: &CidrGroup) -> bool {
+    let has_key = |key: &str| group.labels.iter().any(|label| label.key() == key);
+    let asks = |operator: &Operator| matches!(operator, Operator::In(_) | Operator::Exists);
+    let mut all = selector.requirements();
+    selector.requirements().any(|r| has_key(&r.key)) || !all.any(|r| asks(&r.operator))
+}
+
+/// The elements of an object that are about groups.
+fn group_rules(object: &PolicyObject) -> impl Iterator<Item = &GroupRule> {
+    object
+        .rules
+        .iter()
+        .flat_map(Rule::entries)
+        .flat_map(|entry| &entry.peers.groups)
+}
+
+/// A policy to which a group makes a difference.
+struct Changed {
+    key: PolicyKey,
+    rules: Vec<Arc<CompiledRule>>,
+    /// Its prefixes.
+    before: HashSet<IpNet>,
+    after: HashSet<IpNet>,
+}
+
+impl Engine {
+    /// Puts a group into force, in place of an earlier version, for the policies that select it.
+    ///
+    /// # Errors
+    /// The policies that select it would name more prefixes than there are numbers for: the earlier version stays.
+    pub fn upsert_group(&mut self, group: CidrGroup) -> Result<(), Error> {
+        let name = group.name.clone();
+        self.change_group(&name, Some(Arc::new(group)))
+    }
+
+    /// Takes a group away: what selects it selects its prefixes no longer.
+    ///
+    /// # Errors
+    /// As [`Engine::upsert_group`]: a selector that asks for the absence of its labels may select more now.
+    pub fn remove_group(&mut self, name: &str) -> Result<(), Error> {
+        self.change_group(name, None)
+    }
+
+    fn change_group(&mut self, name: &str, new: Option<Arc<CidrGroup>>) -> Result<(), Error> {
+        let old = self.groups.replace(name, new.clone());
+        if old == new {
+            return Ok(());
+        }
+        let both: Vec<_> = [&old, &new].into_iter().flatten().cloned().collect();
+        let is_affected = |object: &&PolicyObject| {
+            let mut rules = group_rules(object);
+            rules.any(|rule| both.iter().any(|group| concerns(&rule.selector, group)))
+        };
+        let affected = self.policies().filter(is_affected).cloned();
+        let affected: Vec<PolicyObject> = affected.collect();
+        let mut changed = Vec::new();
+        for object in affected {
+            let rules = self.compile(&object);
+            let before = self.rules_of(&object.key);
+            // Rules that say the same are the same.
+            if before.iter().zip(&rules).all(|(a, b)| Arc::ptr_eq(a, b)) {
+                continue;
+            }
+            let (key, before) = (object.key, cidrs::prefixes_of(before));
+            let after = cidrs::prefixes_of(&rules);
+            if let Err(error) = self.rename_prefixes(&key, &before, &after) {
+                for Changed {
+                    key, before, after, ..
+                } in changed
+                {
+                    let back = self.rename_prefixes(&key, &after, &before);
+                    back.expect("there was room for what was in force");
+                }
+                self.groups.replace(name, old);
+                return Err(error);
+            }
+            changed.push(Changed {
+                key,
+                rules,
+                before,
+                after,
+            });
+        }
+        for Changed { key, rules, .. } in changed {
+            self.put_rules(&key, rules);
+        }
+        Ok(())
+    }
+}
