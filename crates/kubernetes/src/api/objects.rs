@@ -61,12 +61,16 @@ struct Table {
     is_known: bool,
     /// Seen live, or known not to be served.
     is_listed: bool,
+    /// There are more than are followed. Those beyond are not known, so only a list can tell that they are fewer.
+    is_over: bool,
 }
 
 /// All that is followed.
 #[derive(Debug)]
 pub(super) struct Objects {
     node: String,
+    /// Most objects of a kind.
+    most: usize,
     tables: BTreeMap<Kind, Table>,
 }
 
@@ -74,6 +78,7 @@ impl Objects {
     pub(super) fn new(node: &str) -> Self {
         Self {
             node: node.to_owned(),
+            most: MAX_OBJECTS,
             tables: Kind::ALL.map(|kind| (kind, Table::default())).into(),
         }
     }
@@ -88,14 +93,20 @@ impl Objects {
         kind: Kind,
         event: Event<Name, Document>,
     ) -> (Vec<ObjectEvent>, bool) {
+        let most = self.most;
         let table = self.table(kind);
         let mut events = Vec::new();
         match event {
-            Event::Init => table.listing = Some(BTreeMap::new()),
+            Event::Init => {
+                table.listing = Some(BTreeMap::new());
+                table.is_over = false;
+            }
             Event::InitApply(name, document) => {
                 let listing = table.listing.get_or_insert_default();
-                if listing.len() < MAX_OBJECTS {
+                if listing.len() < most {
                     listing.insert(name, document);
+                } else {
+                    table.is_over = true;
                 }
             }
             Event::InitDone => {
@@ -117,9 +128,11 @@ impl Objects {
                 return (events, is_changed);
             }
             Event::Apply(name, document) => {
-                if table.entries.len() < MAX_OBJECTS || table.entries.contains_key(&name) {
+                if table.entries.len() < most || table.entries.contains_key(&name) {
                     events.extend(table.show(kind, &name, document.shown));
                     events.extend(table.put(name, &document.value));
+                } else {
+                    table.is_over = true;
                 }
             }
             Event::Delete(name) => events.extend(table.remove(kind, &name)),
@@ -153,9 +166,10 @@ impl Objects {
         let texts = |kind: Kind| Some((kind, saved.kinds.get(kind.plural())?));
         let all: Vec<_> = Kind::ALL.into_iter().map(texts).collect::<Option<_>>()?;
         let mut events = Vec::new();
+        let most = self.most;
         for (kind, texts) in all {
             let table = self.table(kind);
-            for text in texts.iter().take(MAX_OBJECTS) {
+            for text in texts.iter().take(most) {
                 let Ok(document) = serde_json::from_str::<Value>(text) else {
                     continue;
                 };
@@ -197,7 +211,16 @@ impl Objects {
 
     /// Everything that is refused.
     pub(super) fn problems(&self, source: &str) -> Vec<Problem> {
-        let mut all = self.tables.iter().flat_map(|(kind, table)| {
+        let over = self.tables.iter().filter(|(_, table)| table.is_over);
+        let over = over.map(|(kind, _)| {
+            let reason = format!(
+                "there are more than {} {}, and those beyond are not in force: remove some and restart the agent",
+                self.most,
+                kind.plural()
+            );
+            Problem::of_file(source, reason, false)
+        });
+        let refused = self.tables.iter().flat_map(|(kind, table)| {
             table.entries.iter().filter_map(|(name, entry)| {
                 Some(Problem {
                     file: source.to_owned(),
@@ -208,6 +231,7 @@ impl Objects {
                 })
             })
         });
+        let mut all = over.chain(refused);
         let mut told: Vec<Problem> = all.by_ref().take(MAX_PROBLEMS).collect();
         let beyond = all.count();
         if beyond > 0 {

@@ -202,3 +202,29 @@ fn a_state_without_a_kind_is_not_half_taken() {
         assert!(matches!(events[..], [ObjectEvent::Pod(_)]), "{missing:?}");
     }
 }
+
+#[test]
+fn more_objects_than_are_followed_are_told_of() {
+    let mut objects = Objects::new("n1");
+    objects.most = 2;
+    let put = |objects: &mut Objects, event: fn(Name, Document) -> Event<Name, Document>, n: u8| {
+        let event = event(name("shop", &n.to_string()), pod(&json!({})));
+        objects.take(Kind::Pod, event).0.len()
+    };
+    assert_eq!(put(&mut objects, Event::Apply, 1), 1);
+    assert_eq!(put(&mut objects, Event::Apply, 2), 1);
+    assert!(objects.problems("server").is_empty());
+    assert_eq!(put(&mut objects, Event::Apply, 3), 0);
+    let told = objects.problems("server");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].reason.starts_with("there are more than 2 pods"));
+    // A list can tell that they are fewer, or still too many.
+    for (count, is_over) in [(3, true), (2, false)] {
+        objects.take(Kind::Pod, Event::Init);
+        for n in 0..count {
+            put(&mut objects, Event::InitApply, n);
+        }
+        objects.take(Kind::Pod, Event::InitDone);
+        assert_eq!(!objects.problems("server").is_empty(), is_over, "{count}");
+    }
+}
