@@ -48,13 +48,14 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 15] = [
+const PLACES: [(&str, &str, u8); 16] = [
     ("clustermesh", "*", 2),
     ("kvstore", "etcd", 4),
     ("kvstore", "silence", 4),
     ("kvstore", "tls", 4),
     ("kvstore", "*", 2),
     ("kubernetes", "api", 2),
+    ("kubernetes", "pool", 2),
     ("kubernetes", "prune", 2),
     ("agent", "*", 3),
     ("cni", "*", 3),
