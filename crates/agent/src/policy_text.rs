@@ -78,9 +78,13 @@ fn entry(entry: &Entry, prefix: &str) -> Value {
         object.insert(format!("{prefix}CIDRSet"), all.collect());
     }
     if let Some(list) = &entry.ports {
+        let named = entry.named_ports.iter().map(|port| {
+            let protocol = format!("{:?}", port.protocol).to_ascii_uppercase();
+            json!({"port": &*port.name, "protocol": protocol})
+        });
         object.insert(
             "toPorts".into(),
-            json!([{"ports": list.iter().map(port).collect::<Vec<_>>()}]),
+            json!([{"ports": list.iter().map(port).chain(named).collect::<Vec<_>>()}]),
         );
     }
     Value::Object(object)

@@ -15,6 +15,7 @@ mod network_policy;
 mod object;
 mod pods;
 mod policy_object;
+mod ports;
 mod services;
 mod source;
 mod watch;

@@ -4,12 +4,13 @@
 
 use model::{Operator, Requirement, Selector, keys};
 use policy::{
-    CidrRule, DefaultDeny, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol,
-    PortRule, Rule,
+    CidrRule, DefaultDeny, Entity, Entry, NamedPortRule, Peers, PolicyKey, PolicyKind,
+    PolicyObject, PortProtocol, PortRule, Rule,
 };
 
 use crate::field::Field;
 use crate::policy_object::{net, read_selector};
+use crate::ports::{self, Port};
 use crate::{FieldError, object};
 
 /// Prefix of keys that match nothing but Kubernetes' labels.
@@ -90,7 +91,7 @@ fn nobody() -> Entry {
             endpoints: Some(Vec::new()),
             ..Peers::default()
         },
-        ports: None,
+        ..Entry::default()
     }
 }
 
@@ -100,6 +101,7 @@ fn rules(spec: &Field<'_>, key: &str, side: &str) -> Result<Vec<Entry>, FieldErr
         let ports = item
             .list_of("ports", |port| port_rule(&port))?
             .filter(|ports| !ports.is_empty());
+        let (ports, named_ports) = ports.map(ports::split).unzip();
         let peers = item.list_of(side, |peer| peers(&peer))?.unwrap_or_default();
         let everybody = || Peers {
             entities: Some(vec![Entity::All]),
@@ -113,6 +115,7 @@ fn rules(spec: &Field<'_>, key: &str, side: &str) -> Result<Vec<Entry>, FieldErr
         let entry = |peers| Entry {
             peers,
             ports: ports.clone(),
+            named_ports: named_ports.clone().unwrap_or_default(),
         };
         Ok(peers.into_iter().map(entry).collect::<Vec<_>>())
     })?;
@@ -169,7 +172,7 @@ fn ip_block(field: &Field<'_>) -> Result<CidrRule, FieldError> {
     })
 }
 
-fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
+fn port_rule(field: &Field<'_>) -> Result<Port, FieldError> {
     field.only(&["port", "endPort", "protocol"])?;
     let number = |field: &Field<'_>| {
         let number = field.value.as_u64().and_then(|n| u16::try_from(n).ok());
@@ -177,21 +180,20 @@ fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
             .filter(|n| *n != 0)
             .ok_or_else(|| field.error("expected a number of 1 to 65535"))
     };
-    let port = match field.get("port") {
-        None => 0,
-        Some(port) if port.value.is_string() => {
-            return Err(port.error(format!(
-                "named ports are not supported: write the number that {} stands for",
-                port.value
-            )));
-        }
-        Some(port) => number(&port)?,
-    };
+    let port = field.get("port");
+    let name = port.as_ref().filter(|port| port.value.is_string());
+    let name = name
+        .map(|port| ports::name(port, port.text()?))
+        .transpose()?;
     let end_port = field.get("endPort").map(|end| number(&end)).transpose()?;
+    let port = match port.filter(|_| name.is_none()) {
+        Some(port) => number(&port)?,
+        None => 0,
+    };
     if let Some(end) = end_port
         && (port == 0 || end < port)
     {
-        return Err(field.error("endPort needs a port that is not above it"));
+        return Err(field.error("endPort needs a port by number that is not above it"));
     }
     let protocol = match field.get("protocol") {
         None => PortProtocol::Tcp,
@@ -206,9 +208,12 @@ fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
             }
         },
     };
-    Ok(PortRule {
-        port,
-        end_port,
-        protocol,
+    Ok(match name {
+        Some(name) => Port::Named(NamedPortRule { name, protocol }),
+        None => Port::Number(PortRule {
+            port,
+            end_port,
+            protocol,
+        }),
     })
 }

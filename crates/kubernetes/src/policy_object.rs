@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use model::{Operator, Requirement, Selector};
 use policy::{
-    CidrRule, DefaultDeny, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol,
-    PortRule, Rule,
+    CidrRule, DefaultDeny, Entity, Entry, NamedPortRule, Peers, PolicyKey, PolicyKind,
+    PolicyObject, PortProtocol, PortRule, Rule,
 };
 
 use crate::field::Field;
+use crate::ports::{self, Port};
 use crate::{FieldError, cidr_group, object};
 
 /// Ports of one `toPorts` element.
@@ -161,13 +162,15 @@ fn entry(field: &Field<'_>, prefix: &str) -> Result<Entry, FieldError> {
         cidrs: plain.or(set),
         groups: groups.unwrap_or_default(),
     };
+    let (ports, named_ports) = ports(field)?.map(ports::split).unzip();
     Ok(Entry {
         peers,
-        ports: ports(field)?,
+        ports,
+        named_ports: named_ports.unwrap_or_default(),
     })
 }
 
-fn ports(entry: &Field<'_>) -> Result<Option<Vec<PortRule>>, FieldError> {
+fn ports(entry: &Field<'_>) -> Result<Option<Vec<Port>>, FieldError> {
     let lists = entry.list_of("toPorts", |item| {
         item.only(&["ports"])?;
         let ports = item
@@ -187,7 +190,7 @@ fn ports(entry: &Field<'_>) -> Result<Option<Vec<PortRule>>, FieldError> {
         .map(|lists| lists.into_iter().flatten().collect()))
 }
 
-fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
+fn port_rule(field: &Field<'_>) -> Result<Port, FieldError> {
     field.only(&["port", "endPort", "protocol"])?;
     let port = field
         .get("port")
@@ -195,15 +198,7 @@ fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
     let text = port.scalar()?;
     let decimal =
         text.bytes().all(|c| c.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
-    let number = text
-        .parse::<u16>()
-        .ok()
-        .filter(|_| decimal)
-        .ok_or_else(|| {
-            port.error(format!(
-                "{text:?} is not a number of 0 to 65535; named ports are not supported"
-            ))
-        })?;
+    let number = text.parse::<u16>().ok().filter(|_| decimal);
     let end_port = field
         .get("endPort")
         .map(|end| {
@@ -225,10 +220,16 @@ fn port_rule(field: &Field<'_>) -> Result<PortRule, FieldError> {
             }
         },
     };
-    Ok(PortRule {
-        port: number,
-        end_port,
-        protocol,
+    Ok(match number {
+        Some(port) => Port::Number(PortRule {
+            port,
+            end_port,
+            protocol,
+        }),
+        None => Port::Named(NamedPortRule {
+            name: ports::name(&port, &text)?,
+            protocol,
+        }),
     })
 }
 

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use kernel::Kernel;
 use kubernetes::{Manifests, ObjectEvent};
 use model::{
-    ClusterId, ClusterName, EndpointId, IdentityScheme, Labels, NumericIdentity, reserved,
+    ClusterId, ClusterName, EndpointId, IdentityScheme, Labels, NamedPort, NumericIdentity,
+    Protocol, reserved,
 };
 use policy::{Action, Direction, EnforcementMode, Engine, Families, PolicyObject, Settings};
 
@@ -81,6 +82,12 @@ impl Case {
             engine.upsert_identity(NumericIdentity(n), labels);
         }
         engine.upsert_endpoint(EndpointId(1), NumericIdentity(W));
+        let http = NamedPort {
+            name: "http".into(),
+            port: 8080,
+            protocol: Protocol::Tcp,
+        };
+        engine.set_named_ports(EndpointId(1), &[http].into());
         for object in objects {
             engine.upsert_policy(object).expect("valid");
         }
@@ -253,6 +260,42 @@ fn beside_others() {
 }
 
 #[test]
+fn ports_by_name() {
+    let cnp = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy";
+    let of = |kind: &str, spec: &str| {
+        let (objects, problems) = read(kind, spec);
+        assert!(problems.is_empty(), "{problems:?}");
+        objects
+    };
+    for (number, objects) in [
+        (
+            37,
+            of(
+                cnp,
+                "{endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: HTTP, protocol: TCP}]}]}]}",
+            ),
+        ),
+        (37, of(NP, "{ingress: [{ports: [{port: http}]}]}")),
+    ] {
+        Case::new(number, objects)
+            .ingress(&[A, B, X], (6, 8080), true)
+            .ingress(&[A, B, X], TCP, false)
+            .ingress(&[A], (17, 8080), false);
+    }
+    let other = of(
+        NP,
+        "{ingress: [{ports: [{port: https}, {port: http, protocol: UDP}]}]}",
+    );
+    Case::new(38, other)
+        .ingress(&[A], (6, 8080), false)
+        .ingress(&[A], TCP, false);
+    let both = of(NP, "{ingress: [{ports: [{port: http}, {port: 80}]}]}");
+    Case::new(37, both)
+        .ingress(&[A], (6, 8080), true)
+        .ingress(&[A], TCP, true);
+}
+
+#[test]
 fn refusals() {
     for (spec, field) in [
         (
@@ -260,8 +303,16 @@ fn refusals() {
             "spec.ingress[0].ports[0].protocol: protocol \"foo\" is not supported",
         ),
         (
-            "{ingress: [{ports: [{port: http}]}]}",
-            "spec.ingress[0].ports[0].port: named ports are not supported",
+            "{egress: [{ports: [{port: http}]}]}",
+            "egress[0].toPorts: ports by name are supported in ingress only",
+        ),
+        (
+            "{ingress: [{ports: [{port: a--b}]}]}",
+            "spec.ingress[0].ports[0].port: \"a--b\" is neither a number",
+        ),
+        (
+            "{ingress: [{ports: [{port: http, endPort: 90}]}]}",
+            "spec.ingress[0].ports[0]: endPort needs a port by number",
         ),
         (
             "{ingress: [{ports: [{port: 0}]}]}",

@@ -60,6 +60,7 @@ impl Engine {
         }
         for (&id, endpoint) in &self.endpoints {
             engine.upsert_endpoint(id, endpoint.identity);
+            engine.set_named_ports(id, &endpoint.ports);
         }
         engine.revision = self.revision;
         engine

@@ -3,6 +3,7 @@
 //! (Cilium's `pkg/policy/api`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::Selector;
@@ -122,6 +123,19 @@ pub struct Entry {
     /// All elements of `toPorts[].ports[]`. `None` without `toPorts` or with `toPorts: []`; an empty list stands for
     /// `toPorts` whose elements have no ports and matches nothing.
     pub ports: Option<Vec<PortRule>>,
+    /// Elements of the same lists that name a port of a container; then `ports` is present too.
+    pub named_ports: Vec<NamedPortRule>,
+}
+
+impl Entry {
+    /// An entry whose ports are numbers.
+    pub fn new(peers: Peers, ports: Option<Vec<PortRule>>) -> Self {
+        Self {
+            peers,
+            ports,
+            named_ports: Vec::new(),
+        }
+    }
 }
 
 /// Peers of an entry. At most one field is present, else [`crate::validate`] refuses the object.
@@ -244,8 +258,17 @@ pub struct PortRule {
     pub protocol: PortProtocol,
 }
 
+/// A port by the name that a container gives it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NamedPortRule {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Protocol.
+    pub protocol: PortProtocol,
+}
+
 /// Protocol of a port rule.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum PortProtocol {
     /// TCP.
     Tcp,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::{EndpointId, NumericIdentity};
+use model::{EndpointId, NamedPort, NumericIdentity};
 
 use crate::content::{Content, ContentKey, Matched};
 use crate::engine::{Engine, Live};
@@ -71,8 +71,8 @@ impl Engine {
             let Some(endpoint) = self.endpoints.get(&id) else {
                 continue;
             };
-            let identity = endpoint.identity;
-            let policy = self.policy_for(identity, tx);
+            let (identity, ports) = (endpoint.identity, endpoint.ports.clone());
+            let policy = self.policy_for(identity, &ports, tx);
             let endpoint = self.endpoints.get_mut(&id).expect("just found");
             let before = endpoint.policy.replace(policy);
             if before == Some(policy) {
@@ -90,9 +90,9 @@ impl Engine {
         }
     }
 
-    fn policy_for(&mut self, identity: NumericIdentity, tx: &mut Tx) -> u32 {
+    fn policy_for(&mut self, identity: NumericIdentity, ports: &[NamedPort], tx: &mut Tx) -> u32 {
         let rules = self.selecting(identity);
-        let key = ContentKey::new(&self.settings, self.labels(identity), &rules);
+        let key = ContentKey::new(&self.settings, self.labels(identity), &rules, ports);
         if let Some(&policy) = self.by_key.get(&key) {
             return policy;
         }

@@ -56,6 +56,8 @@ pub(crate) struct CompiledEntry {
     pub(crate) deny: bool,
     pub(crate) peers: Vec<PeerSelector>,
     pub(crate) spans: Vec<Span>,
+    /// Name and protocol of ports that whoever is asked gives a number.
+    pub(crate) named: BTreeSet<(Arc<str>, u8)>,
     pub(crate) origin: Origin,
 }
 
@@ -180,10 +182,15 @@ impl Compiler<'_> {
                 })
                 .collect(),
         };
+        let named = entry.named_ports.iter().flat_map(|port| {
+            let protocols = port.protocol.numbers().iter();
+            protocols.map(|&proto| (port.name.clone(), proto))
+        });
         CompiledEntry {
             deny,
             peers: self.peers(rule, entry),
             spans: spans.into_iter().collect(),
+            named: named.collect(),
             origin: Origin {
                 policy: self.key.clone(),
                 path,

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::Labels;
+use model::{Labels, NamedPort};
 
 use crate::cidrs::CidrSet;
-use crate::compile::{CompiledEntry, CompiledRule, Origin};
+use crate::compile::{CompiledEntry, CompiledRule, Origin, Span};
 use crate::cookie::{Cookies, Decision};
 use crate::peer::{Home, PeerSelector};
 use crate::row::{self, Level, Term, Winner};
@@ -34,6 +34,8 @@ pub(crate) struct ContentKey {
     pub(crate) bases: [Base; 2],
     localhost: bool,
     rules: Vec<u64>,
+    /// The numbers that the endpoint's pod gives to ports which its rules name.
+    named: Vec<(Arc<str>, u8, u16)>,
 }
 
 /// Everything that judges the packets of an endpoint.
@@ -62,6 +64,7 @@ impl ContentKey {
         settings: &Settings,
         labels: Option<&Labels>,
         rules: &[Arc<CompiledRule>],
+        ports: &[NamedPort],
     ) -> Self {
         let host = labels.is_some_and(|labels| labels.get("reserved", "host").is_some());
         if settings.mode == EnforcementMode::Never || host {
@@ -69,6 +72,7 @@ impl ContentKey {
                 bases: [Base::Open; 2],
                 localhost: false,
                 rules: Vec::new(),
+                named: Vec::new(),
             };
         }
         let bases = DIRECTIONS.map(|direction| base(settings, labels, rules, direction));
@@ -77,10 +81,20 @@ impl ContentKey {
             .any(|rule| !rule.side(Direction::Ingress).entries.is_empty());
         let closed = matches!(bases[0], Base::Closed(_));
         let localhost = settings.allow_localhost && ingress && closed;
+        let is_asked_for = |name: &(Arc<str>, u8)| {
+            let sides = rules.iter().map(|rule| rule.side(Direction::Ingress));
+            let mut entries = sides.flat_map(|side| &side.entries);
+            entries.any(|entry| entry.named.contains(name))
+        };
+        let named = ports.iter().filter_map(|port| {
+            let name = (port.name.clone(), port.protocol.number());
+            is_asked_for(&name).then_some((name.0, name.1, port.port))
+        });
         Self {
             bases,
             localhost,
             rules: rules.iter().map(|rule| rule.id).collect(),
+            named: named.collect(),
         }
     }
 }
@@ -188,6 +202,22 @@ impl Content {
         (direction, &self.rules[rule].side(direction).entries[entry])
     }
 
+    /// The ports of the endpoint that an entry names.
+    fn named<'a>(
+        &'a self,
+        direction: Direction,
+        entry: &'a CompiledEntry,
+    ) -> impl Iterator<Item = Span> + 'a {
+        let all = self.key.named.iter();
+        let all = all.filter(move |_| direction == Direction::Ingress);
+        let named = all.filter(|(name, proto, _)| entry.named.contains(&(name.clone(), *proto)));
+        named.map(|&(_, proto, port)| Span {
+            proto: Some(proto),
+            first: port,
+            last: port,
+        })
+    }
+
     /// The row for such a peer.
     pub(crate) fn row(&self, matched: &Matched, cookies: &mut Cookies) -> RowContent {
         let mut all = Vec::new();
@@ -204,15 +234,18 @@ impl Content {
                         Level::Allow
                     };
                     let origin = Some(&entry.origin);
-                    entry.spans.iter().map(move |&span| Term {
-                        level,
-                        span,
-                        origin,
-                    })
+                    let spans = entry.spans.iter().copied();
+                    spans
+                        .chain(self.named(direction, entry))
+                        .map(move |span| Term {
+                            level,
+                            span,
+                            origin,
+                        })
                 })
                 .collect();
             if matched.localhost && direction == Direction::Ingress {
-                let span = crate::compile::Span::ANY;
+                let span = Span::ANY;
                 terms.push(Term {
                     level: Level::Localhost,
                     span,

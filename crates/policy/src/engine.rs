@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::{EndpointId, NumericIdentity, reserved};
+use model::{EndpointId, NamedPort, NumericIdentity, reserved};
 
 use crate::cidrs::{self, Cidrs};
 use crate::classes::Classes;
@@ -31,6 +31,8 @@ pub(crate) struct Subject {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) identity: NumericIdentity,
+    /// Ports to which its pod gives a name.
+    pub(crate) ports: Arc<[NamedPort]>,
     /// The policy id that the kernel has for it.
     pub(crate) policy: Option<u32>,
 }
@@ -293,6 +295,7 @@ impl Engine {
                     id,
                     Endpoint {
                         identity,
+                        ports: Arc::new([]),
                         policy: None,
                     },
                 );
@@ -312,6 +315,17 @@ impl Engine {
         subject.endpoints.insert(id);
         self.dirty_endpoints.insert(id);
         self.pending = true;
+    }
+
+    /// Says which ports the pod of an endpoint names. An endpoint that is not known has none.
+    pub fn set_named_ports(&mut self, id: EndpointId, ports: &Arc<[NamedPort]>) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id)
+            && endpoint.ports != *ports
+        {
+            endpoint.ports = ports.clone();
+            self.dirty_endpoints.insert(id);
+            self.pending = true;
+        }
     }
 
     /// Forgets an endpoint. The kernel must not judge its packets any more when the next commit is applied.

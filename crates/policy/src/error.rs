@@ -57,6 +57,18 @@ pub enum Error {
         /// The other.
         second: &'static str,
     },
+    /// A port by name where the peers would give it a number.
+    #[error(
+        "{key}: {field}: ports by name are supported in ingress only: write the number that {name:?} stands for"
+    )]
+    EgressName {
+        /// The object.
+        key: PolicyKey,
+        /// Path of the ports.
+        field: String,
+        /// The name.
+        name: String,
+    },
     /// A prefix in `except` that is not inside the CIDR.
     #[error(
         "{key}: {field}: {except} is not inside {cidr}: only narrower prefixes can be taken out"
@@ -96,6 +108,7 @@ impl Error {
             | Self::NoEntries { key, .. }
             | Self::TooMany { key, .. }
             | Self::MixedPeers { key, .. }
+            | Self::EgressName { key, .. }
             | Self::Except { key, .. }
             | Self::Prefixes { key, .. } => key,
         }

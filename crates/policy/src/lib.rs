@@ -30,8 +30,8 @@ mod settings;
 mod validate;
 
 pub use ast::{
-    CidrRule, DefaultDeny, Entity, Entry, GroupRule, Peers, PolicyKey, PolicyKind, PolicyObject,
-    PortProtocol, PortRule, Rule,
+    CidrRule, DefaultDeny, Entity, Entry, GroupRule, NamedPortRule, Peers, PolicyKey, PolicyKind,
+    PolicyObject, PortProtocol, PortRule, Rule,
 };
 pub use cookie::RuleInfo;
 pub use engine::Engine;

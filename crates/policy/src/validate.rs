@@ -112,7 +112,14 @@ impl Check<'_> {
         for (name, count) in kinds {
             self.count(&format!("{path}.{side}{name}"), count, MAX_ELEMENTS)?;
         }
-        let ports = entry.ports.as_ref().map_or(0, Vec::len);
+        if let Some(port) = entry.named_ports.first().filter(|_| side == "to") {
+            return Err(Error::EgressName {
+                key: self.key.clone(),
+                field: format!("{path}.toPorts"),
+                name: port.name.to_string(),
+            });
+        }
+        let ports = entry.ports.as_ref().map_or(0, Vec::len) + entry.named_ports.len();
         self.count(&format!("{path}.toPorts"), ports, MAX_PORTS)?;
         for (i, rule) in cidrs.iter().flatten().enumerate() {
             self.cidr(&format!("{path}.{side}CIDR[{i}]"), rule)?;

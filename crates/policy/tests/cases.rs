@@ -151,11 +151,11 @@ fn tcp(number: u16) -> Option<Vec<PortRule>> {
 }
 
 fn all(peers: Peers) -> Entry {
-    Entry { peers, ports: None }
+    Entry::new(peers, None)
 }
 
 fn on(peers: Peers, ports: Option<Vec<PortRule>>) -> Entry {
-    Entry { peers, ports }
+    Entry::new(peers, ports)
 }
 
 fn object(name: &str, rule: Rule) -> PolicyObject {

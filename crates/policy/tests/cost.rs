@@ -25,7 +25,7 @@ fn policy(n: u32, app: u32) -> PolicyObject {
         endpoints: Some(vec![peer]),
         ..Peers::default()
     };
-    let ingress = Some(vec![Entry { peers, ports: None }]);
+    let ingress = Some(vec![Entry::new(peers, None)]);
     PolicyObject {
         key: PolicyKey {
             kind: PolicyKind::CiliumNetworkPolicy,

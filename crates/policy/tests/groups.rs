@@ -63,7 +63,7 @@ fn policy(name: &str, groups: Vec<GroupRule>) -> PolicyObject {
         uid: String::new(),
         labels: Vec::new(),
         rules: vec![Rule {
-            ingress: Some(vec![Entry { peers, ports: None }]),
+            ingress: Some(vec![Entry::new(peers, None)]),
             ..Rule::default()
         }],
     }

@@ -124,7 +124,7 @@ fn ports() -> impl Strategy<Value = Option<Vec<PortRule>>> {
 }
 
 fn list() -> impl Strategy<Value = Option<Vec<Entry>>> {
-    let entry = (peers(), ports()).prop_map(|(peers, ports)| Entry { peers, ports });
+    let entry = (peers(), ports()).prop_map(|(peers, ports)| Entry::new(peers, ports));
     prop::option::weighted(0.6, prop::collection::vec(entry, 0..3))
 }
 

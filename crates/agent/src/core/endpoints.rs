@@ -109,6 +109,9 @@ impl<K: Kernel> Core<K> {
         self.identities
             .insert(endpoint.identity, endpoint.labels.clone());
         self.engine.upsert_endpoint(id, endpoint.identity);
+        if let Some(pod) = self.pods.get(&endpoint.attachment.pod) {
+            self.engine.set_named_ports(id, &pod.named_ports);
+        }
         self.dirty = true;
         self.dp.put_endpoint(&row(endpoint))?;
         self.settle();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use datapath::Kernel;
 use kubernetes::{ObjectEvent, Update, Verdict};
-use model::{Labels, PodKey};
+use model::{Labels, Pod, PodKey};
 use policy::{PolicyKey, PolicyKind};
 
 use super::{Core, Relabel};
@@ -16,7 +16,7 @@ impl<K: Kernel> Core<K> {
         self.problems = update.problems;
         for event in update.events {
             match event {
-                ObjectEvent::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod)),
+                ObjectEvent::Pod(pod) => self.take_pod(pod),
                 ObjectEvent::PodGone(key) => drop(self.pods.remove(&key)),
                 ObjectEvent::Namespace(namespace) => drop(
                     self.namespaces
@@ -62,6 +62,17 @@ impl<K: Kernel> Core<K> {
         }
         self.settle();
         self.write_services();
+    }
+
+    fn take_pod(&mut self, pod: Pod) {
+        let mut endpoints = self.endpoints.values();
+        let endpoint = endpoints.find(|endpoint| endpoint.attachment.pod == pod.key);
+        if let Some(endpoint) = endpoint {
+            let id = endpoint.attachment.id;
+            self.engine.set_named_ports(id, &pod.named_ports);
+            self.dirty = true;
+        }
+        self.pods.insert(pod.key.clone(), pod);
     }
 
     /// What became of every policy: whether its newest version is in force, or why not.

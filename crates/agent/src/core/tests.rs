@@ -15,6 +15,7 @@ use crate::options::Values;
 
 mod full;
 mod groups;
+mod ports;
 mod restarts;
 mod services;
 
@@ -95,7 +96,7 @@ fn policy(peers: Peers) -> PolicyObject {
         uid: String::new(),
         labels: Vec::new(),
         rules: vec![Rule {
-            ingress: Some(vec![Entry { peers, ports: None }]),
+            ingress: Some(vec![Entry::new(peers, None)]),
             ..Rule::default()
         }],
     }

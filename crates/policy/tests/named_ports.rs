@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports by name: the pod behind the endpoint says what number a name stands for.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::kernel::Kernel;
+use common::{pod, selector, settings};
+use model::{EndpointId, NamedPort, NumericIdentity, Protocol};
+use policy::{
+    Action, Direction, Engine, Entry, Error, NamedPortRule, Peers, PolicyKey, PolicyKind,
+    PolicyObject, PortProtocol, Rule,
+};
+
+const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
+const PEER: NumericIdentity = NumericIdentity((5 << 16) + 2);
+const FIRST: EndpointId = EndpointId(1);
+const SECOND: EndpointId = EndpointId(2);
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+fn ports(ports: &[(&str, u16, Protocol)]) -> Arc<[NamedPort]> {
+    let port = |(name, port, protocol): &(&str, u16, Protocol)| NamedPort {
+        name: (*name).into(),
+        port: *port,
+        protocol: *protocol,
+    };
+    ports.iter().map(port).collect()
+}
+
+fn entry(protocol: PortProtocol) -> Entry {
+    Entry {
+        peers: Peers {
+            endpoints: Some(vec![selector("app=peer")]),
+            ..Peers::default()
+        },
+        ports: Some(Vec::new()),
+        named_ports: vec![NamedPortRule {
+            name: "http".into(),
+            protocol,
+        }],
+    }
+}
+
+fn policy(rule: Rule) -> PolicyObject {
+    PolicyObject {
+        key: PolicyKey {
+            kind: PolicyKind::CiliumNetworkPolicy,
+            namespace: "prod".into(),
+            name: "p".into(),
+        },
+        uid: String::new(),
+        labels: Vec::new(),
+        rules: vec![Rule {
+            subject: selector("app=web"),
+            ..rule
+        }],
+    }
+}
+
+fn from_peer(protocol: PortProtocol) -> PolicyObject {
+    policy(Rule {
+        ingress: Some(vec![entry(protocol)]),
+        ..Rule::default()
+    })
+}
+
+struct Lab {
+    engine: Engine,
+    kernel: Kernel,
+}
+
+impl Lab {
+    /// Two endpoints of `app=web`.
+    fn new(policy: PolicyObject) -> Self {
+        let mut engine = Engine::new(settings());
+        for (identity, app) in [(WEB, "web"), (PEER, "peer")] {
+            engine.upsert_identity(
+                identity,
+                pod("cluster5", "prod", &format!("k8s:app={app};")),
+            );
+        }
+        for endpoint in [FIRST, SECOND] {
+            engine.upsert_endpoint(endpoint, WEB);
+        }
+        engine.upsert_policy(policy).expect("valid");
+        let mut lab = Self {
+            engine,
+            kernel: Kernel::default(),
+        };
+        lab.commit();
+        lab
+    }
+
+    fn commit(&mut self) -> usize {
+        let ops = self.engine.commit();
+        ops.iter().for_each(|op| self.kernel.apply(op));
+        ops.len()
+    }
+
+    fn name(&mut self, endpoint: EndpointId, named: &[(&str, u16, Protocol)]) -> usize {
+        self.engine.set_named_ports(endpoint, &ports(named));
+        self.commit()
+    }
+
+    fn lets(&self, endpoint: EndpointId, flow: (u8, u16)) -> bool {
+        let way = Direction::Ingress;
+        let action = self.kernel.action(endpoint, way, PEER, flow);
+        action.expect("every lookup finds a row") == Action::Allow
+    }
+}
+
+#[test]
+fn a_name_is_the_number_of_each_pod() {
+    let mut lab = Lab::new(from_peer(PortProtocol::Tcp));
+    for port in [80, 8080] {
+        assert!(!lab.lets(FIRST, (TCP, port)), "nobody names it");
+    }
+    lab.name(FIRST, &[("http", 8080, Protocol::Tcp)]);
+    lab.name(
+        SECOND,
+        &[("http", 9090, Protocol::Tcp), ("http", 53, Protocol::Udp)],
+    );
+    assert!(lab.lets(FIRST, (TCP, 8080)) && lab.lets(SECOND, (TCP, 9090)));
+    for (endpoint, flow) in [
+        (FIRST, (TCP, 80)),
+        (FIRST, (TCP, 9090)),
+        (FIRST, (UDP, 8080)),
+        (SECOND, (TCP, 8080)),
+        (SECOND, (UDP, 53)),
+    ] {
+        assert!(!lab.lets(endpoint, flow), "{endpoint} {flow:?}");
+    }
+    lab.name(FIRST, &[("http", 8081, Protocol::Tcp)]);
+    assert!(lab.lets(FIRST, (TCP, 8081)) && !lab.lets(FIRST, (TCP, 8080)));
+    assert_eq!(
+        lab.name(
+            FIRST,
+            &[("http", 8081, Protocol::Tcp), ("dns", 53, Protocol::Udp)]
+        ),
+        0,
+        "no rule names it"
+    );
+    lab.name(FIRST, &[]);
+    assert!(!lab.lets(FIRST, (TCP, 8081)));
+}
+
+#[test]
+fn without_a_protocol_every_one_counts() {
+    let mut lab = Lab::new(from_peer(PortProtocol::Any));
+    lab.name(
+        FIRST,
+        &[("http", 8080, Protocol::Tcp), ("http", 53, Protocol::Udp)],
+    );
+    assert!(lab.lets(FIRST, (TCP, 8080)) && lab.lets(FIRST, (UDP, 53)));
+    assert!(!lab.lets(FIRST, (TCP, 53)) && !lab.lets(FIRST, (UDP, 8080)));
+}
+
+#[test]
+fn a_named_port_can_be_denied() {
+    let mut lab = Lab::new(policy(Rule {
+        ingress: Some(vec![Entry {
+            peers: entry(PortProtocol::Tcp).peers,
+            ..Entry::default()
+        }]),
+        ingress_deny: Some(vec![entry(PortProtocol::Tcp)]),
+        ..Rule::default()
+    }));
+    assert!(lab.lets(FIRST, (TCP, 8080)));
+    lab.name(FIRST, &[("http", 8080, Protocol::Tcp)]);
+    assert!(!lab.lets(FIRST, (TCP, 8080)) && lab.lets(FIRST, (TCP, 80)));
+    assert!(lab.lets(SECOND, (TCP, 8080)));
+}
+
+#[test]
+fn an_engine_anew_knows_the_ports() {
+    let mut lab = Lab::new(from_peer(PortProtocol::Tcp));
+    lab.name(FIRST, &[("http", 8080, Protocol::Tcp)]);
+    lab.engine = lab.engine.anew([]);
+    lab.kernel = Kernel::default();
+    lab.commit();
+    assert!(lab.lets(FIRST, (TCP, 8080)) && !lab.lets(SECOND, (TCP, 8080)));
+}
+
+#[test]
+fn on_the_way_out_a_name_is_refused() {
+    let egress = policy(Rule {
+        egress: Some(vec![entry(PortProtocol::Tcp)]),
+        ..Rule::default()
+    });
+    let error = Engine::new(settings())
+        .upsert_policy(egress)
+        .expect_err("egress");
+    assert!(matches!(&error, Error::EgressName { name, .. } if name == "http"));
+    assert!(
+        error.to_string().contains("rules[0].egress[0].toPorts: "),
+        "{error}"
+    );
+}
