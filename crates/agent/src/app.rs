@@ -130,6 +130,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         .as_ref()
         .map(|own| (own.store.clone(), own.follower.directory()));
     let former = former.map(|(store, rows)| (store, rows, known.clone()));
+    let store = own.as_ref().map(|own| own.store.clone());
     let (identities, publisher, status, follower, announcer) = match own {
         Some(own) => (
             Identities::Cluster(own.allocator),
@@ -151,6 +152,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         identities,
         publisher,
         own: status,
+        store,
         mesh,
         kubernetes: client.is_some().then(Server::default),
         hub,

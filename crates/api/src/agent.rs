@@ -154,6 +154,8 @@ operations! {
     /// `GET /isthmus/troubleshoot?cluster=&timeout=`: tries the way to the etcds of `clusters`, or of all if none is named,
     /// each step for at most `seconds`; 404 for one that no file names.
     fn troubleshoot(clusters: Vec<String>, seconds: u64) -> Troubleshoot;
+    /// `GET /isthmus/kvstore?key=&recursive=`: a key of this cluster's etcd, or all that begin with it; 404.
+    fn kvstore(key: String, recursive: bool) -> Feed<KvstoreEntry>;
     /// `GET /isthmus/bpf/ct`: the conntrack map.
     fn flows() -> Feed<FlowEntry>;
     /// `GET /isthmus/bpf/ipcache`: the address maps.

@@ -73,11 +73,19 @@ pub(crate) enum Command {
     /// Kernel maps
     #[command(subcommand)]
     Map(Map),
+    /// This cluster's etcd
+    #[command(subcommand)]
+    Kvstore(Kvstore),
     /// Show dropped packets as they happen, with what dropped them
     Monitor(Monitor),
     /// Look for what is wrong between this node and others
     #[command(subcommand)]
     Troubleshoot(Troubleshoot),
+    /// Write a script with which a shell completes these commands
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Show the version of this program and of the agent
     Version(Output),
 }
@@ -261,6 +269,21 @@ pub(crate) enum Policy {
 pub(crate) enum Map {
     /// List the maps
     List(Output),
+}
+
+/// `kvstore`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Kvstore {
+    /// Show the value of a key
+    Get {
+        /// The key, or with --recursive how keys begin
+        key: String,
+        /// All keys that begin like this
+        #[arg(long)]
+        recursive: bool,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// Kinds of events.

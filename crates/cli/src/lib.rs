@@ -40,7 +40,7 @@ pub fn main(program: &str, args: Vec<OsString>) -> ExitCode {
         .enable_all()
         .build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Ok(runtime) => runtime.block_on(commands::run(program, cli)),
         Err(source) => Err(Error::Runtime { source }),
     };
     match done {

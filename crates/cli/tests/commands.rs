@@ -80,6 +80,13 @@ async fn commands_print_and_succeed() {
             "map list",
             "Name        Num entries   Num errors   Cache enabled\nist_flows   unknown       0            false\n",
         ),
+        ("kvstore get a/b", "a/b => {\"x\":1}\n"),
+        ("kvstore get a --recursive", "a/1 => one\na/2 => two\n"),
+        (
+            "kvstore get a --recursive -o json",
+            "{\n  \"a/1\": \"one\",\n",
+        ),
+        ("completion bash", "complete -F _isthmus"),
         ("version", "Daemon: 1.2.3\n"),
         ("version", "Client: 0.1.0 rust version "),
         ("version -o jsonpath={.Daemon.Version}", "1.2.3\n"),

@@ -9,6 +9,7 @@ mod endpoints;
 mod features;
 mod identities;
 mod ipam;
+mod keys;
 mod mesh;
 mod nodes;
 mod relabel;
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) identities: Identities,
     pub(crate) publisher: Option<Publisher<Etcd>>,
     pub(crate) own: Option<Arc<OwnStatus>>,
+    /// This cluster's etcd.
+    pub(crate) store: Option<Etcd>,
     pub(crate) mesh: Option<Mesh>,
     /// The API server, if it is the source.
     pub(crate) kubernetes: Option<Server>,
@@ -187,6 +190,10 @@ impl Agent for Service {
 
     async fn troubleshoot(&self, clusters: Vec<String>, seconds: u64) -> Answer<Troubleshoot> {
         self.trouble(&clusters, seconds).await
+    }
+
+    async fn kvstore(&self, key: String, recursive: bool) -> Answer<Feed<KvstoreEntry>> {
+        self.keys(key, recursive).await
     }
 
     async fn flows(&self) -> Answer<Feed<FlowEntry>> {

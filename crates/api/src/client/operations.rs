@@ -208,6 +208,13 @@ impl Client {
         self.call(Ask::get(path)).await
     }
 
+    /// A key of this cluster's etcd, or all that begin with it; a refusal with 404 if there is no such key.
+    pub async fn kvstore(&self, key: &str, recursive: bool) -> Result<Lines<KvstoreEntry>> {
+        let key = escape(key);
+        self.lines(&format!("/isthmus/kvstore?key={key}&recursive={recursive}"))
+            .await
+    }
+
     /// The conntrack map.
     pub async fn flows(&self) -> Result<Lines<FlowEntry>> {
         self.lines("/isthmus/bpf/ct").await

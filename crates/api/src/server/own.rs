@@ -22,6 +22,7 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/pressure", get(pressure::<A>))
         .route("/troubleshoot", get(troubleshoot::<A>))
         .route("/events", get(events::<A>))
+        .route("/kvstore", get(kvstore::<A>))
         .route("/bpf/ct", get(flows::<A>))
         .route("/bpf/ipcache", get(ipcache::<A>))
         .route("/bpf/endpoint", get(bpf_endpoints::<A>))
@@ -73,6 +74,17 @@ async fn events<A: Agent>(
     Query(query): Query<EventQuery>,
 ) -> Response {
     reply::feed(agent.events(query).await)
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    key: String,
+    #[serde(default)]
+    recursive: bool,
+}
+
+async fn kvstore<A: Agent>(State(agent): State<Arc<A>>, Query(query): Query<Keys>) -> Response {
+    reply::feed(agent.kvstore(query.key, query.recursive).await)
 }
 
 async fn flows<A: Agent>(State(agent): State<Arc<A>>) -> Response {

@@ -188,6 +188,21 @@ impl Agent for Fake {
         self.note(format!("{clusters:?} {seconds}"));
         Ok(Troubleshoot::default())
     }
+    async fn kvstore(&self, key: String, recursive: bool) -> Answer<Feed<KvstoreEntry>> {
+        let entry = |key: String, value: &str| KvstoreEntry {
+            key,
+            value: value.into(),
+            error: String::new(),
+        };
+        let entries = match recursive {
+            false => vec![entry(key, r#"{"x":1}"#)],
+            true => vec![
+                entry(format!("{key}/1"), "one"),
+                entry(format!("{key}/2"), "two"),
+            ],
+        };
+        Ok(Box::pin(stream::iter(entries)))
+    }
     async fn flows(&self) -> Answer<Feed<FlowEntry>> {
         let flows = stream::iter(0..100_000).map(|n| FlowEntry {
             created: n,

@@ -4,12 +4,14 @@
 mod bpf;
 mod bpf_policy;
 mod clusters;
+mod completion;
 mod datapath;
 mod endpoint;
 #[cfg(test)]
 mod golden;
 mod identity;
 mod ip;
+mod kvstore;
 mod monitor;
 mod node;
 mod policy;
@@ -26,8 +28,8 @@ use api::models::BpfMapList;
 use crate::args::{Cli, Command, Map, Troubleshoot};
 use crate::{Error, output};
 
-/// Runs one command.
-pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
+/// Runs one command of the program of this name.
+pub(crate) async fn run(program: &str, cli: Cli) -> Result<ExitCode, Error> {
     let client = Client::new(cli.host).same_version();
     match cli.command {
         Command::Status(args) => return status::run(client, args).await,
@@ -38,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Service(command) => service::run(&client, command).await?,
         Command::Policy(command) => policy::run(&client, command).await?,
         Command::Bpf(command) => bpf::run(&client, command).await?,
+        Command::Kvstore(command) => kvstore::run(&client, command).await?,
         Command::Map(Map::List(output)) => {
             output::answer(output.output.as_ref(), &client.maps().await?, maps)?;
         }
@@ -45,6 +48,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Troubleshoot(Troubleshoot::Clustermesh(args)) => {
             return troubleshoot::run(client, args).await;
         }
+        Command::Completion { shell } => completion::run(program, shell)?,
         Command::Version(output) => return version::run(&client, output.output).await,
     }
     Ok(ExitCode::SUCCESS)
