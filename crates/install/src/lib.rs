@@ -9,6 +9,7 @@ mod chart;
 mod error;
 mod functions;
 mod node;
+mod schema;
 mod uninstall;
 mod values;
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::args::InstallArgs;
+use crate::schema;
 
 /// The chart's own values, with their meaning in comments.
 pub(crate) const DEFAULTS: &str = include_str!("../../../deploy/chart/values.yaml");
@@ -143,8 +144,9 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'
     known.map(String::as_str).find(|known| alike(name, known))
 }
 
-/// What cannot work in combination; the agent checks single values itself.
+/// What the schema refuses, and what cannot work in combination.
 fn check(values: &Value) -> Result<(), Error> {
+    schema::check(values)?;
     let etcd = &values["etcd"];
     let no_endpoint = etcd["endpoints"].as_array().is_none_or(Vec::is_empty);
     if etcd["enabled"] == true && no_endpoint {
