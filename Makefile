@@ -8,10 +8,10 @@ LAB  := $(BIN)/lab
 KEEP ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build image test test-kubernetes fuzz demo demo-down bench lint fmt clean
+.PHONY: help tools build image test test-kubernetes test-conformance fuzz demo demo-down bench lint fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 tools: ## install what is missing: Debian packages, Rust components, the eBPF linker
 	@tools/install.sh
@@ -28,6 +28,11 @@ test: tools ## run levels 1 to 4 of the test ladder; the last line is `N passed,
 test-kubernetes: tools ## run level 5 against real Kubernetes clusters; needs Go, the first build takes a quarter of an hour
 	@tools/install.sh kubernetes
 	@cargo xtask test 5
+
+test-conformance: tools ## run Kubernetes' own network tests against a cluster: ONLY=regex for some, PROXY=iptables
+	@tools/install.sh kubernetes
+	@cargo xtask conformance-build
+	@$(SUDO) $(LAB) kubernetes conformance $(if $(ONLY),--only '$(ONLY)') $(if $(PROXY),--proxy $(PROXY))
 
 fuzz: tools ## look for inputs that break it: FUZZ_SECONDS per target (60), TARGET=name for one
 	@cargo xtask fuzz $(TARGET)

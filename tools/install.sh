@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building, testing and the demo need and the machine lacks. Quiet when nothing is missing.
 # With the argument `deny`: cargo-deny, which takes minutes to build and only `make lint` needs.
-# With the argument `kubernetes`: what the nodes of Kubernetes labs run; only `make test-kubernetes` needs it.
+# With the argument `kubernetes`: what the nodes of Kubernetes labs run; only `make test-kubernetes` and
+# `make test-conformance` need it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -36,8 +37,10 @@ apt() {
 packages='build-essential ca-certificates curl etcd-client etcd-server git iperf3 iproute2 iputils-ping
 	libprotobuf-dev musl-tools nftables procps protobuf-compiler'
 
-# Kubernetes labs: conntrack, ipset and iptables are for kube-proxy, the plugins for containerd and the hostPorts of pods.
-kubernetes_packages='conntrack containerd containernetworking-plugins ipset iptables nftables runc'
+# Kubernetes labs: conntrack, ipset and iptables are for kube-proxy, the plugins for containerd and the hostPorts of pods,
+# dig, nc and wget for the pods of Kubernetes' own tests.
+kubernetes_packages='bind9-dnsutils conntrack containerd containernetworking-plugins ipset iptables netcat-openbsd
+	nftables runc wget'
 
 # Installs those packages of its arguments that are missing.
 debian_packages() {

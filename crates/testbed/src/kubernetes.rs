@@ -17,6 +17,7 @@
 mod addresses;
 mod cgroups;
 mod cluster;
+pub mod conformance;
 mod control_plane;
 mod dns;
 mod editor;

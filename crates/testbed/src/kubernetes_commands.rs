@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Subcommand, ValueEnum};
+use testbed::kubernetes::conformance::{self, Case, Outcome};
 use testbed::kubernetes::{ClusterSpec, Lab, Network, Programs, Proxy, admin_config, images};
 use testbed::{Keep, LabError, Layout};
 
@@ -55,9 +56,24 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run Kubernetes' own network tests against a cluster with Isthmus, and print a table of the cases
+    Conformance {
+        /// Name of the lab
+        #[arg(long, default_value = "conformance")]
+        lab: String,
+        /// Who translates what is not a ClusterIP service of a pod
+        #[arg(long, value_enum, default_value_t = ProxyName::Nftables)]
+        proxy: ProxyName,
+        /// Only cases whose names match this regular expression
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Write the archives of the lab's images
     #[command(hide = true)]
     Images {
+        /// Those of Kubernetes' own network tests
+        #[arg(long)]
+        tests: bool,
         /// Directory of the static programs
         from: PathBuf,
         /// Directory for the archives
@@ -73,6 +89,16 @@ pub(crate) enum ProxyName {
     Iptables,
     /// Nobody
     None,
+}
+
+impl From<ProxyName> for Proxy {
+    fn from(name: ProxyName) -> Self {
+        match name {
+            ProxyName::Nftables => Self::Nftables,
+            ProxyName::Iptables => Self::Iptables,
+            ProxyName::None => Self::None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -96,11 +122,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, LabError> {
             image,
         } => {
             take_down_on_interrupt(&lab)?;
-            let proxy = match proxy {
-                ProxyName::Nftables => Proxy::Nftables,
-                ProxyName::Iptables => Proxy::Iptables,
-                ProxyName::None => Proxy::None,
-            };
+            let proxy = proxy.into();
             let network = match network {
                 NetworkName::StandIn => Network::StandIn,
                 NetworkName::Isthmus => Network::Isthmus,
@@ -119,8 +141,25 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, LabError> {
             cluster,
             arguments,
         } => Err(kubectl(&lab, &cluster, &arguments)?),
-        Command::Images { from, to } => images::write_all(&from, &to).map(|()| ExitCode::SUCCESS),
+        Command::Conformance { lab, proxy, only } => {
+            take_down_on_interrupt(&lab)?;
+            conformance(&lab, proxy.into(), only.as_deref())
+        }
+        Command::Images { tests, from, to } => {
+            if tests {
+                images::write_test_images(&from, &to)?;
+            } else {
+                images::write_all(&from, &to)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+fn programs() -> Result<Programs, LabError> {
+    let me = std::env::current_exe()
+        .map_err(|error| LabError::Unmet(format!("cannot find myself: {error}")))?;
+    Programs::find(me)
 }
 
 fn up(
@@ -129,9 +168,7 @@ fn up(
     network: Network,
     more_images: Vec<PathBuf>,
 ) -> Result<ExitCode, LabError> {
-    let me = std::env::current_exe()
-        .map_err(|error| LabError::Unmet(format!("cannot find myself: {error}")))?;
-    let mut programs = Programs::find(me)?;
+    let mut programs = programs()?;
     if network == Network::Isthmus {
         programs = programs.with_isthmus()?;
     }
@@ -163,6 +200,44 @@ fn up(
     }
     println!("lab down --lab {name}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// One cluster of two nodes, which goes afterwards.
+fn conformance(name: &str, proxy: Proxy, only: Option<&str>) -> Result<ExitCode, LabError> {
+    let (programs, suite) = programs()?.with_isthmus()?.with_conformance()?;
+    let mut lab = Lab::create(name, &programs, Keep::No)?;
+    let spec = ClusterSpec {
+        proxy,
+        ..ClusterSpec::numbered(5, 2)
+    };
+    let cases = lab
+        .add_clusters(&[spec], Network::Isthmus)
+        .and_then(|()| conformance::run(lab.cluster("cluster5"), &suite, only))
+        .inspect_err(|_| eprintln!("{}", lab.diagnosis()))?;
+    drop(lab);
+    Ok(table(&cases))
+}
+
+/// Says what became of the cases; success if some were run and none failed.
+fn table(cases: &[Case]) -> ExitCode {
+    let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count();
+    for case in cases {
+        let (word, reason) = match case.outcome {
+            Outcome::Passed => ("passed", String::new()),
+            Outcome::Failed => ("FAILED", format!("\n{}", case.message)),
+            Outcome::Skipped => ("skipped", format!(": {}", case.message)),
+        };
+        let seconds = case.time.as_secs_f64();
+        println!("{word:<8} {seconds:>6.1} s  {}{reason}", case.name);
+    }
+    let (passed, failed) = (count(Outcome::Passed), count(Outcome::Failed));
+    let skipped = count(Outcome::Skipped);
+    println!("{skipped} do not apply\n{passed} passed, {failed} failed");
+    if passed > 0 && failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Replaces this process; returns only if that fails.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What Kubernetes labs run, in `target/kubernetes`: Kubernetes, agnhost and CoreDNS from pinned Go modules,
-//! and the archives of the lab's images. A cold build takes a quarter of an hour, so each program is built
+//! What Kubernetes labs run, in `target/kubernetes`: Kubernetes, CoreDNS, Helm and Kubernetes' own network tests
+//! from pinned Go modules, and the archives of the lab's images. A cold build takes a quarter of an hour, so each program is built
 //! again only if what it is made from has changed.
 
 use std::fs;
@@ -26,14 +26,27 @@ const PROGRAMS: [Program; 3] = [
         package: ".",
     },
     Program {
-        name: "agnhost",
-        module: ".",
-        package: "k8s.io/kubernetes/test/images/agnhost",
-    },
-    Program {
         name: "coredns",
         module: "coredns",
         package: ".",
+    },
+    Program {
+        name: "helm",
+        module: "helm",
+        package: "helm.sh/helm/v3/cmd/helm",
+    },
+];
+/// Those of Kubernetes' own network tests: the suite, and what its pods run.
+const TESTS: [Program; 2] = [
+    Program {
+        name: "e2e",
+        module: "e2e",
+        package: ".",
+    },
+    Program {
+        name: "agnhost",
+        module: ".",
+        package: "k8s.io/kubernetes/test/images/agnhost",
     },
 ];
 /// Programs of this workspace that go into images.
@@ -53,15 +66,28 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     for name in OWN {
         dist::install(&built.join(name), &target.join(name))?;
     }
-    images(&built.join("lab"), &target)
+    images(&built.join("lab"), &target, &[])
+}
+
+/// As [`build`], and Kubernetes' own network tests with their images.
+pub(crate) fn build_tests(root: &Path) -> Result<(), String> {
+    build(root)?;
+    let target = root.join("target/kubernetes");
+    for program in &TESTS {
+        go(root, program, &target)?;
+    }
+    images(&dist::built(root).join("lab"), &target, &["--tests"])
 }
 
 fn go(root: &Path, program: &Program, target: &Path) -> Result<(), String> {
     let module = root.join("tools/kubernetes").join(program.module);
     let flags = linker_flags(&read(&module.join("go.mod"))?);
     let mut key = DefaultHasher::new();
-    for file in ["go.mod", "go.sum", "main.go"] {
+    for file in ["go.mod", "go.sum"] {
         key.write(read(&module.join(file))?.as_bytes());
+    }
+    if program.package == "." {
+        key.write(read(&module.join("main.go"))?.as_bytes());
     }
     key.write(flags.as_bytes());
     let key = format!("{:016x}", key.finish());
@@ -118,10 +144,11 @@ fn linker_flags(module: &str) -> String {
 }
 
 /// The archives are the lab's own work. They are written each time: that takes a second.
-fn images(lab: &Path, target: &Path) -> Result<(), String> {
+fn images(lab: &Path, target: &Path, which: &[&str]) -> Result<(), String> {
     let mut command = Command::new(lab);
     command
         .args(["kubernetes", "images"])
+        .args(which)
         .arg(target)
         .arg(target.join("images"));
     cargo::run(command)

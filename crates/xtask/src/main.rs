@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|kubernetes-build|test|fuzz`.
+//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|kubernetes-build|conformance-build|test|fuzz`.
 #![forbid(unsafe_code)]
 
 mod cargo;
@@ -20,6 +20,8 @@ usage: cargo xtask <task>
   image           pack what `dist` built into target/dist/isthmus-image.tar
   kubernetes-build
                   build what Kubernetes labs run into target/kubernetes
+  conformance-build
+                  build that, Kubernetes' own network tests and the image
   test [LEVEL…]   run the levels of the test ladder (1 to 4 if none is named; 5 needs Go)
   fuzz [TARGET…]  run fuzz targets for FUZZ_SECONDS each (60), all if none is named
 ";
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
         ["fuzz", targets @ ..] => fuzz::long(&root(), targets),
         ["image"] => image::build(&root()),
         ["kubernetes-build"] => kubernetes::build(&root()),
+        ["conformance-build"] => {
+            kubernetes::build_tests(&root()).and_then(|()| image::build(&root()))
+        }
         ["test", levels @ ..] => levels::run(&root(), levels),
         _ => Err(USAGE.to_owned()),
     };

@@ -166,6 +166,15 @@ impl Cluster {
         self.wait_nodes_ready()
     }
 
+    /// Routes from the control plane to pods, as there are where it runs on a node: the API server connects to pods
+    /// when it is asked for their `proxy`.
+    ///
+    /// # Errors
+    /// Nodes are not registered in time.
+    pub fn route_control_plane(&self) -> Result<()> {
+        network::route(&self.control_plane.place, &self.machines, &self.prefixes()?)
+    }
+
     /// Waits until all nodes are ready.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub struct Image {
     pub name: String,
     /// What a container runs unless its pod says otherwise.
     pub entrypoint: Vec<String>,
+    /// Arguments of that, likewise.
+    pub arguments: Vec<String>,
     /// (absolute path, content).
     pub files: Vec<(String, Content)>,
 }
@@ -50,7 +52,10 @@ impl Image {
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Entrypoint": self.entrypoint, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin:/"]},
+            "config": {
+                "Entrypoint": self.entrypoint, "Cmd": self.arguments,
+                "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin:/"],
+            },
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
             "history": [{"created_by": "lab"}],
         })
@@ -156,6 +161,7 @@ mod tests {
         Image {
             name: "localhost/example:1".into(),
             entrypoint: vec!["/bin/program".into()],
+            arguments: vec!["run".into()],
             files: vec![
                 ("/bin/program".into(), Content::File(program)),
                 ("/bin/other".into(), Content::Link("program".into())),
@@ -211,6 +217,7 @@ mod tests {
         assert_eq!(manifest[0]["Layers"][0], format!("{layer}/layer.tar"));
         assert_eq!(manifest[0]["RepoTags"][0], "localhost/example:1");
         let config: serde_json::Value = serde_json::from_slice(&parts[0].2).expect("JSON");
+        assert_eq!(config["config"]["Cmd"][0], "run");
         assert_eq!(
             config["rootfs"]["diff_ids"][0],
             format!("sha256:{layer}").as_str()

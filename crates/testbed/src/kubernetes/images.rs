@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The images that a lab runs: the sandbox of every pod, CoreDNS, agnhost, and a client and server of ours
-//! with the tools that people use inside pods.
+//! The images that a lab runs: the sandbox of every pod, CoreDNS, a client and server of ours with the tools that
+//! people use inside pods, and those of Kubernetes' own network tests.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::image::{Content, Image};
 use crate::error::{Doing, LabError, Result};
+use crate::pki::{Authority, Role};
 use crate::process::{PATIENCE, output};
 
 /// The sandbox's image.
@@ -17,12 +19,31 @@ pub const PAUSE: &str = "localhost/isthmus-lab/pause:1";
 pub const COREDNS: &str = "localhost/isthmus-lab/coredns:1";
 /// `lab serve` with a shell, curl and ping.
 pub const TOOLS: &str = "localhost/isthmus-lab/tools:1";
-/// The image of Kubernetes' own network tests, under the name that they ask for.
+/// The server and client of Kubernetes' own network tests, under the name that they ask for.
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.56";
+/// Another image with their tools for names: they ask twice, because libraries differ.
+pub const DNSUTILS: &str = "registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7";
+
+/// (stem of the archive, name).
+pub(super) const TEST_IMAGES: [(&str, &str); 4] = [
+    ("agnhost", AGNHOST),
+    ("dnsutils", DNSUTILS),
+    (
+        "busybox",
+        "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
+    ),
+    ("test-pause", "registry.k8s.io/pause:3.10.1"),
+];
 
 /// What `TOOLS` has of the machine's programs.
-const PROGRAMS: [&str; 12] = [
-    "cat", "curl", "date", "env", "getent", "ip", "ls", "nslookup", "ping", "sh", "sleep", "true",
+const PROGRAMS: [&str; 11] = [
+    "cat", "curl", "date", "env", "getent", "ip", "ls", "ping", "sh", "sleep", "true",
+];
+/// What the images of Kubernetes' network tests have of them: what its cases call.
+const TEST_PROGRAMS: [&str; 27] = [
+    "cat", "curl", "cut", "date", "dd", "dig", "echo", "env", "getent", "grep", "hostname", "ip",
+    "ls", "nc", "nslookup", "seq", "sh", "sleep", "sort", "ss", "tail", "test", "timeout", "tr",
+    "true", "wc", "wget",
 ];
 
 /// Writes the archives of all images into `to`. `from` has the static programs `pause`, `lab`, `coredns`
@@ -32,29 +53,65 @@ const PROGRAMS: [&str; 12] = [
 /// A program is missing, or an archive cannot be written.
 pub fn write_all(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).doing("create", to)?;
-    for (stem, name) in [("pause", PAUSE), ("coredns", COREDNS), ("agnhost", AGNHOST)] {
+    for (stem, name) in [("pause", PAUSE), ("coredns", COREDNS)] {
         single(name, stem, from).write(&to.join(stem).with_extension("tar"))?;
     }
-    tools(from)?.write(&to.join("tools.tar"))
+    with_programs(single(TOOLS, "lab", from), &PROGRAMS)?.write(&to.join("tools.tar"))
+}
+
+/// Writes the archives of the images of Kubernetes' own network tests into `to`. `from` has the static programs
+/// `agnhost` and `coredns`.
+///
+/// # Errors
+/// A program is missing, or an archive cannot be written.
+pub fn write_test_images(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).doing("create", to)?;
+    let names = ["localhost"];
+    let role = Role::NamedServer(&[Ipv4Addr::LOCALHOST.into()], &names);
+    let files = Authority::new("network tests")?.issue(to, "localhost", role)?;
+    for (stem, name) in TEST_IMAGES {
+        let image = match stem {
+            "test-pause" => single(name, "pause", from),
+            "busybox" => with_programs(bare(name), &TEST_PROGRAMS)?,
+            _ => {
+                let mut image = single(name, "agnhost", from);
+                image.arguments = vec!["pause".into()];
+                // Name servers of the tests themselves, and the certificate of servers with TLS.
+                image.files.extend([
+                    ("/coredns".into(), Content::File(from.join("coredns"))),
+                    ("/localhost.crt".into(), Content::File(files.cert.clone())),
+                    ("/localhost.key".into(), Content::File(files.key.clone())),
+                ]);
+                with_programs(image, &TEST_PROGRAMS)?
+            }
+        };
+        image.write(&to.join(stem).with_extension("tar"))?;
+    }
+    Ok(())
 }
 
 /// An image of one static program.
 fn single(name: &str, program: &str, from: &Path) -> Image {
+    let path = format!("/{program}");
+    let mut image = bare(name);
+    image.entrypoint = vec![path.clone()];
+    image.files.push((path, Content::File(from.join(program))));
+    image
+}
+
+fn bare(name: &str) -> Image {
     Image {
         name: name.to_owned(),
-        entrypoint: vec![format!("/{program}")],
-        files: vec![
-            (format!("/{program}"), Content::File(from.join(program))),
-            ("/tmp".into(), Content::Directory),
-        ],
+        files: vec![("/tmp".into(), Content::Directory)],
+        ..Image::default()
     }
 }
 
-fn tools(from: &Path) -> Result<Image> {
-    let mut image = single(TOOLS, "lab", from);
+/// An image with programs of this machine, and what they are linked with, added.
+fn with_programs(mut image: Image, programs: &[&str]) -> Result<Image> {
     let mut seen = BTreeSet::new();
-    for program in PROGRAMS {
-        let Some(found) = find(program) else { continue };
+    for program in programs {
+        let found = find(program)?;
         let link = format!("/bin/{program}");
         for file in closure(&found)? {
             let path = file.display().to_string();
@@ -72,11 +129,17 @@ fn tools(from: &Path) -> Result<Image> {
 }
 
 /// A program of this machine.
-fn find(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+fn find(name: &str) -> Result<PathBuf> {
+    let mut paths = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
         .iter()
-        .map(|dir| Path::new(dir).join(name))
+        .map(|dir| Path::new(dir).join(name));
+    paths
         .find(|path| path.is_file())
+        .ok_or_else(|| LabError::Missing {
+            what: "a program for images",
+            path: name.into(),
+            advice: "run `tools/install.sh kubernetes`",
+        })
 }
 
 /// A program and every shared library that it is linked with, at the paths where it looks for them.

@@ -142,7 +142,8 @@ fn connect(cluster: &Cluster, spec: &ClusterSpec, network: Network) -> Result<()
         Network::Isthmus => {
             let name = format!("cluster.name={}", spec.name);
             let id = format!("cluster.id={}", spec.id);
-            cluster.install_isthmus(&[&name, &id])?;
+            // Pods may have hostPorts.
+            cluster.install_isthmus(&[&name, &id, "cni.chainingMode=portmap"])?;
             cluster.wait_agents()?;
             cluster.wait_nodes_ready()?;
         }

@@ -76,8 +76,7 @@ impl Machine {
         let port = format!("c{id}n{number}");
         let dir = parts.layout.data_dir(&full_name)?;
         let spec = Spec {
-            // Host names are unique in a mesh only with the cluster in them.
-            name: format!("{}-{name}", parts.cluster),
+            name: name.clone(),
             root: dir.join("root"),
             groups: cgroups::plan(&format!("isthmus-lab-{}", parts.layout.name()), &port)?,
             binds: binds(parts.programs),

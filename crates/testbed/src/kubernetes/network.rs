@@ -20,14 +20,22 @@ pub(super) fn install(
     machines: &[Machine],
     prefixes: &[Vec<String>],
 ) -> Result<()> {
+    route(control_plane, machines, prefixes)?;
     for (machine, own) in machines.iter().zip(prefixes) {
-        control_plane.ip(&routes(own, &machine.addresses))?;
         for (other, theirs) in machines.iter().zip(prefixes) {
             if other.name != machine.name {
                 machine.place.ip(&routes(theirs, &other.addresses))?;
             }
         }
         machine.write(FILE, &configuration(own).to_string())?;
+    }
+    Ok(())
+}
+
+/// Routes from a host to the pods of all nodes.
+pub(super) fn route(from: &Place, machines: &[Machine], prefixes: &[Vec<String>]) -> Result<()> {
+    for (machine, own) in machines.iter().zip(prefixes) {
+        from.ip(&routes(own, &machine.addresses))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::images::TEST_IMAGES;
 use crate::error::{LabError, Result};
 
 /// The names under which a lab calls the one binary with all of Kubernetes.
@@ -83,10 +84,23 @@ impl Programs {
         Ok(self)
     }
 
-    /// Gives nodes agnhost too, the image of Kubernetes' own network tests.
-    #[must_use]
-    pub fn with_agnhost(mut self) -> Self {
-        self.more_images.push(self.images.join("agnhost.tar"));
-        self
+    /// Gives nodes the images of Kubernetes' own network tests, and returns the program that runs these.
+    ///
+    /// # Errors
+    /// They have not been built.
+    pub fn with_conformance(mut self) -> Result<(Self, PathBuf)> {
+        let find = |path: PathBuf| {
+            fs::canonicalize(&path).map_err(|_| LabError::Missing {
+                what: "a part of the conformance tests",
+                path,
+                advice: "run `cargo xtask conformance-build`",
+            })
+        };
+        for (stem, _) in TEST_IMAGES {
+            let archive = self.images.join(stem).with_extension("tar");
+            self.more_images.push(find(archive)?);
+        }
+        let suite = find(self.kubernetes.with_file_name("e2e"))?;
+        Ok((self, suite))
     }
 }
