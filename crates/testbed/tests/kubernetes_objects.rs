@@ -4,18 +4,17 @@
 
 mod kubernetes_common;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kubernetes_common::{
-    READY, Talk, answer, curl, is_refused, name, pods, programs, servers, service,
+    READY, SOON, Talk, answer, check, curl, is_refused, name, pods, programs, servers, service,
+    services,
 };
 use serde_json::{Value, json};
 use testbed::kubernetes::isthmus::NAMESPACE;
 use testbed::kubernetes::{Cluster, ClusterSpec, Lab, Network};
 use testbed::{Keep, LabError, eventually};
 
-/// How long agents may take to act.
-const SOON: Duration = Duration::from_secs(20);
 const PORT: u16 = 80;
 
 #[test]
@@ -41,21 +40,12 @@ fn isthmus_is_the_network_of_a_cluster() {
     resources_are_listed(cluster);
     nodes_are_open(cluster);
     pods_are_used_as_on_any_network(cluster);
-    services_are_what_policy_is_about(cluster);
+    services::are_what_policy_is_about(cluster);
     policies_show_what_became_of_them(cluster);
     identities_follow_labels(cluster);
     a_rolling_restart_loses_nothing(cluster);
     the_agents_need_no_more_rights(cluster);
     the_api_server_may_go_away(cluster);
-}
-
-fn check(what: &str, mut look: impl FnMut() -> Result<bool, LabError>) {
-    eventually(what, SOON, || match look() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(LabError::Unmet("not yet".into())),
-        Err(error) => Err(error),
-    })
-    .expect("in time");
 }
 
 /// By the names and with the columns that people know.
@@ -213,69 +203,6 @@ fn pods_are_used_as_on_any_network(cluster: &Cluster) {
     forward.kill().expect("ended");
     forward.wait().expect("reaped");
     assert!(page.expect("a page").contains("node2"));
-}
-
-/// Agents translate services before policy: a pod that may only reach the pods behind a service reaches them by it, and one
-/// that may not does not. A service without pods refuses at once.
-fn services_are_what_policy_is_about(cluster: &Cluster) {
-    let kubectl = cluster.kubectl();
-    let web = pods(cluster, "web");
-    let from = &web[0].name;
-    let service = kubectl.get(&["service", "web"]).expect("the service");
-    let addresses = service["spec"]["clusterIPs"].as_array().expect("a list");
-    let addresses: Vec<&str> = addresses.iter().filter_map(Value::as_str).collect();
-    assert_eq!(addresses.len(), 2, "both families");
-    let url = |address: &str| kubernetes_common::url(address.parse().expect("an address"), 80);
-    let agents = kubectl.pods(NAMESPACE, "k8s-app=cilium").expect("listed");
-    for agent in &agents {
-        check("the agent lists the service", || {
-            let list = kubectl.exec(NAMESPACE, &agent.name, &["cilium", "service", "list"])?;
-            let port = |address: &&str| {
-                format!(
-                    "{}/TCP",
-                    url(address)
-                        .trim_start_matches("http://")
-                        .trim_end_matches('/')
-                )
-            };
-            Ok(addresses
-                .iter()
-                .all(|address| list.contains(&port(address))))
-        });
-    }
-    let policy = |app: &str| {
-        json!({
-            "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "out"},
-            "spec": {
-                "endpointSelector": {"matchLabels": {"app": "web"}},
-                "egress": [{
-                    "toEndpoints": [{"matchLabels": {"app": app}}],
-                    "toPorts": [{"ports": [{"port": PORT.to_string(), "protocol": "TCP"}]}],
-                }],
-            },
-        })
-        .to_string()
-    };
-    for (app, open) in [("nobody", false), ("web", true)] {
-        kubectl.apply(&policy(app)).expect("applied");
-        for address in &addresses {
-            check(&format!("{address} for those who may reach {app}"), || {
-                Ok(answer(&kubectl, from, &url(address)).is_ok() == open)
-            });
-        }
-    }
-    kubectl.delete(&policy("web")).expect("deleted");
-    let nobody = kubernetes_common::service("nobody", PORT).to_string();
-    kubectl.apply(&nobody).expect("applied");
-    let service = kubectl.get(&["service", "nobody"]).expect("the service");
-    let address = service["spec"]["clusterIP"].as_str().expect("an address");
-    check("a service without pods refuses", || {
-        let started = Instant::now();
-        let error = answer(&kubectl, from, &url(address)).err();
-        let refused = error.is_some_and(|error| error.to_string().contains("(7)"));
-        Ok(refused && started.elapsed() < Duration::from_secs(1))
-    });
-    kubectl.delete(&nobody).expect("deleted");
 }
 
 /// In the status of the object, as a column, and as an Event if it is refused.

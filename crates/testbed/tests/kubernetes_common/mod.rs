@@ -2,6 +2,8 @@
 //! Objects and questions that the tests of Kubernetes labs share.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod services;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,13 +12,26 @@ use testbed::client::{Connection, Loss, Stream};
 use testbed::kubernetes::images::TOOLS;
 use testbed::kubernetes::{Cluster, Kubectl, PodStatus, Programs};
 use testbed::serve::ECHO_PORT;
-use testbed::{LabError, underlay};
+use testbed::{LabError, eventually, underlay};
 
 /// How long what Kubernetes does may take on a busy machine.
 pub(crate) const READY: Duration = Duration::from_secs(60);
 
 pub(crate) fn programs() -> Programs {
     Programs::find(env!("CARGO_BIN_EXE_lab").into()).expect("Kubernetes is built")
+}
+
+/// How long agents may take to act.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Looks until it is true, for [`SOON`].
+pub(crate) fn check(what: &str, mut look: impl FnMut() -> Result<bool, LabError>) {
+    eventually(what, SOON, || match look() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(LabError::Unmet("not yet".into())),
+        Err(error) => Err(error),
+    })
+    .expect("in time");
 }
 
 /// The name of a cluster that nobody named.
