@@ -63,8 +63,8 @@ fn fields() {
         ),
         (
             39,
-            format!("egress: [{{{http}}}]"),
-            "spec.egress[0].toPorts: ports by name are supported in ingress only",
+            format!("egressDeny: [{{{http}}}]"),
+            "spec.egressDeny[0].toPorts: ports by name cannot be denied in egress",
         ),
         (
             40,

@@ -82,12 +82,15 @@ impl Case {
             engine.upsert_identity(NumericIdentity(n), labels);
         }
         engine.upsert_endpoint(EndpointId(1), NumericIdentity(W));
-        let http = NamedPort {
+        let http = |port| NamedPort {
             name: "http".into(),
-            port: 8080,
+            port,
             protocol: Protocol::Tcp,
         };
-        engine.set_named_ports(EndpointId(1), &[http].into());
+        engine.set_named_ports(EndpointId(1), &[http(8080)].into());
+        for (peer, port) in [(A, 8080), (B, 9090)] {
+            engine.set_identity_ports(NumericIdentity(peer), &[http(port)]);
+        }
         for object in objects {
             engine.upsert_policy(object).expect("valid");
         }
@@ -282,6 +285,22 @@ fn ports_by_name() {
             .ingress(&[A, B, X], TCP, false)
             .ingress(&[A], (17, 8080), false);
     }
+    for objects in [
+        of(
+            cnp,
+            "{endpointSelector: {}, egress: [{toPorts: [{ports: [{port: http, protocol: TCP}]}]}]}",
+        ),
+        of(
+            NP,
+            "{policyTypes: [Egress], egress: [{ports: [{port: http}]}]}",
+        ),
+    ] {
+        Case::new(39, objects)
+            .egress(&[A], (6, 8080), true)
+            .egress(&[B], (6, 9090), true)
+            .egress(&[A], (6, 9090), false)
+            .egress(&[B, X, E], (6, 8080), false);
+    }
     let other = of(
         NP,
         "{ingress: [{ports: [{port: https}, {port: http, protocol: UDP}]}]}",
@@ -301,10 +320,6 @@ fn refusals() {
         (
             "{ingress: [{ports: [{protocol: foo}]}]}",
             "spec.ingress[0].ports[0].protocol: protocol \"foo\" is not supported",
-        ),
-        (
-            "{egress: [{ports: [{port: http}]}]}",
-            "egress[0].toPorts: ports by name are supported in ingress only",
         ),
         (
             "{ingress: [{ports: [{port: a--b}]}]}",

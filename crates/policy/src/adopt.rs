@@ -42,6 +42,7 @@ impl Engine {
         engine.cookies = self.cookies.unheld();
         engine.next_rule = self.next_rule;
         engine.cidrs.continue_numbers(&self.cidrs);
+        engine.ports = self.ports.clone();
         engine.adopt(found);
         for (&identity, record) in &self.records {
             if let Some(labels) = &record.labels {

@@ -92,7 +92,13 @@ impl Engine {
 
     fn policy_for(&mut self, identity: NumericIdentity, ports: &[NamedPort], tx: &mut Tx) -> u32 {
         let rules = self.selecting(identity);
-        let key = ContentKey::new(&self.settings, self.labels(identity), &rules, ports);
+        let key = ContentKey::new(
+            &self.settings,
+            self.labels(identity),
+            &rules,
+            ports,
+            &self.ports,
+        );
         if let Some(&policy) = self.by_key.get(&key) {
             return policy;
         }

@@ -12,6 +12,7 @@ use crate::cidrs::CidrSet;
 use crate::compile::{CompiledEntry, CompiledRule, Origin, Span};
 use crate::cookie::{Cookies, Decision};
 use crate::peer::{Home, PeerSelector};
+use crate::ports::{Named, Ports};
 use crate::row::{self, Level, Term, Winner};
 use crate::rows::RowContent;
 use crate::selectors::{SelectorId, Selectors};
@@ -35,7 +36,18 @@ pub(crate) struct ContentKey {
     localhost: bool,
     rules: Vec<u64>,
     /// The numbers that the endpoint's pod gives to ports which its rules name.
-    named: Vec<(Arc<str>, u8, u16)>,
+    named: Vec<Named>,
+    /// The numbers that peers give to ports which its rules name.
+    peers_named: Vec<Named>,
+}
+
+/// What it means for a peer that a selector matches it.
+#[derive(Clone, Copy, Debug)]
+enum Atom {
+    /// Direction, rule and entry: the entry is about it.
+    Entry(Direction, usize, usize),
+    /// It has the port of this index in [`ContentKey::peers_named`].
+    Port(usize),
 }
 
 /// Everything that judges the packets of an endpoint.
@@ -43,8 +55,8 @@ pub(crate) struct ContentKey {
 pub(crate) struct Content {
     pub(crate) key: ContentKey,
     rules: Vec<Arc<CompiledRule>>,
-    /// (direction, rule, entry); what a selector leads to.
-    atoms: Vec<(Direction, usize, usize)>,
+    /// What a selector leads to.
+    atoms: Vec<Atom>,
     by_selector: HashMap<SelectorId, Vec<usize>>,
     localhost: Option<SelectorId>,
 }
@@ -64,7 +76,8 @@ impl ContentKey {
         settings: &Settings,
         labels: Option<&Labels>,
         rules: &[Arc<CompiledRule>],
-        ports: &[NamedPort],
+        own: &[NamedPort],
+        ports: &Ports,
     ) -> Self {
         let host = labels.is_some_and(|labels| labels.get("reserved", "host").is_some());
         if settings.mode == EnforcementMode::Never || host {
@@ -73,6 +86,7 @@ impl ContentKey {
                 localhost: false,
                 rules: Vec::new(),
                 named: Vec::new(),
+                peers_named: Vec::new(),
             };
         }
         let bases = DIRECTIONS.map(|direction| base(settings, labels, rules, direction));
@@ -81,20 +95,27 @@ impl ContentKey {
             .any(|rule| !rule.side(Direction::Ingress).entries.is_empty());
         let closed = matches!(bases[0], Base::Closed(_));
         let localhost = settings.allow_localhost && ingress && closed;
-        let is_asked_for = |name: &(Arc<str>, u8)| {
-            let sides = rules.iter().map(|rule| rule.side(Direction::Ingress));
-            let mut entries = sides.flat_map(|side| &side.entries);
-            entries.any(|entry| entry.named.contains(name))
-        };
-        let named = ports.iter().filter_map(|port| {
-            let name = (port.name.clone(), port.protocol.number());
-            is_asked_for(&name).then_some((name.0, name.1, port.port))
+        let [ingress, egress] = DIRECTIONS.map(|direction| {
+            let sides = rules.iter().map(|rule| rule.side(direction));
+            let entries = sides.flat_map(|side| &side.entries);
+            entries
+                .flat_map(|entry| &entry.named)
+                .collect::<BTreeSet<_>>()
         });
+        let named = own.iter().filter_map(|port| {
+            let (name, proto) = (port.name.clone(), port.protocol.number());
+            let name = (name, proto);
+            ingress
+                .contains(&name)
+                .then_some((name.0, proto, port.port))
+        });
+        let peers_named = egress.into_iter().flat_map(|name| ports.numbers(name));
         Self {
             bases,
             localhost,
             rules: rules.iter().map(|rule| rule.id).collect(),
             named: named.collect(),
+            peers_named: peers_named.collect(),
         }
     }
 }
@@ -157,9 +178,16 @@ impl Content {
                             .or_default()
                             .push(atoms.len());
                     }
-                    atoms.push((direction, r, e));
+                    atoms.push(Atom::Entry(direction, r, e));
                 }
             }
+        }
+        for (i, port) in key.peers_named.iter().enumerate() {
+            by_selector
+                .entry(acquire(&PeerSelector::Port(port.clone())))
+                .or_default()
+                .push(atoms.len());
+            atoms.push(Atom::Port(i));
         }
         Self {
             key,
@@ -197,51 +225,59 @@ impl Content {
         }
     }
 
-    fn entry(&self, atom: usize) -> (Direction, &CompiledEntry) {
-        let (direction, rule, entry) = self.atoms[atom];
-        (direction, &self.rules[rule].side(direction).entries[entry])
+    /// The entries about such a peer.
+    fn entries(&self, matched: &Matched, way: Direction) -> impl Iterator<Item = &CompiledEntry> {
+        let atoms = matched.atoms.iter().map(|&atom| self.atoms[atom]);
+        atoms.filter_map(move |atom| match atom {
+            Atom::Entry(direction, rule, entry) if direction == way => {
+                Some(&self.rules[rule].side(direction).entries[entry])
+            }
+            _ => None,
+        })
     }
 
-    /// The ports of the endpoint that an entry names.
-    fn named<'a>(
-        &'a self,
-        direction: Direction,
-        entry: &'a CompiledEntry,
-    ) -> impl Iterator<Item = Span> + 'a {
-        let all = self.key.named.iter();
-        let all = all.filter(move |_| direction == Direction::Ingress);
-        let named = all.filter(|(name, proto, _)| entry.named.contains(&(name.clone(), *proto)));
-        named.map(|&(_, proto, port)| Span {
-            proto: Some(proto),
-            first: port,
-            last: port,
-        })
+    /// What a name stands for with who is asked: the endpoint, or such a peer.
+    fn named(&self, matched: &Matched, direction: Direction) -> Vec<&Named> {
+        match direction {
+            Direction::Ingress => self.key.named.iter().collect(),
+            Direction::Egress => {
+                let atoms = matched.atoms.iter().map(|&atom| self.atoms[atom]);
+                let ports = atoms.filter_map(|atom| match atom {
+                    Atom::Port(i) => Some(&self.key.peers_named[i]),
+                    Atom::Entry(..) => None,
+                });
+                ports.collect()
+            }
+        }
     }
 
     /// The row for such a peer.
     pub(crate) fn row(&self, matched: &Matched, cookies: &mut Cookies) -> RowContent {
         let mut all = Vec::new();
         for direction in DIRECTIONS {
-            let entries = matched.atoms.iter().map(|&atom| self.entry(atom));
-            let entries = entries
-                .filter(|(of, _)| *of == direction)
-                .map(|(_, entry)| entry);
-            let mut terms: Vec<Term<'_>> = entries
+            let named = self.named(matched, direction);
+            let mut terms: Vec<Term<'_>> = self
+                .entries(matched, direction)
                 .flat_map(|entry| {
                     let level = if entry.deny {
                         Level::Deny
                     } else {
                         Level::Allow
                     };
-                    let origin = Some(&entry.origin);
-                    let spans = entry.spans.iter().copied();
-                    spans
-                        .chain(self.named(direction, entry))
-                        .map(move |span| Term {
-                            level,
-                            span,
-                            origin,
-                        })
+                    let named = named.iter().filter(|(name, proto, _)| {
+                        !entry.named.is_empty() && entry.named.contains(&(name.clone(), *proto))
+                    });
+                    let named = named.map(|(_, proto, port)| Span {
+                        proto: Some(*proto),
+                        first: *port,
+                        last: *port,
+                    });
+                    let spans: Vec<Span> = entry.spans.iter().copied().chain(named).collect();
+                    spans.into_iter().map(move |span| Term {
+                        level,
+                        span,
+                        origin: Some(&entry.origin),
+                    })
                 })
                 .collect();
             if matched.localhost && direction == Direction::Ingress {

@@ -16,6 +16,7 @@ use crate::groups::Groups;
 use crate::ids::Ids;
 use crate::index::ByLabel;
 use crate::peer::Home;
+use crate::ports::Ports;
 use crate::records::Record;
 use crate::rows::Rows;
 use crate::selectors::{Selectors, Signature};
@@ -24,8 +25,8 @@ use crate::{Error, PolicyKey, PolicyObject, Settings, kind, validate};
 /// An identity of endpoints of this node.
 #[derive(Debug, Default)]
 pub(crate) struct Subject {
-    rules: BTreeMap<(Arc<PolicyKey>, usize), Arc<CompiledRule>>,
-    endpoints: BTreeSet<EndpointId>,
+    pub(crate) rules: BTreeMap<(Arc<PolicyKey>, usize), Arc<CompiledRule>>,
+    pub(crate) endpoints: BTreeSet<EndpointId>,
 }
 
 #[derive(Debug)]
@@ -71,7 +72,8 @@ pub struct Engine {
     pub(crate) revision: u64,
     objects: BTreeMap<PolicyKey, Stored>,
     pub(crate) groups: Groups,
-    subjects: HashMap<NumericIdentity, Subject>,
+    pub(crate) ports: Ports,
+    pub(crate) subjects: HashMap<NumericIdentity, Subject>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(crate) records: HashMap<NumericIdentity, Record>,
     /// Identities that came, changed or went since the last commit.
@@ -110,6 +112,7 @@ impl Engine {
             revision: 1,
             objects: BTreeMap::new(),
             groups: Groups::default(),
+            ports: Ports::default(),
             subjects: HashMap::new(),
             endpoints: BTreeMap::new(),
             records: HashMap::new(),

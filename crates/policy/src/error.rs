@@ -57,11 +57,11 @@ pub enum Error {
         /// The other.
         second: &'static str,
     },
-    /// A port by name where the peers would give it a number.
+    /// A port by name in egress that is denied: of pods elsewhere it is not known what it stands for.
     #[error(
-        "{key}: {field}: ports by name are supported in ingress only: write the number that {name:?} stands for"
+        "{key}: {field}: ports by name cannot be denied in egress, for not every peer's are known: write the number that {name:?} stands for"
     )]
-    EgressName {
+    DeniedName {
         /// The object.
         key: PolicyKey,
         /// Path of the ports.
@@ -108,7 +108,7 @@ impl Error {
             | Self::NoEntries { key, .. }
             | Self::TooMany { key, .. }
             | Self::MixedPeers { key, .. }
-            | Self::EgressName { key, .. }
+            | Self::DeniedName { key, .. }
             | Self::Except { key, .. }
             | Self::Prefixes { key, .. } => key,
         }

@@ -21,6 +21,7 @@ mod index;
 mod listing;
 mod op;
 mod peer;
+mod ports;
 mod records;
 mod regroup;
 mod row;

@@ -11,6 +11,7 @@ use model::{
 
 use crate::cidrs::CidrSet;
 use crate::index::Handle;
+use crate::ports::Named;
 use crate::{Entity, kind};
 
 /// Address families of the pods' network.
@@ -39,6 +40,8 @@ pub(crate) enum PeerSelector {
     Labels(Selector),
     Entity(Entity),
     Cidr(CidrSet),
+    /// Who has a port of this name, protocol and number.
+    Port(Named),
 }
 
 /// A peer as far as its identity tells. Without labels only its number speaks.
@@ -48,6 +51,8 @@ pub(crate) struct Peer<'a> {
     pub(crate) labels: Option<&'a Labels>,
     /// What is outside the mesh: its addresses.
     pub(crate) prefix: Option<IpNet>,
+    /// Ports that it names.
+    pub(crate) ports: &'a [Named],
 }
 
 impl Home {
@@ -118,6 +123,7 @@ impl PeerSelector {
         match self {
             Self::Labels(selector) => peer.labels.is_some_and(|labels| selector.matches(labels)),
             Self::Entity(entity) => entity_matches(*entity, home, peer),
+            Self::Port(port) => peer.ports.contains(port),
             Self::Cidr(set) => peer.prefix.is_some_and(|prefix| set.contains(prefix)),
         }
     }

@@ -82,6 +82,7 @@ impl Engine {
             kind: self.home.kind_of(identity),
             labels: record.and_then(|record| record.labels.as_ref()),
             prefix: record.and_then(|record| record.prefix),
+            ports: self.ports.of(identity),
         }
     }
 

@@ -130,6 +130,12 @@ impl Engine {
                 named.chain(worlds).collect()
             }
             PeerSelector::Cidr(_) => BTreeSet::new(),
+            PeerSelector::Port(port) => {
+                let holders = self.ports.holders(port);
+                holders
+                    .filter(|id| self.home.kind_of(*id) == kind)
+                    .collect()
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::index::{self, Handle};
 use crate::kind;
 use crate::peer::{Home, Peer, PeerSelector};
+use crate::ports::Named;
 
 /// Number of a selector in use; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -42,6 +43,7 @@ pub(crate) struct Selectors {
     table: BTreeMap<SelectorId, InUse>,
     by_key: HashMap<String, Asking>,
     by_prefix: HashMap<IpNet, BTreeSet<SelectorId>>,
+    by_port: HashMap<Named, BTreeSet<SelectorId>>,
     /// Selectors that may match anybody.
     unfiled: BTreeSet<SelectorId>,
     next: u64,
@@ -65,6 +67,7 @@ impl Selectors {
             kind,
             labels: None,
             prefix: None,
+            ports: &[],
         };
         self.table.insert(
             id,
@@ -104,6 +107,14 @@ impl Selectors {
                     if ids.is_empty() {
                         self.by_prefix.remove(prefix);
                     }
+                }
+                return;
+            }
+            PeerSelector::Port(port) => {
+                let ids = self.by_port.entry(port.clone()).or_default();
+                change(ids);
+                if ids.is_empty() {
+                    self.by_port.remove(port);
                 }
                 return;
             }
@@ -183,6 +194,8 @@ impl Selectors {
             ids.extend(&asking.any);
             ids.extend(asking.values.get(label.value()).into_iter().flatten());
         }
+        let by_port = peer.ports.iter().filter_map(|port| self.by_port.get(port));
+        ids.extend(by_port.flatten());
         if !self.by_prefix.is_empty() {
             let wider = std::iter::successors(peer.prefix, IpNet::supernet);
             ids.extend(wider.filter_map(|net| self.by_prefix.get(&net)).flatten());

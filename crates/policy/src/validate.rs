@@ -77,6 +77,13 @@ impl Check<'_> {
             let list = list.as_deref().unwrap_or_default();
             self.count(&format!("{path}.{name}"), list.len(), MAX_ELEMENTS)?;
             for (i, entry) in list.iter().enumerate() {
+                if let Some(port) = entry.named_ports.first().filter(|_| name == "egressDeny") {
+                    return Err(Error::DeniedName {
+                        key: self.key.clone(),
+                        field: format!("{path}.{name}[{i}].toPorts"),
+                        name: port.name.to_string(),
+                    });
+                }
                 self.entry(&format!("{path}.{name}[{i}]"), side, entry)?;
             }
         }
@@ -111,13 +118,6 @@ impl Check<'_> {
         }
         for (name, count) in kinds {
             self.count(&format!("{path}.{side}{name}"), count, MAX_ELEMENTS)?;
-        }
-        if let Some(port) = entry.named_ports.first().filter(|_| side == "to") {
-            return Err(Error::EgressName {
-                key: self.key.clone(),
-                field: format!("{path}.toPorts"),
-                name: port.name.to_string(),
-            });
         }
         let ports = entry.ports.as_ref().map_or(0, Vec::len) + entry.named_ports.len();
         self.count(&format!("{path}.toPorts"), ports, MAX_PORTS)?;

@@ -184,18 +184,120 @@ fn an_engine_anew_knows_the_ports() {
     assert!(lab.lets(FIRST, (TCP, 8080)) && !lab.lets(SECOND, (TCP, 8080)));
 }
 
+/// Peers A and B, and what they may be asked for.
+struct Out(Lab);
+
+const OTHER: NumericIdentity = NumericIdentity((5 << 16) + 3);
+const LATE: NumericIdentity = NumericIdentity((5 << 16) + 4);
+
+impl Out {
+    fn new() -> Self {
+        let all = Entry {
+            peers: Peers {
+                entities: Some(vec![policy::Entity::All]),
+                ..Peers::default()
+            },
+            ..entry(PortProtocol::Tcp)
+        };
+        let mut lab = Lab::new(policy(Rule {
+            egress: Some(vec![all]),
+            ..Rule::default()
+        }));
+        let labels = pod("cluster5", "prod", "k8s:app=other;");
+        lab.engine.upsert_identity(OTHER, labels);
+        lab.commit();
+        Self(lab)
+    }
+
+    fn name(&mut self, peer: NumericIdentity, named: &[(&str, u16, Protocol)]) -> usize {
+        let named = ports(named);
+        self.0.engine.set_identity_ports(peer, named.iter());
+        self.0.commit()
+    }
+
+    /// Those of a few ports on which the peer may be asked, by both endpoints.
+    fn to(&self, peer: NumericIdentity) -> Vec<u16> {
+        let may = |endpoint, port: u16| {
+            let way = Direction::Egress;
+            let action = self.0.kernel.action(endpoint, way, peer, (TCP, port));
+            action.expect("every lookup finds a row") == Action::Allow
+        };
+        let all = [80, 8080, 9090].into_iter();
+        all.filter(|port| {
+            let both = [FIRST, SECOND].map(|endpoint| may(endpoint, *port));
+            assert_eq!(both[0], both[1]);
+            both[0]
+        })
+        .collect()
+    }
+}
+
 #[test]
-fn on_the_way_out_a_name_is_refused() {
+fn on_the_way_out_a_name_is_the_number_of_each_peer() {
+    let mut out = Out::new();
+    assert!(out.to(PEER).is_empty() && out.to(OTHER).is_empty());
+    out.name(PEER, &[("http", 8080, Protocol::Tcp)]);
+    out.name(
+        OTHER,
+        &[("http", 9090, Protocol::Tcp), ("http", 80, Protocol::Udp)],
+    );
+    assert_eq!((out.to(PEER), out.to(OTHER)), (vec![8080], vec![9090]));
+    assert_eq!(
+        out.name(
+            PEER,
+            &[("http", 8080, Protocol::Tcp), ("x", 1, Protocol::Tcp)]
+        ),
+        0,
+        "no rule names it"
+    );
+    // The same number as the other, and back.
+    out.name(PEER, &[("http", 9090, Protocol::Tcp)]);
+    assert_eq!((out.to(PEER), out.to(OTHER)), (vec![9090], vec![9090]));
+    // Pods that differ: the name stands for nothing.
+    out.name(
+        OTHER,
+        &[("http", 9090, Protocol::Tcp), ("http", 8080, Protocol::Tcp)],
+    );
+    assert_eq!((out.to(PEER), out.to(OTHER)), (vec![9090], vec![]));
+    out.name(PEER, &[]);
+    assert!(out.to(PEER).is_empty());
+    // The number of a pod that asks says nothing of those that it asks.
+    out.0.name(FIRST, &[("http", 8080, Protocol::Tcp)]);
+    assert!(out.to(PEER).is_empty());
+}
+
+#[test]
+fn ports_of_an_identity_that_is_not_known_yet_count_once_it_is() {
+    let mut out = Out::new();
+    out.name(LATE, &[("http", 8080, Protocol::Tcp)]);
+    assert!(out.to(LATE).is_empty());
+    let labels = pod("cluster5", "prod", "k8s:app=late;");
+    out.0.engine.upsert_identity(LATE, labels);
+    out.0.commit();
+    assert_eq!(out.to(LATE), [8080]);
+    out.0.engine = out.0.engine.anew([]);
+    out.0.kernel = Kernel::default();
+    out.0.commit();
+    assert_eq!((out.to(LATE), out.to(PEER)), (vec![8080], vec![]));
+    out.0.engine.remove_identity(LATE);
+    out.0.commit();
+    assert!(out.to(LATE).is_empty());
+}
+
+#[test]
+fn on_the_way_out_a_name_cannot_be_denied() {
     let egress = policy(Rule {
-        egress: Some(vec![entry(PortProtocol::Tcp)]),
+        egress_deny: Some(vec![entry(PortProtocol::Tcp)]),
         ..Rule::default()
     });
     let error = Engine::new(settings())
         .upsert_policy(egress)
         .expect_err("egress");
-    assert!(matches!(&error, Error::EgressName { name, .. } if name == "http"));
+    assert!(matches!(&error, Error::DeniedName { name, .. } if name == "http"));
     assert!(
-        error.to_string().contains("rules[0].egress[0].toPorts: "),
+        error
+            .to_string()
+            .contains("rules[0].egressDeny[0].toPorts: "),
         "{error}"
     );
 }

@@ -109,9 +109,7 @@ impl<K: Kernel> Core<K> {
         self.identities
             .insert(endpoint.identity, endpoint.labels.clone());
         self.engine.upsert_endpoint(id, endpoint.identity);
-        if let Some(pod) = self.pods.get(&endpoint.attachment.pod) {
-            self.engine.set_named_ports(id, &pod.named_ports);
-        }
+        self.put_endpoint_ports(id, endpoint.identity, &endpoint.attachment.pod);
         self.dirty = true;
         self.dp.put_endpoint(&row(endpoint))?;
         self.settle();
@@ -238,6 +236,7 @@ impl<K: Kernel> Core<K> {
             errors.push(error.to_string());
         }
         self.engine.remove_endpoint(id);
+        self.drop_endpoint_ports(id);
         self.dirty = true;
         self.settle();
         errors
@@ -254,6 +253,7 @@ impl<K: Kernel> Core<K> {
         self.engine.upsert_identity(identity, labels.clone());
         self.identities.insert(identity, labels.clone());
         self.engine.upsert_endpoint(id, identity);
+        self.put_endpoint_ports(id, identity, &endpoint.attachment.pod);
         self.dirty = true;
         self.settle();
         endpoint.identity = identity;

@@ -6,6 +6,7 @@
 mod endpoints;
 mod maps;
 mod objects;
+mod ports;
 mod publish;
 mod remote;
 mod rules;
@@ -74,6 +75,7 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
     pub(crate) problems: Vec<kubernetes::Problem>,
     pub(crate) balancer: services::Balancer,
+    named_ports: ports::NamedPorts,
     /// What the objects of policies show of their validity.
     pub(crate) policy_shows: BTreeMap<PolicyKey, kubernetes::Condition>,
     /// Things that went wrong and still are, by what they are about.
@@ -135,6 +137,7 @@ impl<K: Kernel> Core<K> {
                 .filter_map(|(id, _)| Some((*id, reserved::labels(*id)?)))
                 .collect(),
             balancer: services::Balancer::new(&config),
+            named_ports: ports::NamedPorts::default(),
             engine,
             dp,
             config,

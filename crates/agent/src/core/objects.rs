@@ -67,12 +67,12 @@ impl<K: Kernel> Core<K> {
     fn take_pod(&mut self, pod: Pod) {
         let mut endpoints = self.endpoints.values();
         let endpoint = endpoints.find(|endpoint| endpoint.attachment.pod == pod.key);
-        if let Some(endpoint) = endpoint {
-            let id = endpoint.attachment.id;
-            self.engine.set_named_ports(id, &pod.named_ports);
-            self.dirty = true;
+        let named = endpoint.map(|endpoint| (endpoint.attachment.id, endpoint.identity));
+        let key = pod.key.clone();
+        self.pods.insert(key.clone(), pod);
+        if let Some((id, identity)) = named {
+            self.put_endpoint_ports(id, identity, &key);
         }
-        self.pods.insert(pod.key.clone(), pod);
     }
 
     /// What became of every policy: whether its newest version is in force, or why not.

@@ -142,12 +142,15 @@ impl<K: Kernel> Core<K> {
             remote_cluster: false,
             pod,
         };
-        self.claim(entry.prefix, Source::Kvstore, claim);
+        let ports = entry.named_ports.clone();
+        self.put_address_ports(prefix, Some((claim.identity, ports)));
+        self.claim(prefix, Source::Kvstore, claim);
     }
 
     /// The address is no longer in this cluster's etcd.
     pub(crate) fn drop_own_cluster_ip(&mut self, prefix: &IpNet) {
         self.note(&conflict(prefix), None::<String>);
+        self.put_address_ports(*prefix, None);
         self.withdraw(prefix, &Source::Kvstore);
     }
 
@@ -182,6 +185,7 @@ impl<K: Kernel> Core<K> {
             && !self.is_ours(&prefix)
         {
             self.contested(prefix, holder);
+            self.put_address_ports(prefix, None);
             self.withdraw(&prefix, &Source::Kvstore);
         }
         self.claim(prefix, source, claim);

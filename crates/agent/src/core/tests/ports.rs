@@ -58,3 +58,68 @@ fn a_pod_that_names_another_port_is_reached_there() {
     objects(&mut core, vec![pod(&key, 9090)]);
     assert_eq!(allowed(&core), [9090]);
 }
+
+/// Egress to everybody at the port that they name http.
+fn to_named() -> PolicyObject {
+    let mut named = policy(Peers::default());
+    let mut rule = named.rules.remove(0);
+    rule.ingress = None;
+    rule.egress = Some(vec![Entry {
+        peers: Peers {
+            entities: Some(vec![Entity::All]),
+            ..Peers::default()
+        },
+        ports: Some(Vec::new()),
+        named_ports: vec![NamedPortRule {
+            name: "http".into(),
+            protocol: PortProtocol::Tcp,
+        }],
+    }]);
+    named.rules.push(rule);
+    named
+}
+
+#[test]
+fn names_of_this_clusters_pods_count_for_those_who_ask_them() {
+    let mut core = core();
+    let peer = NumericIdentity(WEB.0 + 1);
+    core.set_identity(peer, labels("cluster5", "peer"));
+    objects(&mut core, vec![ObjectEvent::Policy(to_named())]);
+    let row = |address: &str, port: u16| model::IpEntry {
+        namespace: "demo".into(),
+        pod: address.into(),
+        named_ports: [NamedPort {
+            name: "http".into(),
+            port,
+            protocol: Protocol::Tcp,
+        }]
+        .into(),
+        ..model::IpEntry::new(
+            format!("{address}/32").parse().expect("valid"),
+            peer,
+            "172.30.5.2".parse().ok(),
+        )
+    };
+    let allowed = |core: &mut Core<Fake>| {
+        core.settle();
+        let may = |port: &u16| {
+            let way = Direction::Egress;
+            let why = core.engine.explain(ENDPOINT, way, peer, 6, *port);
+            why.expect("committed").verdict == Action::Allow
+        };
+        [80, 8080, 9090].into_iter().filter(may).collect::<Vec<_>>()
+    };
+    assert!(allowed(&mut core).is_empty());
+    let (a, b) = (row("10.5.2.7", 8080), row("10.5.2.8", 8080));
+    core.set_own_cluster_ip(&a);
+    core.set_own_cluster_ip(&b);
+    assert_eq!(allowed(&mut core), [8080]);
+    // Pods of one identity that differ have no port in common.
+    core.set_own_cluster_ip(&row("10.5.2.9", 9090));
+    assert!(allowed(&mut core).is_empty());
+    core.drop_own_cluster_ip(&a.prefix);
+    core.drop_own_cluster_ip(&b.prefix);
+    assert_eq!(allowed(&mut core), [9090]);
+    core.drop_own_cluster_ip(&"10.5.2.9/32".parse().expect("valid"));
+    assert!(allowed(&mut core).is_empty());
+}
