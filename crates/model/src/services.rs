@@ -199,7 +199,7 @@ impl Services {
         let beyond = self.beyond.iter().map(|key| {
             let most = self.settings.max_frontends;
             format!(
-                "{key}: not translated, for there are {most} frontends already, and no more fit"
+                "{key}: not translated, for there are {most} frontends already: raise the limit of services"
             )
         });
         let crowded = self.crowded.iter().map(|(frontend, count)| {

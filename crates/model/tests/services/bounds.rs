@@ -80,7 +80,7 @@ fn there_are_bounds() {
     assert_eq!(changes(&mut join).len(), 2);
     assert_eq!(
         join.problems(),
-        ["shop/c: not translated, for there are 2 frontends already, and no more fit"]
+        ["shop/c: not translated, for there are 2 frontends already: raise the limit of services"]
     );
     join.remove_service(&name("a"));
     assert_eq!(
