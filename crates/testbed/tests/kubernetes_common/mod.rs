@@ -2,6 +2,7 @@
 //! Objects and questions that the tests of Kubernetes labs share.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod change;
 pub(crate) mod services;
 
 use std::net::IpAddr;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::client::{Connection, Loss, Stream};
 use testbed::kubernetes::images::TOOLS;
-use testbed::kubernetes::{Cluster, Kubectl, PodStatus, Programs};
+use testbed::kubernetes::isthmus::NAMESPACE;
+use testbed::kubernetes::{Cluster, Kubectl, Lab, PodStatus, Programs};
 use testbed::serve::ECHO_PORT;
 use testbed::{LabError, eventually, underlay};
 
@@ -32,6 +34,33 @@ pub(crate) fn check(what: &str, mut look: impl FnMut() -> Result<bool, LabError>
         Err(error) => Err(error),
     })
     .expect("in time");
+}
+
+/// Installs Isthmus in all clusters of a lab, as a mesh from the beginning.
+pub(crate) fn together(lab: &Lab) {
+    let dir = lab.layout().dir("mesh").expect("made");
+    let files = lab.clusters.iter();
+    let files = files.flat_map(|cluster| cluster.mesh_files(&dir).expect("written"));
+    let files: Vec<_> = files.collect();
+    let files: Vec<_> = files.iter().map(|file| file.as_path()).collect();
+    for cluster in &lab.clusters {
+        cluster
+            .kubectl()
+            .create_secret(NAMESPACE, "cilium-clustermesh", &files)
+            .expect("created");
+        let id = cluster.name.trim_start_matches("cluster");
+        let values = [
+            format!("cluster.name={}", cluster.name),
+            format!("cluster.id={id}"),
+        ];
+        cluster
+            .install_isthmus(&values.each_ref().map(String::as_str))
+            .expect("installed");
+    }
+    for cluster in &lab.clusters {
+        cluster.wait_agents().expect("agents are ready");
+        cluster.wait_nodes_ready().expect("nodes are ready");
+    }
 }
 
 /// The name of a cluster that nobody named.
@@ -149,7 +178,17 @@ pub(crate) struct Talk {
 impl Talk {
     pub(crate) fn begin(cluster: &Cluster) -> Self {
         let web = pods(cluster, "web");
-        let (from, to) = (&web[0], &web[1]);
+        Self::between(cluster.name.clone(), cluster, &web[0], &web[1])
+    }
+
+    /// From the first node of a cluster to the last of another.
+    pub(crate) fn across(cluster: &Cluster, other: &Cluster) -> Self {
+        let name = format!("{} to {}", cluster.name, other.name);
+        let (from, to) = (pods(cluster, "web"), pods(other, "web"));
+        Self::between(name, cluster, &from[0], &to[to.len() - 1])
+    }
+
+    fn between(name: String, cluster: &Cluster, from: &PodStatus, to: &PodStatus) -> Self {
         let place = cluster.machine(&from.node).pod(from.addresses[0]);
         let place = place.expect("a pod's network");
         let target = |address: &IpAddr| (*address, ECHO_PORT).into();
@@ -163,7 +202,7 @@ impl Talk {
         }
         let streams = targets.iter().map(|target| Stream::start(&place, *target));
         Self {
-            name: cluster.name.clone(),
+            name,
             connections,
             streams: streams.collect::<Result<_, _>>().expect("datagrams"),
         }

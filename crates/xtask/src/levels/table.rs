@@ -48,7 +48,7 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 17] = [
+const PLACES: [(&str, &str, u8); 18] = [
     ("clustermesh", "*", 2),
     ("kvstore", "etcd", 4),
     ("kvstore", "silence", 4),
@@ -62,6 +62,7 @@ const PLACES: [(&str, &str, u8); 17] = [
     ("datapath", "*", 3),
     ("netlink", "*", 3),
     ("testbed", "kubernetes", 5),
+    ("testbed", "kubernetes_change", 5),
     ("testbed", "kubernetes_chart", 5),
     ("testbed", "kubernetes_objects", 5),
     ("testbed", "kubernetes_page", 5),
