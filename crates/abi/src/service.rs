@@ -52,7 +52,8 @@ pub struct Service {
     pub id: u32,
     /// Backends `0..count` of [`MAP_BACKENDS`] may be chosen. A reader that misses one reads the service again.
     pub count: u32,
-    /// Seconds for which a client keeps its backend, see [`Affinity::seen`]; 0: every flow chooses anew.
+    /// How long a client keeps its backend, in the unit of [`crate::Flow::expires`], see [`Affinity::seen`]; 0: every flow
+    /// chooses anew.
     pub affinity: u32,
 }
 

@@ -59,6 +59,20 @@ fn member_key(service: u32, (addr, port): At) -> MemberKey {
     }
 }
 
+/// Seconds in the unit of the programs' clock (`ktime >> 30`): never longer than asked for, and not nothing.
+fn ticks(seconds: u32) -> u32 {
+    let ticks = (u64::from(seconds) * 1_000_000_000) >> 30;
+    u32::try_from(ticks)
+        .unwrap_or(u32::MAX)
+        .max(u32::from(seconds != 0))
+}
+
+/// The seconds, but for rounding, of so many units of the programs' clock.
+fn seconds(ticks: u32) -> u32 {
+    let seconds = (u64::from(ticks) << 30).div_ceil(1_000_000_000);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
 fn frontend(key: &ServiceKey) -> Option<Frontend> {
     let proto = [Protocol::Tcp, Protocol::Udp]
         .into_iter()
@@ -92,7 +106,7 @@ impl<K: Kernel> Datapath<K> {
         if now.row.id == 0 {
             now.row.id = self.free_id();
         }
-        let result = self.balance(&key, &mut now, &wanted, backends.affinity);
+        let result = self.balance(&key, &mut now, &wanted, ticks(backends.affinity));
         let changed = now != before;
         self.services.insert(key, now);
         result.map(|()| changed)
@@ -132,7 +146,7 @@ impl<K: Kernel> Datapath<K> {
                 frontend: frontend(key)?,
                 id: now.row.id,
                 backends: Backends {
-                    affinity: now.row.affinity,
+                    affinity: seconds(now.row.affinity),
                     list: list.collect(),
                 },
             })
@@ -178,7 +192,7 @@ impl<K: Kernel> Datapath<K> {
         })
     }
 
-    /// Brings the maps from `now` to `wanted` and has `now` say how far it came.
+    /// Brings the maps from `now` to `wanted` and has `now` say how far it came. `affinity` in ticks.
     fn balance(
         &mut self,
         key: &ServiceKey,

@@ -181,6 +181,25 @@ fn who_takes_no_new_flows_stays_a_member() {
 }
 
 #[test]
+fn affinity_is_told_in_the_clock_of_the_programs() {
+    let mut datapath = fresh();
+    let service = frontend("10.96.0.1");
+    for (seconds, ticks) in [(0, 0), (1, 1), (120, 111), (10_800, 10_058)] {
+        let backends = Backends {
+            affinity: seconds,
+            ..all(&["10.5.0.1"])
+        };
+        datapath.put_service(&service, &backends).expect("room");
+        let rows = datapath.kernel().dump::<table::Services>();
+        assert_eq!(rows.expect("readable")[0].1.affinity, ticks);
+        let told = datapath.services()[0].backends.affinity;
+        assert!(told.abs_diff(seconds) <= 1, "{told} of {seconds}");
+        // What is shown is what was said, so saying it again changes nothing.
+        assert!(!datapath.put_service(&service, &backends).expect("room"));
+    }
+}
+
+#[test]
 fn services_outlive_the_agent_and_are_pruned() {
     let mut datapath = fresh();
     let (kept, gone) = (frontend("10.96.0.1"), frontend("fd00::60"));
