@@ -119,8 +119,8 @@ fn refusals_name_their_field() {
             "spec.ingress[0].fromCIDR[0]",
         ),
         (
-            "{endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: http}]}]}]}",
-            "named ports are not supported",
+            "{endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: http_1}]}]}]}",
+            "spec.ingress[0].toPorts[0].ports[0].port: \"http_1\" is neither a number",
         ),
         (
             "{endpointSelector: {}, egress: [{toFQDNs: []}]}",
