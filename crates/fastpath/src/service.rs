@@ -61,8 +61,9 @@ pub(crate) fn take_over<T: Tables>(
     }
 }
 
-/// Remembers both halves of a service's flow that the pod's packet opened or goes on with, and that [`crate::judge::decide`] allowed. The
-/// half for the answers comes first: nothing is sent whose answers would be strangers. False: no room, as the report says.
+/// Remembers both halves of a service's flow that the pod's packet opened or goes on with, and that
+/// [`crate::judge::decide`] allowed. The half for the answers comes first: nothing is sent whose answers would be strangers.
+/// False: no room, as the report says.
 #[inline(never)]
 pub(crate) fn keep_halves<T: Tables>(tables: &T, work: &mut Work) -> bool {
     let Some(config) = tables.config() else {
@@ -125,7 +126,8 @@ pub(crate) fn choose<T: Tables>(tables: &T, work: &mut Work) -> Choice {
     let opens = work.packet.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
     match service {
         Some(service) if ours && member(tables, work, &service) != 0 => Choice::Backend,
-        _ if ours && tcp => {
+        // An attempt that nobody answered may still find somebody else.
+        _ if ours && tcp && !opens => {
             close(tables, work);
             Choice::Gone
         }

@@ -244,3 +244,25 @@ fn a_full_table_opens_no_half_of_a_flow() {
     world.flow_room = 2;
     assert_eq!(world.send(IF_A, packet()).step, Step::Tunnel);
 }
+
+#[test]
+fn an_attempt_whose_backend_went_finds_another() {
+    for way in WAYS {
+        let mut world = with(&[POD_REMOTE]);
+        let attempt = |world: &World| world.send(IF_A, tcp(way(POD_A, VIP), 4000, 80, SYN));
+        assert_eq!(attempt(&world).step, Step::Tunnel);
+        remove(&mut world, POD_REMOTE);
+        assert_eq!(
+            attempt(&world).work.report.reason,
+            DropReason::NoBackend as u8
+        );
+        service(&mut world, &[POD_NEAR], 0);
+        let out = attempt(&world);
+        assert_eq!(out.step, Step::Tunnel);
+        assert_eq!(out.work.report.tunnel.remote, Addr::v4(NODE_NEAR));
+        world.services.clear();
+        world.members.clear();
+        world.bump(1);
+        assert_eq!(attempt(&world).step, Step::Pass, "an address as any other");
+    }
+}
