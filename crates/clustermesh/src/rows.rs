@@ -336,6 +336,12 @@ impl Rows {
         clusters.find_map(|(name, cluster)| Some((name.clone(), cluster.ips.entry(net)?)))
     }
 
+    /// The nodes of `name`, also those whose agents are away.
+    pub fn nodes(&self, name: &ClusterName) -> impl Iterator<Item = &Arc<Node>> {
+        let cluster = self.clusters.get(name).into_iter();
+        cluster.flat_map(|cluster| cluster.nodes.values().map(|row| &row.node))
+    }
+
     /// Calls `each` with every address.
     pub fn for_each_ip(&self, mut each: impl FnMut(&ClusterName, IpEntry)) {
         for (name, cluster) in &self.clusters {

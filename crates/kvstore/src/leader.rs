@@ -30,6 +30,11 @@ impl<S: Store> Leader<S> {
         }
     }
 
+    /// The lease of who leads: it lives while nobody else leads.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.lease
+    }
+
     /// Whether this candidate leads; it stays so if it asks again within a third of the time.
     pub async fn leads(&mut self) -> Result<bool> {
         if let Some(lease) = self.lease {

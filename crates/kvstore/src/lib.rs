@@ -8,6 +8,7 @@ mod allocator;
 pub mod config;
 mod error;
 mod etcd;
+mod gone_node;
 mod leader;
 mod lock;
 mod memory;
@@ -24,6 +25,7 @@ pub use etcd::{
     Certificate, Certificates, ClientOptions, Diagnosis, EndpointDiagnosis, Etcd, ServerDiagnosis,
     TlsDiagnosis, diagnose,
 };
+pub use gone_node::forget_node;
 pub use leader::Leader;
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
 pub use memory::Memory;

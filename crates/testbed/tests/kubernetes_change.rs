@@ -23,6 +23,8 @@ const PODS: usize = 60;
 const SCALED: Duration = Duration::from_secs(240);
 /// How long Kubernetes' own controllers may take after their API server is back: they wait longer with every failure.
 const RESUMED: Duration = Duration::from_secs(180);
+/// How long agents may list a node that is gone: another may have to follow the one that collected.
+const FORGOTTEN: Duration = Duration::from_secs(150);
 /// TCP connections per node that carry data while agents are replaced.
 const CONNECTIONS: usize = 50;
 
@@ -41,6 +43,7 @@ fn servers_go_and_come_back() {
     let mut lab = mesh("outage");
     an_outage_stops_nothing(&mut lab, &API_SERVER);
     an_outage_stops_nothing(&mut lab, &ETCD);
+    a_node_goes_and_comes_back(&mut lab);
 }
 
 /// Two clusters that know of each other, with a pod on every node.
@@ -298,6 +301,78 @@ fn an_outage_stops_nothing(lab: &mut Lab, part: &Part) {
         .expect("an answer");
     }
     kubectl.delete(&objects).expect("deleted");
+}
+
+/// A machine is off, and its Node deleted: nobody lists it any more, nor its pods. On again, it is a node like any other.
+fn a_node_goes_and_comes_back(lab: &mut Lab) {
+    let underlay = &lab.underlay;
+    let [five, seven] = &mut lab.clusters[..] else {
+        panic!("two clusters");
+    };
+    let machine = &mut seven.machines[1];
+    let (node, full) = (
+        machine.name.clone(),
+        format!("{}/{}", seven.name, machine.name),
+    );
+    machine.crash(underlay).expect("it is off");
+    let kubectl = seven.kubectl();
+    kubectl.run(&["delete", "node", &node]).expect("deleted");
+    let started = Instant::now();
+    let listed = |cluster: &Cluster, is_listed: bool| {
+        let what = format!("agents of {} list {full}: {is_listed}", cluster.name);
+        eventually(what, FORGOTTEN, || {
+            let agents = cluster.agents()?;
+            for agent in agents
+                .iter()
+                .filter(|agent| is_listed || agent.node != node || cluster.name == five.name)
+            {
+                let text =
+                    cluster
+                        .kubectl()
+                        .exec(NAMESPACE, &agent.name, &["cilium", "node", "list"])?;
+                if text
+                    .lines()
+                    .any(|line| line.starts_with(&format!("{full} ")))
+                    != is_listed
+                {
+                    return Err(LabError::Unmet(text));
+                }
+            }
+            Ok(())
+        })
+        .expect("in time");
+    };
+    listed(five, false);
+    listed(seven, false);
+    println!(
+        "figure: a Node that was deleted while its machine was off is listed nowhere {:.1} s later",
+        started.elapsed().as_secs_f64()
+    );
+    let keys = ["get", "--prefix", "--keys-only", "cilium/state/nodes/"];
+    let keys = seven.etcd.etcdctl(&keys).expect("listed");
+    assert!(!keys.contains(&full), "{keys}");
+
+    seven.machines[1].recover(underlay).expect("it is on");
+    seven.wait_registered().expect("it is back");
+    seven.wait_nodes_ready().expect("it is ready");
+    seven.wait_agents().expect("it has an agent");
+    listed(five, true);
+    listed(seven, true);
+    kubectl
+        .rolled_out("default", "daemonset/web", RESUMED)
+        .expect("its pods run");
+    let client = &pods(five, "web")[0].name;
+    let back = pods(seven, "web");
+    let back = back
+        .iter()
+        .find(|pod| pod.node == node)
+        .expect("a pod there");
+    for address in &back.addresses {
+        eventually("a pod of it answers another cluster", SOON, || {
+            curl(&five.kubectl(), client, *address)
+        })
+        .expect("an answer");
+    }
 }
 
 fn agents_are_well(cluster: &Cluster) {

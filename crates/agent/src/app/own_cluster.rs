@@ -12,7 +12,7 @@ use kvstore::{
 };
 use tables::Tasks;
 
-use super::collect::collect;
+use super::collect::Duties;
 use super::{AppError, lock};
 use crate::config::{Config, KvstoreConfig, KvstoreSource};
 use crate::core::Core;
@@ -83,17 +83,15 @@ impl Own {
         tasks.spawn("own rows", follower.clone().tick());
         tasks.spawn("own rows on disk", follower.clone().save());
         tasks.spawn("own etcd", status.clone().probe(store.clone()));
-        if let Some(interval) = kvstore.identity_gc {
-            tasks.spawn(
-                "identity collection",
-                collect(
-                    store.clone(),
-                    follower.clone(),
-                    interval,
-                    config.clone(),
-                    kubernetes,
-                ),
-            );
+        if kvstore.identity_gc.is_some() || kubernetes.is_some() {
+            let duties = Duties {
+                store: store.clone(),
+                follower: follower.clone(),
+                config: config.clone(),
+                client: kubernetes,
+                identities: kvstore.identity_gc,
+            };
+            tasks.spawn("collection", duties.collect());
         }
         let announcer = (config.cluster_id.0 != 0).then(|| {
             Announcer::start(

@@ -10,7 +10,7 @@ use clustermesh::{Kind, MeshEvent, Refusal, Rows, Value, persist};
 use datapath::Linux;
 use futures::StreamExt;
 use kvstore::{Etcd, Store as _, Update, schema};
-use model::{ClusterConfig, ClusterName, Labels, NumericIdentity};
+use model::{ClusterConfig, ClusterName, Labels, Node, NumericIdentity};
 use tables::Event;
 use tokio::time::Instant;
 
@@ -205,6 +205,14 @@ impl Follower {
             in_use.insert(entry.identity);
         });
         Some(in_use)
+    }
+
+    /// The nodes of this cluster, also those that are away; empty before they are listed.
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
+        if !self.status.synced.borrow().all() {
+            return Vec::new();
+        }
+        self.state().rows.nodes(self.cluster()).cloned().collect()
     }
 
     /// Says how a piece of work went.
