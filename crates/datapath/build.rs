@@ -31,8 +31,15 @@ fn build() -> Result<(), String> {
         .to_path_buf();
     watch(&crates);
     let linker = linker(&workspace)?;
-    let target_dir = target_dir(&out);
-    compile(&crates.join("ebpf"), &workspace, &linker, &target_dir)?;
+    let other_layout = env::var_os("CARGO_FEATURE_OTHER_LAYOUT").is_some();
+    let target_dir = target_dir(&out, other_layout);
+    compile(
+        &crates.join("ebpf"),
+        &workspace,
+        &linker,
+        &target_dir,
+        other_layout,
+    )?;
     let object = target_dir.join(TARGET).join("release").join(OBJECT);
     let copy = out.join("isthmus.bpf.o");
     std::fs::copy(&object, &copy)
@@ -74,14 +81,20 @@ fn linker(workspace: &Path) -> Result<PathBuf, String> {
 }
 
 /// A directory beside the host build's, shared by all its profiles; below `OUT_DIR` if cargo's layout is unknown.
-fn target_dir(out: &Path) -> PathBuf {
+fn target_dir(out: &Path, other_layout: bool) -> PathBuf {
     out.ancestors()
         .find(|dir| dir.join("CACHEDIR.TAG").is_file())
         .unwrap_or(out)
-        .join("ebpf")
+        .join(if other_layout { "ebpf-other" } else { "ebpf" })
 }
 
-fn compile(ebpf: &Path, workspace: &Path, linker: &Path, target_dir: &Path) -> Result<(), String> {
+fn compile(
+    ebpf: &Path,
+    workspace: &Path,
+    linker: &Path,
+    target_dir: &Path,
+    other_layout: bool,
+) -> Result<(), String> {
     let cargo = variable("CARGO")?;
     let flags = [
         format!("-Clinker={}", linker.display()),
@@ -103,6 +116,9 @@ fn compile(ebpf: &Path, workspace: &Path, linker: &Path, target_dir: &Path) -> R
         .args(["-Z", "build-std=core"])
         .arg("--target-dir")
         .arg(target_dir);
+    if other_layout {
+        command.args(["--features", "other-layout"]);
+    }
     let output = command
         .output()
         .map_err(|e| format!("starting cargo for crates/ebpf: {e}"))?;

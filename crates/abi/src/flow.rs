@@ -12,9 +12,13 @@ use crate::Addr;
 )]
 #[repr(C)]
 pub struct FlowKey {
+    /// The other side's address.
+    #[cfg(feature = "other-layout")]
+    pub remote: Addr,
     /// The local endpoint's address.
     pub local: Addr,
     /// The other side's address.
+    #[cfg(not(feature = "other-layout"))]
     pub remote: Addr,
     /// Big endian. For ICMP echo both ports are the identifier; other ICMP has ports 0.
     pub local_port: [u8; 2],
@@ -32,6 +36,9 @@ pub struct FlowKey {
 )]
 #[repr(C)]
 pub struct Flow {
+    /// Second in which the entry was created.
+    #[cfg(feature = "other-layout")]
+    pub created: u32,
     /// Second ([`crate::NodeConfig::clock`]: `ktime >> 30`) after which the entry is dead.
     pub expires: u32,
     /// Identity of the remote side when the flow was judged. On overlay hits it must equal the packet's VNI
@@ -74,6 +81,7 @@ pub struct Flow {
     /// Zero.
     pub pad2: [u8; 2],
     /// Second in which the entry was created.
+    #[cfg(not(feature = "other-layout"))]
     pub created: u32,
 }
 

@@ -250,9 +250,13 @@ pub struct Classes {
 )]
 #[repr(C)]
 pub struct PolicyKey {
+    /// A class, or one of [`kind`]. Every live policy has an entry for every kind.
+    #[cfg(feature = "other-layout")]
+    pub class: u32,
     /// [`Endpoint::policy`].
     pub policy: u32,
     /// A class, or one of [`kind`]. Every live policy has an entry for every kind.
+    #[cfg(not(feature = "other-layout"))]
     pub class: u32,
 }
 
@@ -287,9 +291,13 @@ pub struct RowKey {
 )]
 #[repr(C)]
 pub struct RowVerdict {
+    /// Rule (cookie) that decided: the allowing or denying rule, or the set of policies that began the default deny. 0 none.
+    #[cfg(feature = "other-layout")]
+    pub rule: u32,
     /// One of [`action`].
     pub action: u32,
     /// Rule (cookie) that decided: the allowing or denying rule, or the set of policies that began the default deny. 0 none.
+    #[cfg(not(feature = "other-layout"))]
     pub rule: u32,
 }
 

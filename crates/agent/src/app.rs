@@ -3,6 +3,7 @@
 
 mod alarms;
 mod collect;
+mod gone_nodes;
 mod loops;
 mod own_cluster;
 mod ready;

@@ -62,6 +62,12 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
     core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
     ensure_masquerade(&mut core)?;
     restore_endpoints(&mut core, socket)?;
+    // Every device has this version's programs now.
+    match core.dp.kernel().remove_old_versions() {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!(?removed, "maps of other layouts are taken over"),
+        Err(error) => core.note("maps of other layouts", Some(error)),
+    }
     Ok(Started {
         core,
         events,

@@ -21,6 +21,7 @@ mod fake;
 mod flows;
 mod generations;
 mod kernel;
+pub mod layout;
 mod linux;
 mod maps;
 pub mod object;

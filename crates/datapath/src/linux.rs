@@ -2,19 +2,22 @@
 //! The real kernel: maps created or adopted by their pins, programs loaded from the object, links pinned.
 //!
 //! ```text
+//! <bpf_root>/isthmus/v<abi::VERSION>/layout          what the maps of this layout look like
 //! <bpf_root>/isthmus/v<abi::VERSION>/maps/<map>      maps of this layout
 //! <bpf_root>/isthmus/v<abi::VERSION>/next/<map>      maps that are about to take their place with another limit
 //! <bpf_root>/isthmus/links/<device>/<program>        links of the VXLAN device, of any version: replaced in place
 //! ```
 
+mod carry;
 mod links;
 mod pins;
 mod resize;
 mod shared;
 mod sys;
+mod transfer;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use abi::Counter;
 use aya::programs::SchedClassifier;
@@ -49,34 +52,43 @@ pub struct Linux {
 
 impl Linux {
     /// Creates or adopts the maps, and loads the programs. Programs that are attached go on as they are until
-    /// [`Kernel::attach`] replaces them; only if a map gets another limit, they are replaced here. To be called in the
-    /// network namespace of the devices.
+    /// [`Kernel::attach`] replaces them; only if a map gets another limit, or if they are of another layout, they are
+    /// replaced here. To be called in the network namespace of the devices.
     pub fn open(settings: &Settings) -> Result<Linux> {
         let root = settings.bpf_root.join("isthmus");
+        if let Some(former) = carry::former(&root)? {
+            carry::carry(&root, settings, &former)?;
+        }
         let mut kept = Vec::new();
         loop {
             let opened = pins::open_maps(&root, settings, &mut kept)?;
-            let ebpf = load(&opened.handles)?;
-            let cpus = aya::util::nr_cpus().map_err(|(path, error)| Error::PinDirectory {
-                path: path.into(),
-                error,
-            })?;
-            let mut linux = Linux {
-                root: root.clone(),
-                maps: opened.handles,
-                ebpf,
-                cpus,
-                kept: Vec::new(),
-            };
+            let mut linux = Linux::with(&root, opened.handles)?;
             let resized: Vec<Map> = opened.resizes.iter().map(Resize::map).collect();
             let limits_differ = resized
                 .iter()
                 .any(|map| linux.limit(*map) != map.limit(settings));
             if linux.resize(opened.resizes, settings, &mut kept)? && !limits_differ {
+                carry::mark(&root)?;
                 linux.kept = kept;
                 return Ok(linux);
             }
         }
+    }
+
+    /// Loads the programs over these maps.
+    fn with(root: &Path, maps: Vec<Handle>) -> Result<Linux> {
+        let ebpf = load(&maps)?;
+        let cpus = aya::util::nr_cpus().map_err(|(path, error)| Error::PinDirectory {
+            path: path.into(),
+            error,
+        })?;
+        Ok(Linux {
+            root: root.to_owned(),
+            maps,
+            ebpf,
+            cpus,
+            kept: Vec::new(),
+        })
     }
 
     /// Brings maps to their new limits. `false` if one of them has to keep its own, which is in `kept` then: everything
@@ -92,7 +104,7 @@ impl Linux {
         }
         for resize in &mut resizes {
             let map = resize.map();
-            match resize.copy(&self.handle(map).fd) {
+            match resize.transfer().copy(&self.handle(map).fd) {
                 Ok(()) => {}
                 Err(Error::MapFull { .. }) => {
                     kept.push(KeptLimit {
@@ -109,6 +121,17 @@ impl Linux {
                 Err(error) => return Err(error),
             }
         }
+        self.replace_programs()?;
+        for mut resize in resizes {
+            let map = resize.map();
+            resize.transfer().catch_up(&self.handle(map).fd)?;
+            self.maps[map as usize].pin = resize.finish()?;
+        }
+        Ok(true)
+    }
+
+    /// Has this version's programs, over these maps, run wherever programs of ours do; returns once no others run.
+    fn replace_programs(&mut self) -> Result<()> {
         for (device, program) in self.attached()? {
             // A device that is gone has no packets. What cannot be replaced is met again, and told, by whoever
             // attaches the device's programs.
@@ -118,12 +141,7 @@ impl Linux {
             }
         }
         sys::barrier();
-        for resize in resizes {
-            resize.catch_up(&self.handle(resize.map()).fd)?;
-            let map = resize.map();
-            self.maps[map as usize].pin = resize.finish()?;
-        }
-        Ok(true)
+        Ok(())
     }
 
     /// Where programs may run: the pinned links, and the filters of the endpoints' devices. An index that was given to
@@ -293,7 +311,8 @@ impl Kernel for Linux {
             }
             return Ok(Scan::Done);
         }
-        pins::scan(&self.handle(map).fd, map, cursor, limit, visit)
+        let sizes = (map.key_size(), map.value_size());
+        pins::scan(&self.handle(map).fd, map, sizes, cursor, limit, visit)
     }
 
     fn add(&mut self, map: Map, index: u32, delta: i32) -> Result<u32> {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use abi::{Addr, NodeConfig, NodeKey, PolicyKey, PrefixKey, RowKey, RowVerdict};
 use abi::{Counter, DropEvent, Endpoint, Flow, FlowKey, FragKey, FragPorts, IpInfo, Local};
+use abi::{Field, Record};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Settings;
@@ -52,6 +53,16 @@ macro_rules! maps {
             /// Bytes of a key; 0 for the ring.
             pub const fn key_size(self) -> usize {
                 match self { $(Map::$name => size_of::<$key>(),)* }
+            }
+
+            /// The fields of a key.
+            pub const fn key_fields(self) -> &'static [Field] {
+                match self { $(Map::$name => <$key as Record>::FIELDS,)* }
+            }
+
+            /// The fields of a value.
+            pub const fn value_fields(self) -> &'static [Field] {
+                match self { $(Map::$name => <$value as Record>::FIELDS,)* }
             }
 
             /// Bytes of a value.

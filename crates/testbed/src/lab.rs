@@ -25,9 +25,14 @@ const NAMES: [&str; 4] = ["isthmus", "cilium", "cilium-dbg", "isthmus-cni"];
 pub struct Programs {
     /// The product's binary.
     pub isthmus: PathBuf,
+    /// The product with other layouts of its maps, if it is built: [`OTHER_LAYOUT`] in the lab.
+    pub other_layout: Option<PathBuf>,
     /// This crate's binary: servers in pods.
     pub lab: PathBuf,
 }
+
+/// Name of the product with other layouts in a lab's directory of programs.
+pub const OTHER_LAYOUT: &str = "isthmus-other-layout";
 
 impl Programs {
     /// The product from `ISTHMUS_BIN`, else from `target/dist`; `lab` as given.
@@ -42,7 +47,12 @@ impl Programs {
             path: isthmus,
             advice: "run `make build`, or set ISTHMUS_BIN",
         })?;
-        Ok(Self { isthmus, lab })
+        let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/other-layout/isthmus");
+        Ok(Self {
+            isthmus,
+            other_layout: fs::canonicalize(other).ok(),
+            lab,
+        })
     }
 }
 
@@ -75,6 +85,8 @@ impl Lab {
     pub fn create(name: &str, programs: &Programs, keep: Keep) -> Result<Self> {
         let mut links: Vec<(&str, &Path)> = vec![("lab", &programs.lab)];
         links.extend(NAMES.map(|name| (name, programs.isthmus.as_path())));
+        let other = programs.other_layout.iter();
+        links.extend(other.map(|program| (OTHER_LAYOUT, program.as_path())));
         let ground = Ground::create(name, &links, keep)?;
         let built = || {
             let mesh = Volume::create(ground.layout().path().join("clustermesh"))?;

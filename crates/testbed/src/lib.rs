@@ -41,7 +41,7 @@ mod wait;
 pub use cluster::{Cluster, ClusterSpec};
 pub use error::{LabError, Result};
 pub use etcd::Etcd;
-pub use lab::{Keep, Lab, Programs};
+pub use lab::{Keep, Lab, OTHER_LAYOUT, Programs};
 pub use layout::{AGENT_RUN, DATA, Layout, ROOT, Record};
 pub use monitor::Monitor;
 pub use namespace::Place;

@@ -58,6 +58,8 @@ pub struct Node {
     pub pods_v4: String,
     /// Addresses of its pods.
     pub pods_v6: String,
+    /// The name of the program that is its agent, in the lab's directory of programs.
+    pub agent_program: &'static str,
     layout: Layout,
     dir: PathBuf,
     agent: Option<Daemon>,
@@ -105,6 +107,7 @@ impl Node {
             ipv6: address_v6(id, number),
             pods_v4: format!("10.{id}.{number}.0/24"),
             pods_v6: format!("fd00:{id}:{number}::/112"),
+            agent_program: "isthmus",
             layout: layout.clone(),
             dir,
             agent: None,
@@ -146,7 +149,7 @@ impl Node {
                 self.full_name()
             )));
         }
-        let mut command = self.place.command(self.program("isthmus"))?;
+        let mut command = self.place.command(self.program(self.agent_program))?;
         command
             .args(self.agent_arguments(settings))
             .env("K8S_NODE_NAME", &self.name);

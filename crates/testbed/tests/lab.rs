@@ -16,6 +16,7 @@ use testbed::{ClusterSpec, Keep, Lab, Layout, Programs, Wire, eventually, teardo
 fn programs() -> Programs {
     Programs {
         isthmus: "/bin/true".into(),
+        other_layout: None,
         lab: env!("CARGO_BIN_EXE_lab").into(),
     }
 }

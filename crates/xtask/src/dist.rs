@@ -48,6 +48,23 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Builds the product with other layouts of its maps into `target/other-layout`, for tests of agents that follow each
+/// other. For this machine and without optimization, because the tests' dependencies are built so.
+pub(crate) fn build_other_layout(root: &Path) -> Result<(), String> {
+    let directory = root.join("target/other-layout");
+    fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let build = |features: &[&str]| {
+        let mut build = cargo::command(root);
+        build.args(["build", "--package", "isthmus"]).args(features);
+        cargo::run(build)
+    };
+    build(&["--features", "other-layout"])?;
+    let built = cargo::target(root).join("debug/isthmus");
+    install(&built, &directory.join("isthmus"))?;
+    // Where people expect the product.
+    build(&[])
+}
+
 /// Where cargo puts what [`build`] builds.
 pub(crate) fn built(root: &Path) -> PathBuf {
     cargo::target(root).join(TARGET).join("release")

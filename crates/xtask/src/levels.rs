@@ -42,6 +42,9 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
     } else if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
         dist::build(root)?;
     }
+    if wanted.contains(&4) {
+        dist::build_other_layout(root)?;
+    }
     let logs = cargo::target(root).join("test-logs");
     fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
     let mut total = Count::default();

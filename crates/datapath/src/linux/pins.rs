@@ -63,15 +63,7 @@ fn open_map(
     let mut pin = path.clone();
     let mut fd = match sys::open(&path) {
         Ok(fd) => fd,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let fd = sys::create(map.name(), wanted).map_err(|error| Error::CreateMap {
-                map,
-                max: wanted.max_entries,
-                error,
-            })?;
-            sys::pin(fd.as_fd(), &path).map_err(pin_error)?;
-            fd
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(map, wanted, &path)?,
         Err(error) => return Err(pin_error(error)),
     };
     let mut found = sys::map_info(fd.as_fd()).map_err(pin_error)?;
@@ -105,22 +97,43 @@ fn open_map(
             }
         }
     }
+    handle(map, fd, found.max_entries, pin)
+}
+
+/// Creates a map and pins it.
+pub(super) fn create(map: Map, wanted: MapInfo, path: &Path) -> Result<OwnedFd> {
+    let fd = sys::create(map.name(), wanted).map_err(|error| Error::CreateMap {
+        map,
+        max: wanted.max_entries,
+        error,
+    })?;
+    sys::pin(fd.as_fd(), path).map_err(|error| Error::PinMap {
+        map,
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(fd)
+}
+
+/// A map of this layout in use.
+pub(super) fn handle(map: Map, fd: OwnedFd, limit: u32, pin: PathBuf) -> Result<Handle> {
     let shared = match map.shape() {
         Shape::Array => Some(
-            Shared::new(&fd, found.max_entries, map.value_size())
+            Shared::new(&fd, limit, map.value_size())
                 .map_err(|error| Error::MapMemory { map, error })?,
         ),
         _ => None,
     };
     Ok(Handle {
         fd,
-        limit: found.max_entries,
+        limit,
         shared,
         pin,
     })
 }
 
-fn shape(map: Map, settings: &Settings) -> MapInfo {
+/// What a map is to be.
+pub(super) fn shape(map: Map, settings: &Settings) -> MapInfo {
     let (kind, flags) = match map.shape() {
         Shape::Array => (sys::MAP_TYPE_ARRAY, sys::MMAPABLE),
         Shape::PerCpuArray => (sys::MAP_TYPE_PERCPU_ARRAY, 0),
@@ -173,15 +186,15 @@ fn compare(map: Map, path: &Path, found: &MapInfo, wanted: &MapInfo) -> Result<(
     Ok(())
 }
 
-/// One batch of a scan of a hash or trie.
+/// One batch of a scan of a map whose keys and values have these `sizes`.
 pub(super) fn scan(
     fd: &OwnedFd,
     map: Map,
+    (key_size, value_size): (usize, usize),
     cursor: &mut Cursor,
     limit: u32,
     visit: &mut dyn FnMut(&[u8], &[u8]),
 ) -> Result<Scan> {
-    let (key_size, value_size) = (map.key_size(), map.value_size());
     let mut count = limit.max(64);
     loop {
         let mut batch = Batch {
@@ -217,18 +230,38 @@ pub(super) fn remove_old_versions(root: &Path) -> Result<Vec<String>> {
         let path = path.to_owned();
         move |error| Error::PinDirectory { path, error }
     };
-    let current = format!("v{}", abi::VERSION);
     let mut removed = Vec::new();
-    for entry in std::fs::read_dir(root).map_err(failed(root))? {
-        let entry = entry.map_err(failed(root))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let version = name
-            .strip_prefix('v')
-            .is_some_and(|n| n.parse::<u32>().is_ok());
-        if version && name != current {
-            std::fs::remove_dir_all(entry.path()).map_err(failed(&entry.path()))?;
-            removed.push(name);
-        }
+    for directory in other_versions(root)? {
+        std::fs::remove_dir_all(&directory).map_err(failed(&directory))?;
+        let name = directory.file_name().unwrap_or_default();
+        removed.push(name.to_string_lossy().into_owned());
     }
     Ok(removed)
+}
+
+/// The directories of other versions.
+pub(super) fn other_versions(root: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Error::PinDirectory {
+        path: root.to_owned(),
+        error,
+    };
+    let current = format!("v{}", abi::VERSION);
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_version = name
+            .strip_prefix('v')
+            .is_some_and(|n| n.parse::<u32>().is_ok());
+        if is_version && name != current {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
