@@ -2,6 +2,7 @@
 //! Metrics for Prometheus, under the names and labels that Cilium's dashboards and alerts read. Nothing is counted twice:
 //! every scrape reads what the kernel's maps, the node's state and the mesh say at that moment.
 
+mod families;
 mod process;
 mod writer;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Weak};
 
 use crate::listen::listen;
 use crate::service::{Service, version};
+use families as family;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
@@ -67,45 +69,21 @@ fn packets(service: &Service, w: &mut Writer<'_>) -> fmt::Result {
     let is_drop = |code: u8| code != 0;
     let dropped: Vec<_> = all.iter().filter(|m| is_drop(m.code)).collect();
     let passed: Vec<_> = all.iter().filter(|m| !is_drop(m.code)).collect();
+    let drop = dropped
+        .iter()
+        .map(|m| (vec![m.reason.clone(), m.direction.clone()], m));
+    let pass = passed.iter().map(|m| (vec![m.direction.clone()], m));
+    let packets = drop.clone().map(|(labels, m)| (labels, m.packets));
+    w.counters(&family::DROP_COUNT, packets)?;
     w.counters(
-        "drop_count",
-        "Packets dropped, by reason and direction",
-        dropped.iter().map(|m| {
-            (
-                vec![
-                    ("reason", m.reason.clone()),
-                    ("direction", m.direction.clone()),
-                ],
-                m.packets,
-            )
-        }),
+        &family::DROP_BYTES,
+        drop.map(|(labels, m)| (labels, m.bytes)),
     )?;
+    let packets = pass.clone().map(|(labels, m)| (labels, m.packets));
+    w.counters(&family::FORWARD_COUNT, packets)?;
     w.counters(
-        "drop_bytes",
-        "Bytes dropped, by reason and direction",
-        dropped.iter().map(|m| {
-            (
-                vec![
-                    ("reason", m.reason.clone()),
-                    ("direction", m.direction.clone()),
-                ],
-                m.bytes,
-            )
-        }),
-    )?;
-    w.counters(
-        "forward_count",
-        "Packets forwarded, by direction",
-        passed
-            .iter()
-            .map(|m| (vec![("direction", m.direction.clone())], m.packets)),
-    )?;
-    w.counters(
-        "forward_bytes",
-        "Bytes forwarded, by direction",
-        passed
-            .iter()
-            .map(|m| (vec![("direction", m.direction.clone())], m.bytes)),
+        &family::FORWARD_BYTES,
+        pass.map(|(labels, m)| (labels, m.bytes)),
     )
 }
 
@@ -144,86 +122,42 @@ fn node(service: &Service, w: &mut Writer<'_>) -> fmt::Result {
     let notes = core.notes.len() as i64;
     let refused = core.problems.len() as i64;
     drop(core);
-    let one = |name, values: BTreeMap<&'static str, i64>| {
+    let one = |values: BTreeMap<&'static str, i64>| {
         values
             .into_iter()
-            .map(move |(word, n)| (vec![(name, word.to_owned())], n))
-            .collect::<Vec<_>>()
+            .map(|(word, n)| (vec![word.to_owned()], n))
     };
-    w.gauge("endpoint", "Endpoints of this node", count)?;
-    w.gauges(
-        "endpoint_state",
-        "Endpoints by state",
-        one("endpoint_state", states),
-    )?;
-    w.gauges(
-        "identity",
-        "Identities known, by type",
-        one("type", identities),
-    )?;
-    w.gauge("policy", "Policies loaded", policies)?;
-    w.gauge("policy_max_revision", "Highest policy revision", revision)?;
-    w.gauges(
-        "policy_endpoint_enforcement_status",
-        "Endpoints by enforcement",
-        one("enforcement", enforced),
-    )?;
-    w.gauge(
-        "nodes_all_num",
-        "Nodes of the mesh, this one included",
-        nodes,
-    )?;
-    w.gauges(
-        "ip_addresses",
-        "Addresses in use, by family",
-        used.map(|(family, n)| (vec![("family", family.to_owned())], n)),
-    )?;
-    w.gauges(
-        "errors_warnings",
-        "What status warns of, by kind",
-        [
-            (vec![("kind", "problem".to_owned())], notes),
-            (vec![("kind", "object".to_owned())], refused),
-        ],
-    )?;
-    w.gauges(
-        "version",
-        "Version of the agent",
-        [(
-            vec![
-                ("version", version()),
-                ("arch", std::env::consts::ARCH.to_owned()),
-            ],
-            1,
-        )],
-    )
+    w.gauge(&family::ENDPOINT, count)?;
+    w.gauges(&family::ENDPOINT_STATE, one(states))?;
+    w.gauges(&family::IDENTITY, one(identities))?;
+    w.gauge(&family::POLICY, policies)?;
+    w.gauge(&family::POLICY_MAX_REVISION, revision)?;
+    w.gauges(&family::POLICY_ENFORCEMENT, one(enforced))?;
+    w.gauge(&family::NODES, nodes)?;
+    w.gauges(&family::ADDRESSES, one(BTreeMap::from(used)))?;
+    let warnings = BTreeMap::from([("problem", notes), ("object", refused)]);
+    w.gauges(&family::WARNINGS, one(warnings))?;
+    let build = vec![version(), std::env::consts::ARCH.to_owned()];
+    w.gauges(&family::VERSION, [(build, 1)])
 }
 
 /// How full the kernel's maps are.
 fn maps(service: &Service, w: &mut Writer<'_>) -> fmt::Result {
     let all = service.pressure_list();
-    let label = |name: &str| vec![("map_name", name.to_owned())];
+    let name = |map: &api::models::Pressure| vec![map.name.clone()];
+    let share = |entries, capacity| entries as f64 / (capacity as f64).max(1.0);
     w.shares(
-        "bpf_map_pressure",
-        "Entries per capacity of each map, 0 to 1",
-        all.iter().map(|map| {
-            (
-                label(&map.name),
-                map.entries as f64 / (map.capacity as f64).max(1.0),
-            )
-        }),
+        &family::MAP_PRESSURE,
+        all.iter()
+            .map(|map| (name(map), share(map.entries, map.capacity))),
     )?;
     w.gauges(
-        "bpf_map_capacity",
-        "Entries that fit each map",
-        all.iter()
-            .map(|map| (vec![("map_group", map.name.clone())], map.capacity as i64)),
+        &family::MAP_CAPACITY,
+        all.iter().map(|map| (name(map), map.capacity as i64)),
     )?;
     w.gauges(
-        "bpf_map_full",
-        "1 while rows are missing in a map because it is full",
-        all.iter()
-            .map(|map| (label(&map.name), map.failures as i64)),
+        &family::MAP_FULL,
+        all.iter().map(|map| (name(map), map.failures as i64)),
     )
 }
 
@@ -234,60 +168,23 @@ fn mesh(service: &Service, w: &mut Writer<'_>) -> fmt::Result {
     };
     let all = mesh.status();
     let own = service.core().config.cluster.to_string();
-    let label = |name: &str| {
-        vec![
-            ("source_cluster", own.clone()),
-            ("target_cluster", name.to_owned()),
-        ]
+    let mut each = |family, value: fn(&clustermesh::RemoteStatus) -> i64| {
+        let lines = all
+            .iter()
+            .map(|remote| (vec![own.clone(), remote.name.clone()], value(remote)));
+        w.gauges(family, lines)
     };
-    let each = |value: fn(&clustermesh::RemoteStatus) -> i64| {
-        all.iter()
-            .map(|remote| (label(&remote.name), value(remote)))
-            .collect::<Vec<_>>()
-    };
-    w.gauge(
-        "clustermesh_remote_clusters",
-        "Remote clusters configured",
-        all.len() as i64,
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_nodes",
-        "Nodes of each remote cluster",
-        each(|r| r.nodes as i64),
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_endpoints",
-        "Addresses of each remote cluster",
-        each(|r| r.endpoints as i64),
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_identities",
-        "Identities of each remote cluster",
-        each(|r| r.identities as i64),
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_refused_rows",
-        "Rows of each remote cluster that are refused now",
-        each(|r| r.refused_rows as i64),
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_failures",
-        "Reconnections to each remote cluster",
-        each(|r| r.failures as i64),
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_last_failure_ts",
-        "Second of the last failure, 0 without",
-        each(|r| {
-            let since = r
-                .last_failure
-                .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-            since.map_or(0, |since| since.as_secs() as i64)
-        }),
-    )?;
-    w.gauges(
-        "clustermesh_remote_cluster_readiness_status",
-        "1 while a remote cluster is ready",
-        each(|r| i64::from(r.ready)),
-    )
+    each(&family::REMOTE_NODES, |r| r.nodes as i64)?;
+    each(&family::REMOTE_ENDPOINTS, |r| r.endpoints as i64)?;
+    each(&family::REMOTE_IDENTITIES, |r| r.identities as i64)?;
+    each(&family::REMOTE_REFUSED, |r| r.refused_rows as i64)?;
+    each(&family::REMOTE_FAILURES, |r| r.failures as i64)?;
+    each(&family::REMOTE_LAST_FAILURE, |r| {
+        let since = r
+            .last_failure
+            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        since.map_or(0, |since| since.as_secs() as i64)
+    })?;
+    each(&family::REMOTE_READY, |r| i64::from(r.ready))?;
+    w.gauge(&family::REMOTE_CLUSTERS, all.len() as i64)
 }

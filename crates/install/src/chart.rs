@@ -35,12 +35,18 @@ const DEFINITIONS: [&str; 6] = [
     definition!("ciliumidentities"),
 ];
 /// In the order in which a cluster wants them: what is referred to comes first.
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 5] = [
     template!("serviceaccount.yaml"),
     template!("configmap.yaml"),
     template!("agent-role.yaml"),
     template!("agent.yaml"),
+    template!("dashboard.yaml"),
 ];
+/// The chart's other file; templates ask for it by its path.
+const DASHBOARD: (&str, &str) = (
+    "dashboards/cilium-dashboard.json",
+    include_str!("../../../deploy/chart/dashboards/cilium-dashboard.json"),
+);
 
 /// The text to print.
 pub(crate) fn install(args: &InstallArgs) -> Result<String, Error> {
@@ -57,6 +63,7 @@ pub(crate) fn render(values: &Value, namespace: &str) -> Result<String, Error> {
         "Values": values,
         "Release": { "Namespace": namespace, "Name": "isthmus" },
         "Chart": { "AppVersion": version, "Version": version },
+        "Files": { DASHBOARD.0: DASHBOARD.1 },
     })));
     let mut all = String::new();
     for text in DEFINITIONS {
@@ -169,6 +176,43 @@ mod tests {
             !text.contains("etcd-secrets") && !text.contains("/var/lib/etcd-config"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn who_scrapes_finds_port_and_dashboard() {
+        let agent =
+            |objects: &[Value]| find(objects, "DaemonSet", "cilium")["spec"]["template"].clone();
+        let without = objects(&[ETCD]);
+        let pod = agent(&without);
+        assert!(pod["metadata"]["annotations"].is_null());
+        assert!(pod["spec"]["containers"][0]["ports"].is_null());
+        let named = |object: &&Value| object["metadata"]["name"] == "cilium-dashboard";
+        assert!(!without.iter().any(|object| named(&object)));
+        let with = objects(&[
+            ETCD,
+            "prometheus.enabled=true",
+            "dashboards.enabled=true",
+            "dashboards.namespace=monitoring",
+            "dashboards.annotations.grafana_folder=Network",
+        ]);
+        let pod = agent(&with);
+        let port = &pod["spec"]["containers"][0]["ports"][0];
+        assert_eq!(
+            (&port["name"], &port["containerPort"]),
+            (&json!("prometheus"), &json!(9962))
+        );
+        let annotations = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9962"});
+        assert_eq!(pod["metadata"]["annotations"], annotations);
+        let map = find(&with, "ConfigMap", "cilium-dashboard");
+        let metadata = &map["metadata"];
+        assert_eq!(metadata["namespace"], "monitoring");
+        assert_eq!(metadata["labels"]["grafana_dashboard"], "1");
+        assert_eq!(metadata["annotations"]["grafana_folder"], "Network");
+        let text = map["data"]["cilium-dashboard.json"]
+            .as_str()
+            .expect("a text");
+        let file: Value = serde_json::from_str(DASHBOARD.1).expect("JSON");
+        assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), file);
     }
 
     #[test]

@@ -38,6 +38,8 @@ const GOOD: [&[&str]; 4] = [
         ENDPOINTS,
         "ipam.mode=cluster-pool",
         "prometheus.enabled=true",
+        "dashboards.enabled=true",
+        "dashboards.annotations.grafana_folder=Network",
         "k8sServiceHost=172.31.5.101",
         "k8sServicePort=6443",
         "resources.requests.memory=64Mi",
@@ -46,10 +48,11 @@ const GOOD: [&[&str]; 4] = [
     ],
 ];
 /// Values that make no installation.
-const BAD: [&str; 4] = [
+const BAD: [&str; 5] = [
     "cluster.id=600",
     "cluster.id=five",
     "cni.chainingMode=bridge",
+    "dashboards.enabled=maybe",
     "unheard.of=1",
 ];
 

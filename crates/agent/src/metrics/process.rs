@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 
+use super::families as family;
 use super::writer::Writer;
 
 /// Field of `/proc/self/stat`, counted after the name: user and system time, in clock ticks.
@@ -13,26 +14,14 @@ const SYSTEM_TIME: usize = 12;
 /// Memory, time and files.
 pub(super) fn write(w: &mut Writer<'_>) -> fmt::Result {
     if let Some(pages) = resident_pages() {
-        w.gauge(
-            "process_resident_memory_bytes",
-            "Resident memory of the agent",
-            pages * page_size(),
-        )?;
+        w.gauge(&family::MEMORY, pages * page_size())?;
     }
     if let Some(seconds) = cpu_seconds() {
         let line = (Vec::new(), seconds);
-        w.counters(
-            "process_cpu_seconds",
-            "Processor time of the agent, whole seconds",
-            [line],
-        )?;
+        w.counters(&family::PROCESSOR, [line])?;
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        w.gauge(
-            "process_open_fds",
-            "Open files of the agent",
-            files.count() as i64,
-        )?;
+        w.gauge(&family::OPEN_FILES, files.count() as i64)?;
     }
     Ok(())
 }

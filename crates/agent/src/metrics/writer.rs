@@ -8,8 +8,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Labels of a line.
-type Labels = Vec<(&'static str, String)>;
+use super::families::Family;
+
+/// Values of a line's labels, in the order of its family.
+type Labels = Vec<String>;
 
 /// Writes families.
 pub(super) struct Writer<'a> {
@@ -24,51 +26,47 @@ impl<'a> Writer<'a> {
     /// Values that only grow; the format adds `_total` to the name.
     pub(super) fn counters(
         &mut self,
-        name: &str,
-        help: &str,
+        family: &Family,
         lines: impl IntoIterator<Item = (Labels, u64)>,
     ) -> fmt::Result {
         let lines = lines
             .into_iter()
             .map(|(labels, value)| (labels, ConstCounter::new(value)));
-        self.family(name, help, MetricType::Counter, lines)
+        self.family(family, MetricType::Counter, lines)
     }
 
     /// Whole numbers that come and go.
     pub(super) fn gauges(
         &mut self,
-        name: &str,
-        help: &str,
+        family: &Family,
         lines: impl IntoIterator<Item = (Labels, i64)>,
     ) -> fmt::Result {
         let lines = lines
             .into_iter()
             .map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.family(name, help, MetricType::Gauge, lines)
+        self.family(family, MetricType::Gauge, lines)
     }
 
     /// Other numbers that come and go.
     pub(super) fn shares(
         &mut self,
-        name: &str,
-        help: &str,
+        family: &Family,
         lines: impl IntoIterator<Item = (Labels, f64)>,
     ) -> fmt::Result {
         let lines = lines
             .into_iter()
             .map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.family(name, help, MetricType::Gauge, lines)
+        self.family(family, MetricType::Gauge, lines)
     }
 
     /// One number without labels.
-    pub(super) fn gauge(&mut self, name: &str, help: &str, value: i64) -> fmt::Result {
-        self.gauges(name, help, [(Labels::new(), value)])
+    pub(super) fn gauge(&mut self, family: &Family, value: i64) -> fmt::Result {
+        self.gauges(family, [(Labels::new(), value)])
     }
 
     fn family<M: EncodeMetric>(
         &mut self,
-        name: &str,
-        help: &str,
+        family: &Family,
         kind: MetricType,
         lines: impl Iterator<Item = (Labels, M)>,
     ) -> fmt::Result {
@@ -76,9 +74,13 @@ impl<'a> Writer<'a> {
         if lines.peek().is_none() {
             return Ok(());
         }
-        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
-        for (labels, value) in lines {
-            value.encode(family.encode_family(&labels)?)?;
+        let mut encoder = self
+            .encoder
+            .encode_descriptor(family.name, family.help, None, kind)?;
+        for (values, value) in lines {
+            let names = family.labels.iter().copied();
+            let labels: Vec<(&str, String)> = names.zip(values).collect();
+            value.encode(encoder.encode_family(&labels)?)?;
         }
         Ok(())
     }
