@@ -57,6 +57,8 @@ pub(crate) type Winner<'a> = (&'a Source, &'a Claim);
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     claims: HashMap<IpNet, Claims>,
+    /// Addresses whose claim in force is no remote cluster's.
+    own: usize,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,10 @@ impl Claims {
             Claims::One(source, claim) => (source, claim),
             Claims::Several(claims) => claims.first().map(|(s, c)| (s, c)).expect("never empty"),
         }
+    }
+
+    fn are_own(&self) -> bool {
+        !matches!(self.winner().0, Source::ClusterMesh(_))
     }
 
     fn of(&self, source: &Source) -> Option<&Claim> {
@@ -105,7 +111,7 @@ impl Claims {
 impl Addresses {
     /// `source` claims `prefix`. Returns the claim in force.
     pub(crate) fn claim(&mut self, prefix: IpNet, source: Source, claim: Claim) -> Winner<'_> {
-        let claims = match self.claims.remove(&prefix) {
+        let claims = match self.take(&prefix) {
             None => Claims::One(source, claim),
             Some(Claims::One(other, _)) if other == source => Claims::One(source, claim),
             Some(claims) => {
@@ -115,26 +121,33 @@ impl Addresses {
                 Claims::from_vec(claims).expect("one was pushed")
             }
         };
-        self.claims
-            .entry(prefix)
-            .insert_entry(claims)
-            .into_mut()
-            .winner()
+        self.put(prefix, claims)
+    }
+
+    fn take(&mut self, prefix: &IpNet) -> Option<Claims> {
+        let claims = self.claims.remove(prefix)?;
+        self.own -= usize::from(claims.are_own());
+        Some(claims)
+    }
+
+    fn put(&mut self, prefix: IpNet, claims: Claims) -> Winner<'_> {
+        self.own += usize::from(claims.are_own());
+        let entry = self.claims.entry(prefix).insert_entry(claims);
+        entry.into_mut().winner()
+    }
+
+    /// How many addresses and prefixes are not as a remote cluster says.
+    pub(crate) fn own(&self) -> usize {
+        self.own
     }
 
     /// `source` no longer claims `prefix`. Returns the claim in force now, if there is one.
     pub(crate) fn withdraw(&mut self, prefix: &IpNet, source: &Source) -> Option<Winner<'_>> {
-        let claims = self.claims.remove(prefix)?;
+        let claims = self.take(prefix)?;
         let mut claims = claims.into_vec();
         claims.retain(|(other, _)| other != source);
         let claims = Claims::from_vec(claims)?;
-        Some(
-            self.claims
-                .entry(*prefix)
-                .insert_entry(claims)
-                .into_mut()
-                .winner(),
-        )
+        Some(self.put(*prefix, claims))
     }
 
     /// The claim in force.
@@ -186,8 +199,10 @@ mod tests {
         let ip: IpNet = "10.0.0.1/32".parse().expect("a prefix");
         let mesh = Source::ClusterMesh(ClusterName::new("c5").expect("a name"));
         assert_eq!(addresses.claim(ip, mesh.clone(), claim(1)).1.identity.0, 1);
+        assert_eq!(addresses.own(), 0);
         assert_eq!(addresses.claim(ip, Source::Local, claim(2)).1.identity.0, 2);
         assert_eq!(addresses.claim(ip, mesh.clone(), claim(3)).1.identity.0, 2);
+        assert_eq!(addresses.own(), 1);
         assert_eq!(
             addresses
                 .withdraw(&ip, &Source::Local)
@@ -200,6 +215,7 @@ mod tests {
                 .map(|w| w.1.identity.0),
             Some(3)
         );
+        assert_eq!(addresses.own(), 0);
         assert!(addresses.withdraw(&ip, &mesh).is_none());
         assert!(addresses.iter().next().is_none());
     }

@@ -229,12 +229,16 @@ fn start_mesh(
     let Some(dir) = &config.mesh_dir else {
         return Ok(None);
     };
-    let own = lock(core).own_networks().into_iter().collect();
+    let (own, room) = {
+        let core = lock(core);
+        (core.own_networks().into_iter().collect(), core.mesh_room())
+    };
     let settings = clustermesh::Settings {
         cluster: config.cluster.clone(),
         id: config.cluster_id,
         scheme: config.scheme,
         own_pod_cidrs: own,
+        room,
         config_dir: dir.clone(),
         state_dir: Some(config.state_dir.join("state")),
         sync_timeout: config.sync_timeout,

@@ -37,7 +37,7 @@ pub use ids::{IdError, Ids};
 pub use mesh::Mesh;
 pub use refused::RefusedRow;
 pub use remote::{Input, Output, Remote, Session, Watch};
-pub use rows::{Kind, Rows, Value};
+pub use rows::{Kind, Pool, Room, Rows, Value};
 pub use status::{EtcdStatus, RemoteStatus, State, Synced};
 pub use table::IpRow;
 pub use validate::{Refusal, decode};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub scheme: IdentityScheme,
     /// Networks and addresses that no remote may claim: our pods' and nodes'. [`Mesh::protect`] changes them later.
     pub own_pod_cidrs: Vec<IpNet>,
+    /// What all remote clusters may have together. [`Mesh::set_room`] changes it later.
+    pub room: Room,
     /// One file per remote cluster, `clustermesh-config`.
     pub config_dir: PathBuf,
     /// Where the last good rows are kept, in `mesh/`. `None`: nowhere.

@@ -206,13 +206,22 @@ impl<S: Store> Link<S> {
         }
     }
 
+    /// Follows `prefix`; what is followed already is listed again.
     fn follow(&mut self, source: Source, prefix: String) {
+        self.unfollow(source);
         let updates = kvstore::reflect(self.store.clone(), prefix.clone()).boxed();
         self.streams.push(Stream {
             source,
             prefix,
             updates,
         });
+    }
+
+    fn unfollow(&mut self, source: Source) {
+        self.streams = std::mem::take(&mut self.streams)
+            .into_iter()
+            .filter(|stream| stream.source != source)
+            .collect();
     }
 
     fn want(&mut self, want: Wanted) {
@@ -289,10 +298,7 @@ impl<S: Store> Link<S> {
             Error::Permission { .. } if source == Source::Config && self.streams.len() > 1 => {
                 let key = keys::cluster_config(self.name.as_str());
                 let store = self.store.clone();
-                self.streams = std::mem::take(&mut self.streams)
-                    .into_iter()
-                    .filter(|stream| stream.source != Source::Config)
-                    .collect();
+                self.unfollow(Source::Config);
                 let updates = poll(store, key.clone()).boxed();
                 self.streams.push(Stream {
                     source: Source::Config,

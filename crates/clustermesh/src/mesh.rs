@@ -17,7 +17,7 @@ use model::{ClusterName, IpEntry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::{ConfigDir, Error, MeshEvent, RemoteStatus, Settings};
+use crate::{ConfigDir, Error, MeshEvent, RemoteStatus, Room, Settings};
 use core::Core;
 use driver::Driver;
 
@@ -107,7 +107,8 @@ impl Mesh {
         F: Future<Output = kvstore::Result<S>> + Send + 'static,
     {
         let changes = dir.scan()?;
-        let core = Core::new(settings.id, settings.scheme, &settings.own_pod_cidrs);
+        let own = &settings.own_pod_cidrs;
+        let core = Core::new(settings.id, settings.scheme, own, settings.room);
         let (served, _) = watch::channel(false);
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
@@ -150,6 +151,13 @@ impl Mesh {
     pub fn protect(&self, own: &[IpNet]) {
         let now = self.shared.now();
         self.shared.core().protect(now, own);
+        self.shared.wake.notify_one();
+    }
+
+    /// Replaces what all remote clusters may have together. Rows that are too many are refused, and taken when there is room.
+    pub fn set_room(&self, room: Room) {
+        let now = self.shared.now();
+        self.shared.core().set_room(now, room);
         self.shared.wake.notify_one();
     }
 

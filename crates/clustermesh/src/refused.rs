@@ -3,7 +3,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use kvstore::LeaseId;
+
 use crate::{Kind, Refusal, Value};
+
+/// What was put, and the lease that its key hangs on.
+type Put = (Value, Option<LeaseId>);
 
 /// How many refused rows of a cluster are remembered.
 const REMEMBERED: usize = 1024;
@@ -27,7 +32,7 @@ pub struct RefusedRow {
 struct Entry {
     reason: Refusal,
     /// What to try again when somebody else gives way.
-    value: Option<Value>,
+    value: Option<Put>,
     listed: bool,
 }
 
@@ -39,6 +44,8 @@ pub(crate) struct Refused {
     order: VecDeque<(Kind, String)>,
     /// Refusals that found no room, per kind, until the next list.
     overflow: [u64; 3],
+    /// Those of them that could be tried again if they were remembered.
+    forgotten: [u64; 3],
     /// Refusals ever.
     pub(crate) total: u64,
 }
@@ -55,7 +62,7 @@ fn cut(key: &str) -> String {
 }
 
 impl Refused {
-    pub(crate) fn add(&mut self, kind: Kind, key: &str, reason: Refusal, value: Option<Value>) {
+    pub(crate) fn add(&mut self, kind: Kind, key: &str, reason: Refusal, value: Option<Put>) {
         self.total += 1;
         let name = (kind, cut(key));
         let value = value.filter(|_| reason.may_pass_later());
@@ -75,7 +82,19 @@ impl Refused {
             }
         } else {
             self.overflow[kind as usize] += 1;
+            self.forgotten[kind as usize] += u64::from(entry.value.is_some());
         }
+    }
+
+    /// How many rows of `kind` could be tried again, had they been remembered.
+    pub(crate) fn forgotten(&self, kind: Kind) -> u64 {
+        self.forgotten[kind as usize]
+    }
+
+    /// Whether remembered rows of `kind` wait to be tried again.
+    pub(crate) fn waits(&self, kind: Kind) -> bool {
+        let mut of_kind = self.rows.iter().filter(|((of, _), _)| *of == kind);
+        of_kind.any(|(_, entry)| entry.value.is_some())
     }
 
     /// It was tried again in vain.
@@ -97,6 +116,7 @@ impl Refused {
         let rows = self.rows.iter_mut().filter(|((of, _), _)| *of == kind);
         rows.for_each(|(_, entry)| entry.listed = false);
         self.overflow[kind as usize] = 0;
+        self.forgotten[kind as usize] = 0;
     }
 
     /// A list is complete.
@@ -135,10 +155,13 @@ impl Refused {
     }
 
     /// Rows that may be acceptable now that somebody gave way.
-    pub(crate) fn waiting(&self) -> Vec<(Kind, String, Value)> {
+    pub(crate) fn waiting(&self) -> Vec<(Kind, String, Value, Option<LeaseId>)> {
         let waiting = self.rows.iter().filter(|(_, entry)| entry.listed);
         waiting
-            .filter_map(|((kind, key), entry)| Some((*kind, key.clone(), entry.value.clone()?)))
+            .filter_map(|((kind, key), entry)| {
+                let (value, lease) = entry.value.clone()?;
+                Some((*kind, key.clone(), value, lease))
+            })
             .collect()
     }
 
@@ -146,5 +169,6 @@ impl Refused {
         self.rows.clear();
         self.order.clear();
         self.overflow = [0; 3];
+        self.forgotten = [0; 3];
     }
 }

@@ -9,8 +9,9 @@ mod cluster;
 mod limits;
 mod orphans;
 mod protect;
+mod shares;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ use crate::{MeshEvent, Refusal, RefusedRow};
 use claims::Claims;
 use cluster::{Cluster, Delivery};
 use limits::Limits;
+use shares::Shares;
+pub use shares::{Pool, Room};
 
 /// A kind of rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -84,28 +87,33 @@ struct Held {
 pub struct Rows {
     scheme: IdentityScheme,
     limits: Limits,
+    shares: Shares,
     claims: Claims,
     clusters: HashMap<ClusterName, Cluster>,
     events: VecDeque<MeshEvent>,
     held: VecDeque<Held>,
     /// Leases to be looked at.
     questions: VecDeque<(ClusterName, LeaseId)>,
+    /// Lists to be read again.
+    lists: BTreeSet<(ClusterName, Kind)>,
     /// Somebody gave way: when to try refused rows again.
     retry: Option<Duration>,
     now: Duration,
 }
 
 impl Rows {
-    /// No rows. Nothing that overlaps with `own` is ever accepted.
+    /// No rows, and [`Room::ENDLESS`]. Nothing that overlaps with `own` is ever accepted.
     pub fn new(scheme: IdentityScheme, own: &[IpNet]) -> Self {
         let mut rows = Self {
             scheme,
             limits: Limits::default(),
+            shares: Shares::default(),
             claims: Claims::default(),
             clusters: HashMap::new(),
             events: VecDeque::new(),
             held: VecDeque::new(),
             questions: VecDeque::new(),
+            lists: BTreeSet::new(),
             retry: None,
             now: Duration::ZERO,
         };
@@ -219,6 +227,7 @@ impl Rows {
             Err(refusal) => (refusal, None),
         };
         cluster.keep(kind, suffix);
+        let value = value.map(|value| (value, lease));
         cluster.refused.add(kind, suffix, refusal, value);
     }
 
@@ -279,6 +288,8 @@ impl Rows {
     pub fn remove(&mut self, name: &ClusterName) {
         self.drain(name);
         self.clusters.remove(name);
+        self.lists.retain(|(of, _)| of != name);
+        self.gave_way();
         self.events.push_back(MeshEvent::Removed(name.clone()));
     }
 
@@ -287,7 +298,8 @@ impl Rows {
         let held = self.held.front().map(|held| held.until);
         let orphans = self.clusters.values();
         let orphans = orphans.filter_map(|c| c.orphans.expiry()).min();
-        [held, self.retry, orphans].into_iter().flatten().min()
+        let all = [held, self.retry, orphans, self.next_list()];
+        all.into_iter().flatten().min()
     }
 
     /// Lets addresses go that waited long enough, and tries refused rows again after somebody gave way.
@@ -300,22 +312,10 @@ impl Rows {
         self.expire_orphans();
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
-            let names: Vec<ClusterName> = self.clusters.keys().cloned().collect();
-            for name in names {
-                for (kind, suffix, value) in self.clusters[&name].refused.waiting() {
-                    let done = self.attempt(&name, kind, &suffix, value, None);
-                    let refused = &mut self
-                        .clusters
-                        .get_mut(&name)
-                        .expect("iterated above")
-                        .refused;
-                    match done {
-                        Ok(()) => refused.clear(kind, &suffix),
-                        Err(refusal) => refused.again(kind, &suffix, refusal),
-                    }
-                }
-            }
+            self.try_again();
+            self.look_for_lists();
         }
+        self.lists_due();
     }
 
     /// Nodes, addresses and identities in force.

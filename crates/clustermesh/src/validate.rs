@@ -11,7 +11,7 @@ use model::{
     ClusterId, ClusterName, IdentityScheme, IpEntry, Labels, Node, NumericIdentity, reserved,
 };
 
-use crate::rows::{Kind, Value};
+use crate::rows::{Kind, Pool, Value};
 
 /// Shortest pod network that a node may claim: nobody takes half of the address space.
 const SHORTEST_V4: u8 = 8;
@@ -126,6 +126,16 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The kernel's maps are full as far as they are for this cluster.
+    #[error(
+        "the cluster has its share of what fits the kernel, {share} {pool}, and other clusters leave no room for more"
+    )]
+    Share {
+        /// What there is no room for.
+        pool: Pool,
+        /// The share.
+        share: usize,
+    },
     /// Too much of the kernel's maps for the nodes of one cluster.
     #[error("more than {limit} {what} of the nodes of one cluster")]
     NodeShare {
@@ -145,6 +155,7 @@ impl Refusal {
                 | Refusal::OverlapsOther { .. }
                 | Refusal::OtherNode { .. }
                 | Refusal::TooMany { .. }
+                | Refusal::Share { .. }
                 | Refusal::NodeShare { .. }
         )
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Memory per remote endpoint, measured with a counting allocator: at most 200 bytes, names included.
+//! Memory per remote endpoint, measured with a counting allocator: at most 200 bytes, names included; and of rows that are
+//! refused, however many.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clustermesh::{Kind, Rows, Value};
+use clustermesh::{Kind, Room, Rows, Value};
 use ipnet::Ipv4Net;
 use kvstore::LeaseId;
 use model::{
@@ -106,7 +107,6 @@ fn entry(n: u32) -> Box<IpEntry> {
     Box::new(entry)
 }
 
-#[test]
 fn a_remote_endpoint_costs_less_than_200_bytes() {
     let name = ClusterName::new("cluster7").unwrap();
     // Just after a table has doubled is the worst moment.
@@ -143,4 +143,32 @@ fn a_remote_endpoint_costs_less_than_200_bytes() {
         assert_eq!(rows.counts(&name).1, count as usize);
         assert!(per_row <= 200.0, "{per_row}");
     }
+}
+
+/// Measures are of the whole program, so they are one test after the other.
+#[test]
+fn memory_is_bounded() {
+    a_remote_endpoint_costs_less_than_200_bytes();
+    rows_beyond_the_room_cost_nothing();
+}
+
+fn rows_beyond_the_room_cost_nothing() {
+    let name = ClusterName::new("cluster7").unwrap();
+    let mut rows = Rows::new(IdentityScheme::default(), &[]);
+    rows.set_room(Room {
+        addresses: 1000,
+        ..Room::ENDLESS
+    });
+    rows.open(&name, ClusterId(7));
+    let mut put = |range: std::ops::Range<u32>| {
+        for n in range {
+            let (key, value) = (address(n).to_string(), Ok(Value::Ip(entry(n))));
+            rows.put(Duration::ZERO, &name, Kind::Ips, &key, value, None);
+            while rows.pop_event().is_some() {}
+        }
+        IN_USE.load(Ordering::Relaxed)
+    };
+    let before = put(0..5000);
+    let after = put(5000..300_000);
+    assert!(after < before + 100_000, "{before} {after}");
 }

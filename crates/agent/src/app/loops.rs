@@ -87,7 +87,7 @@ pub(super) async fn objects(
     }
 }
 
-/// Routes follow the nodes, and so does what remote clusters may not claim, for ever.
+/// Routes follow the nodes, and so does what remote clusters may not claim and how much they may have, for ever.
 pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
     let core = service.core.clone();
     let mut own = BTreeSet::new();
@@ -104,7 +104,13 @@ pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
     loop {
         let _ = tokio::time::timeout(ADDRESS_CHECK, changed.notified()).await;
         tokio::time::sleep(ROUTE_SETTLE).await;
-        let networks = lock(&core).own_networks();
+        let (networks, room) = {
+            let core = lock(&core);
+            (core.own_networks(), core.mesh_room())
+        };
+        if let Some(mesh) = &service.mesh {
+            mesh.set_room(room);
+        }
         if let Some(mesh) = service.mesh.as_ref().filter(|_| networks != own) {
             own = networks;
             mesh.protect(&own.iter().copied().collect::<Vec<_>>());

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use datapath::Kernel;
+use clustermesh::Room;
+use datapath::{Kernel, Map};
 use ipnet::IpNet;
 use model::{ClusterName, IpEntry, Node, NodeName, NumericIdentity, reserved};
 
@@ -52,6 +53,24 @@ impl<K: Kernel> Core<K> {
         let others = others.filter(|known| known.source == Source::Kvstore);
         this.chain(others.flat_map(|known| known.claims.iter().copied()))
             .collect()
+    }
+
+    /// What remote clusters may have of the kernel's maps: this cluster comes first, with room to grow.
+    pub(crate) fn mesh_room(&self) -> Room {
+        let maps = datapath::Settings::default();
+        let mut kept = self.dp.kernel().kept_limits().iter();
+        let kept = kept.find(|kept| kept.map == Map::Ipcache);
+        let all = kept.map_or(self.config.ipcache_max, |kept| kept.limit) as usize;
+        let own = self.addresses.own();
+        // In steps, so that one pod more or less changes nothing.
+        let own = (own + own / 4).next_multiple_of(all / 64);
+        Room {
+            addresses: all.saturating_sub(own.max(all / 4)),
+            // The other half is for identities of this cluster and, as many, of prefixes in policies.
+            identities: maps.identities_max as usize / 2,
+            // Every address has two rows, and half of them are for this cluster.
+            underlay: maps.nodes_max as usize / 4,
+        }
     }
 
     /// A node is gone.

@@ -11,14 +11,14 @@ use model::{ClusterId, ClusterName, IdentityScheme};
 
 use crate::link::Row;
 use crate::persist::{Restored, Snapshot};
-use crate::{Ids, Input, Kind, Output, Remote, RemoteStatus, Rows, Session};
+use crate::{Ids, Input, Kind, Output, Remote, RemoteStatus, Room, Rows, Session, Watch};
 
 /// What the driver has to do for a cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Todo {
     Connect(ClusterName, Session),
     Close(ClusterName, Session),
-    Watch(ClusterName, Session, crate::Watch, bool),
+    Watch(ClusterName, Session, Watch, bool),
     /// Find out whether a lease lives.
     Ask(ClusterName, LeaseId),
     Removed(ClusterName),
@@ -39,10 +39,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(id: ClusterId, scheme: IdentityScheme, own: &[IpNet]) -> Self {
+    pub(crate) fn new(id: ClusterId, scheme: IdentityScheme, own: &[IpNet], room: Room) -> Self {
+        let mut rows = Rows::new(scheme, own);
+        rows.set_room(room);
         Self {
             ids: Ids::new(id, scheme),
-            rows: Rows::new(scheme, own),
+            rows,
             remotes: BTreeMap::new(),
             unusable: BTreeMap::new(),
             disk_errors: BTreeMap::new(),
@@ -219,6 +221,11 @@ impl Core {
         self.rows.protect(own);
     }
 
+    pub(crate) fn set_room(&mut self, now: Duration, room: Room) {
+        self.rows.tick(now);
+        self.rows.set_room(room);
+    }
+
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let remotes = self.remotes.values().filter_map(Remote::deadline).min();
         [remotes, self.rows.deadline()].into_iter().flatten().min()
@@ -226,6 +233,15 @@ impl Core {
 
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<Todo> {
         self.rows.tick(now);
+        let mut todo = Vec::new();
+        while let Some((name, kind)) = self.rows.pop_list() {
+            let followed = self.remotes.get(&name).and_then(Remote::followed);
+            // Otherwise a list is under way or will be.
+            todo.extend(
+                followed
+                    .map(|(session, cached)| Todo::Watch(name, session, Watch::Rows(kind), cached)),
+            );
+        }
         let due = |remote: &&Remote| remote.deadline().is_some_and(|at| at <= now);
         let due: Vec<ClusterName> = self
             .remotes
@@ -233,9 +249,9 @@ impl Core {
             .filter(due)
             .map(|r| r.name().clone())
             .collect();
-        due.iter()
-            .flat_map(|name| self.input(now, name, Input::Tick))
-            .collect()
+        let inputs = due.iter();
+        todo.extend(inputs.flat_map(|name| self.input(now, name, Input::Tick)));
+        todo
     }
 
     /// Whether nobody needs to wait for `name`.

@@ -24,6 +24,13 @@ impl Remote {
         Session(self.session)
     }
 
+    /// The connection over which every kind of rows was listed and is followed, and whether below `cilium/cache`.
+    pub(crate) fn followed(&self) -> Option<(Session, bool)> {
+        let config = self.accepted.as_ref()?;
+        let all = self.phase == Phase::Watching && self.synced().all();
+        all.then_some((Session(self.session), config.cached))
+    }
+
     /// Whether nobody needs to wait for it: all read, or served from the last good state.
     pub fn is_served(&self) -> bool {
         self.has_rows

@@ -11,6 +11,7 @@ use tables::Event;
 use super::cluster::NodeRow;
 use super::limits::{NodeWeight, labels_weight};
 use super::orphans::Row;
+use super::shares::Pool;
 use super::{HOLD, Held, Kind, MOST_HELD, Rows, added};
 use crate::validate::{self, Publisher, claims_of};
 use crate::{IpRow, MeshEvent, Refusal};
@@ -37,6 +38,15 @@ impl Rows {
         let weight = cluster.node_weight.minus(old).plus(NodeWeight::of(&node));
         let others = cluster.nodes.len() - usize::from(before.is_some());
         self.limits.nodes(others, weight)?;
+        let new = NodeWeight::of(&node);
+        self.make_room(
+            name,
+            Pool::Underlay,
+            new.underlay.saturating_sub(old.underlay),
+        )?;
+        self.make_room(name, Pool::Addresses, new.claims.saturating_sub(old.claims))?;
+        self.shares.node_moved(old, new);
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
         cluster.node_weight = weight;
         let is_new = before.is_none() || cluster.orphans.has_node(suffix);
         let known = cluster.nodes.get(suffix).filter(|_| !is_new);
@@ -86,7 +96,9 @@ impl Rows {
             return;
         };
         cluster.orphans.adopt(&Row::Node(node.into()));
-        cluster.node_weight = cluster.node_weight.minus(NodeWeight::of(&row.node));
+        let weight = NodeWeight::of(&row.node);
+        cluster.node_weight = cluster.node_weight.minus(weight);
+        self.shares.node_moved(weight, NodeWeight::default());
         self.release_claims(name, &claims_of(&row.node));
         self.gave_way();
         let key: NodeName = row.node.name.clone();
@@ -132,6 +144,10 @@ impl Rows {
         let bytes = cluster.label_bytes - old_weight + labels_weight(&labels);
         let others = cluster.known - usize::from(before.is_some());
         self.limits.row(Kind::Identities, others, bytes)?;
+        self.make_room(name, Pool::Identities, usize::from(before.is_none()))?;
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        self.shares
+            .moved(Pool::Identities, cluster.known, others + 1);
         cluster.label_bytes = bytes;
         cluster.known = others + 1;
         let labels = cluster.share(&labels);
@@ -218,6 +234,7 @@ impl Rows {
         if let Some(labels) = row.labels {
             cluster.known -= 1;
             cluster.label_bytes -= labels_weight(&labels);
+            self.shares.moved(Pool::Identities, 1, 0);
             let event = MeshEvent::Identity(name.clone(), Event::Delete(identity));
             self.tell(name, Kind::Identities, |_| event);
             self.gave_way();
@@ -242,9 +259,13 @@ impl Rows {
         }
         let cluster = self.clusters.get_mut(name).expect(PRESENT);
         let was_held = cluster.ips.is_held(&net);
-        let others = cluster.ips.len() - usize::from(cluster.ips.get(&net).is_some());
+        let new = usize::from(cluster.ips.get(&net).is_none());
+        let others = cluster.ips.len() + new - 1;
         let bytes = cluster.ips.text_bytes();
         self.limits.row(Kind::Ips, others, bytes)?;
+        self.make_room(name, Pool::Addresses, new)?;
+        self.shares.moved(Pool::Addresses, 0, new);
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
         entry.namespace = cluster.text(&entry.namespace);
         entry.service_account = cluster.text(&entry.service_account);
         cluster.orphans.adopt(&Row::Ip(net));
@@ -307,6 +328,7 @@ impl Rows {
             return;
         };
         cluster.orphans.adopt(&Row::Ip(*net));
+        self.shares.moved(Pool::Addresses, 1, 0);
         self.claims.remove_ip(name, net);
         if !held {
             let event = MeshEvent::Ip(name.clone(), Event::Delete(*net));

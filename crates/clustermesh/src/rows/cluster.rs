@@ -14,6 +14,7 @@ use tables::Event;
 use super::Kind;
 use super::limits::NodeWeight;
 use super::orphans::Orphans;
+use super::shares::Again;
 use crate::refused::Refused;
 use crate::table::Table;
 use crate::validate::{self, Publisher};
@@ -66,6 +67,8 @@ pub(crate) struct Cluster {
     pub(crate) node_weight: NodeWeight,
     /// Bytes of the texts of identities.
     pub(crate) label_bytes: usize,
+    /// Lists that are to be read again.
+    pub(crate) again: [Again; 3],
     /// Texts of labels and addresses.
     texts: HashSet<Arc<str>>,
     /// Size of `texts` at which unused ones are dropped.
@@ -85,6 +88,7 @@ impl Cluster {
             delivery: [Delivery::Nothing; 3],
             node_weight: NodeWeight::default(),
             label_bytes: 0,
+            again: [Again::default(); 3],
             texts: HashSet::new(),
             texts_limit: 1024,
         }

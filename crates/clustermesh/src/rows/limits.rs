@@ -5,6 +5,7 @@
 use model::{AddressType, Labels, Node};
 
 use super::Kind;
+use super::cluster::Cluster;
 use crate::Refusal;
 use crate::validate::claims_of;
 
@@ -42,6 +43,19 @@ impl Limits {
         Err(Refusal::TooMany { kind, limit })
     }
 
+    /// How many more rows of `kind` would fit, as far as this is about numbers; none while texts take most of what they may.
+    pub(super) fn free(&self, cluster: &Cluster, kind: Kind) -> usize {
+        let (rows, bytes) = match kind {
+            Kind::Nodes => (cluster.nodes.len(), cluster.node_weight.bytes),
+            Kind::Identities => (cluster.known, cluster.label_bytes),
+            Kind::Ips => (cluster.ips.len(), cluster.ips.text_bytes()),
+        };
+        if bytes > self.bytes / 8 * 7 {
+            return 0;
+        }
+        self.rows[kind as usize].saturating_sub(rows)
+    }
+
     /// Whether all nodes together may weigh so much.
     pub(crate) fn nodes(&self, others: usize, weight: NodeWeight) -> Result<(), Refusal> {
         self.row(Kind::Nodes, others, weight.bytes)?;
@@ -62,8 +76,8 @@ impl Limits {
 pub(crate) struct NodeWeight {
     /// Bytes of texts, about.
     bytes: usize,
-    underlay: usize,
-    claims: usize,
+    pub(super) underlay: usize,
+    pub(super) claims: usize,
 }
 
 impl NodeWeight {

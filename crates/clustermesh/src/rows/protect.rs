@@ -13,12 +13,12 @@ impl Rows {
         let Some(entry) = self.clusters.get(name).and_then(|c| c.ips.entry(net)) else {
             return;
         };
+        let lease = self.clusters[name].ips.lease(net);
         self.remove_ip(name, net);
         let suffix = &validate::suffix_of(net);
         let cluster = self.clusters.get_mut(name).expect("looked up above");
-        cluster
-            .refused
-            .add(Kind::Ips, suffix, refusal, Some(Value::Ip(Box::new(entry))));
+        let value = Some((Value::Ip(Box::new(entry)), lease));
+        cluster.refused.add(Kind::Ips, suffix, refusal, value);
     }
 
     /// Replaces what belongs to this cluster: nothing that overlaps with it is accepted, and what was accepted goes.
@@ -53,22 +53,19 @@ impl Rows {
         let nodes = cluster.nodes.values();
         let nodes: Vec<_> = nodes
             .filter_map(|row| {
-                Some((
-                    row.node.clone(),
-                    claims_of(&row.node).into_iter().find(overlaps)?,
-                ))
+                let theirs = claims_of(&row.node).into_iter().find(overlaps)?;
+                Some((row.node.clone(), row.lease, theirs))
             })
             .collect();
         for theirs in ips {
             self.evict_ip(name, &theirs, ours(theirs));
         }
-        for (node, theirs) in nodes {
+        for (node, lease, theirs) in nodes {
             self.remove_node(name, &node.name.name);
             let cluster = self.clusters.get_mut(name).expect("looked up above");
             let (key, refusal) = (node.name.name.clone(), ours(theirs));
-            cluster
-                .refused
-                .add(Kind::Nodes, &key, refusal, Some(Value::Node(node)));
+            let value = Some((Value::Node(node), lease));
+            cluster.refused.add(Kind::Nodes, &key, refusal, value);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clustermesh::{IpRow, Mesh, MeshEvent, RemoteStatus, Settings, State};
+use clustermesh::{IpRow, Mesh, MeshEvent, RemoteStatus, Room, Settings, State};
 use ipnet::IpNet;
 use kvstore::schema::{
     encode_cluster_config, encode_identity, encode_ip, encode_node, ip_key, keys, now,
@@ -312,6 +312,8 @@ pub struct Lab {
     pub peers: BTreeMap<ClusterName, Arc<Peer>>,
     pub mesh: Option<Mesh>,
     pub agent: Agent,
+    /// For the next start.
+    pub room: Room,
     events: Option<mpsc::Receiver<MeshEvent>>,
     /// Tells the mesh to look at its directory.
     changed: Option<mpsc::Sender<()>>,
@@ -330,6 +332,7 @@ impl Lab {
             peers,
             mesh: None,
             agent: Agent::default(),
+            room: Room::ENDLESS,
             events: None,
             changed: None,
         };
@@ -362,6 +365,7 @@ impl Lab {
             id: ClusterId(5),
             scheme: IdentityScheme::default(),
             own_pod_cidrs: vec![net("10.5.0.0/16")],
+            room: self.room,
             config_dir: self.config_dir(),
             state_dir: Some(self.dir.path().join("state")),
             sync_timeout: Duration::from_secs(60),

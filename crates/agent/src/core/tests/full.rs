@@ -196,3 +196,22 @@ fn what_an_earlier_run_left_makes_room() {
     assert_ne!(slot(&core), policy);
     assert!(core.dp.kernel().len(Map::Policies) as u32 <= used);
 }
+
+#[test]
+fn this_cluster_comes_first_in_what_the_mesh_may_have() {
+    let mut core = core();
+    let room = |core: &Core<Fake>| core.mesh_room().addresses;
+    let mut claim = |source: Source, first: u32, count: u32| {
+        for n in first..first + count {
+            let ip = IpNet::from(IpAddr::from(Ipv4Addr::from(n)));
+            let claim = rules::cidr_claim(PEER);
+            core.addresses.claim(ip, source.clone(), claim);
+        }
+        room(&core)
+    };
+    let mesh = Source::ClusterMesh(ClusterName::new("cluster7").expect("valid"));
+    assert_eq!(claim(mesh, 0x0a07_0000, 300_000), (1 << 20) / 4 * 3);
+    let left = claim(Source::Kvstore, 0x0b00_0000, 300_000);
+    assert_eq!(left, (1 << 20) - 23 * (1 << 14), "a quarter of itself more");
+    assert_eq!(claim(Source::Kvstore, 0x0b00_0000 + 300_000, 1), left);
+}

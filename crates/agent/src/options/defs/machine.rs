@@ -70,7 +70,7 @@ pub(super) const OPTIONS: &[Def] = &[
         "bpf-ipcache-max",
         Number,
         "1048576",
-        "ours: addresses of the whole mesh that fit the kernel map",
+        "ours: addresses of the whole mesh that fit the kernel map; a quarter at least is for this cluster",
     ),
     def(
         DATAPATH,
