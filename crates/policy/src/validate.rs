@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Refuses policy objects that have no meaning, naming the field.
 
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+
+use crate::cidrs::MAX_PREFIXES;
 use crate::{CidrRule, Entry, Error, Peers, PolicyKey, PolicyKind, PolicyObject, Rule};
 
 /// Rules in an object, entries in a list, peers in an entry, prefixes in `except`.
@@ -21,7 +26,7 @@ pub fn validate(object: &PolicyObject) -> Result<(), Error> {
     for (i, rule) in object.rules.iter().enumerate() {
         check.rule(&format!("rules[{i}]"), rule)?;
     }
-    Ok(())
+    check.prefixes(object)
 }
 
 struct Check<'a> {
@@ -88,6 +93,24 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What no node could ever enforce is refused by whoever reads it, so that the version before is what is kept.
+    fn prefixes(&self, object: &PolicyObject) -> Result<(), Error> {
+        let entries = object.rules.iter().flat_map(Rule::entries);
+        let rules = entries.flat_map(|entry| entry.peers.cidrs.iter().flatten());
+        let prefixes = rules.flat_map(|rule| rule.except.iter().chain([&rule.cidr]));
+        let prefixes = prefixes.map(IpNet::trunc).filter(|p| p.prefix_len() > 0);
+        let needed = prefixes.collect::<HashSet<_>>().len();
+        if needed <= MAX_PREFIXES {
+            return Ok(());
+        }
+        Err(Error::Prefixes {
+            key: self.key.clone(),
+            needed,
+            free: MAX_PREFIXES,
+            max: MAX_PREFIXES,
+        })
     }
 
     fn entry(&self, path: &str, side: &str, entry: &Entry) -> Result<(), Error> {

@@ -144,6 +144,9 @@ pub(super) async fn upkeep(service: Arc<Service>) {
         // Walks the flows only if prefixes changed.
         let result = core.dp.settle();
         core.note("prefixes", result.err());
+        if core.retry_refused() {
+            service.objects.notify_waiters();
+        }
         core.retry_policy();
         core.retry_addresses();
         core.retry_services();

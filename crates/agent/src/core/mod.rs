@@ -8,6 +8,7 @@ mod maps;
 mod objects;
 mod ports;
 mod publish;
+mod refused;
 mod remote;
 mod rules;
 mod runs;
@@ -76,6 +77,7 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) problems: Vec<kubernetes::Problem>,
     pub(crate) balancer: services::Balancer,
     named_ports: ports::NamedPorts,
+    refused: refused::Refused,
     /// What the objects of policies show of their validity.
     pub(crate) policy_shows: BTreeMap<PolicyKey, kubernetes::Condition>,
     /// Things that went wrong and still are, by what they are about.
@@ -138,6 +140,7 @@ impl<K: Kernel> Core<K> {
                 .collect(),
             balancer: services::Balancer::new(&config),
             named_ports: ports::NamedPorts::default(),
+            refused: refused::Refused::default(),
             engine,
             dp,
             config,

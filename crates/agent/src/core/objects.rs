@@ -26,30 +26,10 @@ impl<K: Kernel> Core<K> {
                 ObjectEvent::Policy(policy)
                     if policy.key.kind == PolicyKind::NetworkPolicy
                         && !self.config.network_policy => {}
-                ObjectEvent::Policy(policy) => {
-                    let subject = policy.key.to_string();
-                    let result = self.engine.upsert_policy(policy);
-                    self.note(&subject, result.err());
-                    self.dirty = true;
-                }
-                ObjectEvent::PolicyGone(key) => {
-                    self.note(&key.to_string(), None::<String>);
-                    self.policy_shows.remove(&key);
-                    self.engine.remove_policy(&key);
-                    self.dirty = true;
-                }
-                ObjectEvent::CidrGroup(object) => {
-                    let subject = group_subject(&object.group.name);
-                    let refused = self.engine.upsert_group(object.group).err();
-                    let problem = refused.map(|error| error.to_string()).or(object.ignored);
-                    self.note(&subject, problem);
-                    self.dirty = true;
-                }
-                ObjectEvent::CidrGroupGone(name) => {
-                    let refused = self.engine.remove_group(&name).err();
-                    self.note(&group_subject(&name), refused);
-                    self.dirty = true;
-                }
+                event @ (ObjectEvent::Policy(_)
+                | ObjectEvent::PolicyGone(_)
+                | ObjectEvent::CidrGroup(_)
+                | ObjectEvent::CidrGroupGone(_)) => self.take_policy(event),
                 ObjectEvent::Service(service) => self.balancer.services.put_service(service),
                 ObjectEvent::ServiceGone(key) => self.balancer.services.remove_service(&key),
                 ObjectEvent::EndpointSlice(slice) => self.balancer.services.put_slice(slice),
@@ -65,7 +45,9 @@ impl<K: Kernel> Core<K> {
     }
 
     fn take_pod(&mut self, pod: Pod) {
-        let mut endpoints = self.endpoints.values();
+        // Most pods of a cluster are elsewhere.
+        let may_be_here = pod.node.is_empty() || pod.node == self.node.name.name;
+        let mut endpoints = self.endpoints.values().filter(|_| may_be_here);
         let endpoint = endpoints.find(|endpoint| endpoint.attachment.pod == pod.key);
         let named = endpoint.map(|endpoint| (endpoint.attachment.id, endpoint.identity));
         let key = pod.key.clone();
@@ -78,7 +60,7 @@ impl<K: Kernel> Core<K> {
     /// What became of every policy: whether its newest version is in force, or why not.
     pub(crate) fn verdicts(&self) -> BTreeMap<PolicyKey, Verdict> {
         let in_force = self.engine.policies().map(|policy| &policy.key);
-        let in_force = in_force.map(|key| {
+        let in_force = self.refused_policies().chain(in_force).map(|key| {
             let note = self.notes.get(&key.to_string());
             (
                 key.clone(),
@@ -111,8 +93,4 @@ impl<K: Kernel> Core<K> {
         });
         stale.collect()
     }
-}
-
-fn group_subject(name: &str) -> String {
-    format!("CiliumCIDRGroup {name}")
 }

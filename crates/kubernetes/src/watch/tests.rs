@@ -194,6 +194,20 @@ spec:
   - fromEndpoints: [{}]
 ";
 
+/// The policy with more prefixes than any node has numbers for.
+fn wide(count: u32) -> String {
+    let prefixes: Vec<u32> = (0..count).collect();
+    let entries = prefixes.chunks(4096).map(|part| {
+        let part = part
+            .iter()
+            .map(|n| format!("{}.{}.{}.0/24", 11 + (n >> 16), n >> 8 & 255, n & 255));
+        let part: Vec<String> = part.collect();
+        format!("  - fromCIDR: [{}]\n", part.join(","))
+    });
+    let (head, _) = POLICY.split_once("  - from").expect("it has entries");
+    head.to_owned() + &entries.collect::<String>()
+}
+
 /// Whatever keeps the previous version of a policy in a run keeps it for the next one, and what was removed meanwhile is
 /// not back.
 #[tokio::test]
@@ -211,8 +225,10 @@ async fn the_previous_version_stays_over_a_restart() {
     let first = start().next().await;
     assert_eq!((first.events.len(), first.problems.len()), (2, 0));
     let unsupported = POLICY.replace("fromEndpoints", "fromNodes");
+    let wide = wide(33_000);
     for (name, text) in [
         ("a.yaml", unsupported.as_str()),
+        ("a.yaml", wide.as_str()),
         ("moved.yaml", unsupported.as_str()),
         ("a.yaml", "kind: [\n"),
     ] {

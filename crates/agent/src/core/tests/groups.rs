@@ -54,3 +54,59 @@ fn prefixes_of_a_group_come_and_go_with_it() {
     assert_eq!(addresses_of(&core), before);
     assert!(core.notes.is_empty());
 }
+
+/// A policy of this name about `count` prefixes.
+fn about(name: &str, first: u32, count: u32) -> PolicyObject {
+    let cidr = |n| CidrRule {
+        cidr: net(n),
+        except: Vec::new(),
+    };
+    let prefixes: Vec<u32> = (first..first + count).collect();
+    let entries = prefixes.chunks(4096).map(|part| {
+        let peers = Peers {
+            cidrs: Some(part.iter().copied().map(cidr).collect()),
+            ..Peers::default()
+        };
+        Entry::new(peers, None)
+    });
+    let mut object = policy(Peers::default());
+    object.key.name = name.into();
+    object.rules[0].ingress = Some(entries.collect());
+    object
+}
+
+#[test]
+fn what_found_no_numbers_is_taken_when_there_are_some() {
+    let mut core = core();
+    let before = addresses_of(&core);
+    let (wide, late, never) = (
+        about("wide", 0, 32_000),
+        about("late", 40_000, 2_000),
+        about("never", 50_000, 2_000),
+    );
+    let key = late.key.clone();
+    let [gone, never_again] = [&wide, &never].map(|of| ObjectEvent::PolicyGone(of.key.clone()));
+    objects(&mut core, vec![ObjectEvent::Policy(wide), from_group()]);
+    let others = vec![
+        ObjectEvent::Policy(late),
+        ObjectEvent::Policy(never),
+        group((60_000..63_000).map(net)),
+    ];
+    objects(&mut core, others);
+    assert!(!core.retry_refused(), "no room");
+    assert_eq!(addresses_of(&core), before + 32_000);
+    assert!(core.notes.contains_key("CiliumCIDRGroup vpn"));
+    let told = core.verdicts().remove(&key).expect("told");
+    assert!(told.expect_err("refused").contains("need an identity"));
+    // The newest version is what waits; and what is taken away does not.
+    let smaller = group((60_000..62_500).map(net));
+    objects(&mut core, vec![smaller, never_again, gone]);
+    assert_eq!(addresses_of(&core), before, "not yet");
+    core.refused.not_before = None;
+    assert!(core.retry_refused());
+    assert_eq!(addresses_of(&core), before + 4_500);
+    assert_eq!(core.verdicts().remove(&key), Some(Ok(())));
+    assert!(core.notes.is_empty(), "{:?}", core.notes);
+    core.refused.not_before = None;
+    assert!(!core.retry_refused(), "nothing waits");
+}
