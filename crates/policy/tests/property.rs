@@ -4,207 +4,14 @@
 
 mod common;
 
+use common::generate::{Event, NUMBERS, OTHER, OWN, any_settings, events, labels, named_ports};
 use common::kernel::Kernel;
 use common::reference::{Who, World};
-use common::{pod, selector, settings};
-use model::{EndpointId, Labels, NumericIdentity};
-use policy::{
-    Action, CidrRule, DefaultDeny, Direction, EnforcementMode, Engine, Entity, Entry, Families, Op,
-    Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol, PortRule, Rule, Settings,
-};
+use model::{EndpointId, NumericIdentity};
+use policy::{Action, Direction, Engine, Families, Op, Settings};
 use proptest::prelude::*;
-use proptest::sample::select;
 
-const OWN: u32 = 5 << 16;
-const OTHER: u32 = 7 << 16;
-const NUMBERS: [u32; 8] = [
-    OWN + 1,
-    OWN + 2,
-    OWN + 3,
-    OWN + 4,
-    OTHER + 1,
-    OTHER + 2,
-    0x0200_0001,
-    7,
-];
 const FLOWS: [(u8, u16); 6] = [(6, 80), (6, 443), (17, 80), (132, 90), (1, 8), (6, 65535)];
-
-#[derive(Clone, Debug)]
-enum Event {
-    Identity(u32, Labels),
-    NoIdentity(u32),
-    Policy(PolicyObject),
-    NoPolicy(PolicyKey),
-    Endpoint(u16, u32),
-    NoEndpoint(u16),
-    Restart,
-    Anew,
-}
-
-fn labels() -> impl Strategy<Value = Labels> {
-    let cluster = select(vec!["cluster5", "cluster7"]);
-    let app = select(vec![
-        "",
-        "k8s:app=a;",
-        "k8s:app=b;",
-        "k8s:app=a;k8s:tier=x;",
-        "reserved:init=;",
-    ]);
-    (cluster, select(vec!["prod", "other"]), app).prop_map(|(c, n, l)| pod(c, n, l))
-}
-
-fn selectors() -> impl Strategy<Value = model::Selector> {
-    let texts = [
-        "",
-        "app=a",
-        "app=b",
-        "!app",
-        "app!=a",
-        "tier",
-        "k8s:io.kubernetes.pod.namespace",
-        "k8s:io.kubernetes.pod.namespace=other",
-        "io.cilium.k8s.policy.cluster",
-        "reserved:host",
-        "io.cilium.k8s.policy.cluster=cluster7,app=a",
-        "!reserved:host",
-        "reserved:init",
-    ];
-    select(texts.to_vec()).prop_map(selector)
-}
-
-fn cidrs() -> impl Strategy<Value = CidrRule> {
-    let rules = [
-        ("0.0.0.0/0", vec![]),
-        ("::/0", vec![]),
-        ("10.0.0.0/8", vec!["10.1.0.0/16"]),
-        ("10.1.0.0/16", vec![]),
-        ("10.1.2.0/24", vec!["10.1.2.3/32"]),
-        ("192.0.2.3/32", vec![]),
-        ("0.0.0.0/0", vec!["10.0.0.0/8", "192.0.2.0/24"]),
-        ("2001:db8::/32", vec!["2001:db8:1::/48"]),
-    ];
-    select(rules.to_vec()).prop_map(|(cidr, except)| CidrRule {
-        cidr: cidr.parse().expect("valid"),
-        except: except.iter().map(|e| e.parse().expect("valid")).collect(),
-    })
-}
-
-fn peers() -> impl Strategy<Value = Peers> {
-    prop_oneof![
-        1 => Just(Peers::default()),
-        5 => prop::collection::vec(selectors(), 0..3)
-            .prop_map(|l| Peers { endpoints: Some(l), ..Peers::default() }),
-        3 => prop::collection::vec(select(Entity::ALL.to_vec()), 0..3)
-            .prop_map(|l| Peers { entities: Some(l), ..Peers::default() }),
-        3 => prop::collection::vec(cidrs(), 0..3)
-            .prop_map(|l| Peers { cidrs: Some(l), ..Peers::default() }),
-    ]
-}
-
-fn ports() -> impl Strategy<Value = Option<Vec<PortRule>>> {
-    let protocol = select(vec![
-        PortProtocol::Tcp,
-        PortProtocol::Udp,
-        PortProtocol::Sctp,
-        PortProtocol::Any,
-    ]);
-    let range = select(vec![
-        (80, None),
-        (0, None),
-        (80, Some(443)),
-        (90, Some(1)),
-        (1, Some(65535)),
-    ]);
-    let port = (range, protocol).prop_map(|((port, end_port), protocol)| PortRule {
-        port,
-        end_port,
-        protocol,
-    });
-    prop::option::of(prop::collection::vec(port, 0..4))
-}
-
-fn list() -> impl Strategy<Value = Option<Vec<Entry>>> {
-    let entry = (peers(), ports()).prop_map(|(peers, ports)| Entry::new(peers, ports));
-    prop::option::weighted(0.6, prop::collection::vec(entry, 0..3))
-}
-
-fn policies() -> impl Strategy<Value = PolicyObject> {
-    let flag = || prop::option::weighted(0.3, any::<bool>());
-    let rule = (selectors(), list(), list(), list(), list(), flag(), flag()).prop_map(
-        |(subject, ingress, ingress_deny, egress, egress_deny, i, e)| Rule {
-            subject,
-            ingress,
-            ingress_deny,
-            egress,
-            egress_deny,
-            default_deny: DefaultDeny {
-                ingress: i,
-                egress: e,
-            },
-            description: String::new(),
-        },
-    );
-    (keys(), prop::collection::vec(rule, 1..3)).prop_map(|(key, rules)| PolicyObject {
-        key,
-        uid: String::new(),
-        labels: Vec::new(),
-        rules,
-    })
-}
-
-fn keys() -> impl Strategy<Value = PolicyKey> {
-    select(vec![
-        ("prod", "a"),
-        ("prod", "b"),
-        ("other", "a"),
-        ("", "c"),
-    ])
-    .prop_map(|(ns, name)| PolicyKey {
-        kind: match ns {
-            "" => PolicyKind::CiliumClusterwideNetworkPolicy,
-            _ => PolicyKind::CiliumNetworkPolicy,
-        },
-        namespace: ns.into(),
-        name: name.into(),
-    })
-}
-
-fn events() -> impl Strategy<Value = Event> {
-    let number = || select(NUMBERS.to_vec());
-    prop_oneof![
-        6 => (number(), labels()).prop_map(|(n, l)| Event::Identity(n, l)),
-        2 => number().prop_map(Event::NoIdentity),
-        6 => policies().prop_map(Event::Policy),
-        1 => keys().prop_map(Event::NoPolicy),
-        3 => (1..4u16, number()).prop_map(|(e, n)| Event::Endpoint(e, n)),
-        1 => (1..4u16).prop_map(Event::NoEndpoint),
-        1 => Just(Event::Restart),
-        1 => Just(Event::Anew),
-    ]
-}
-
-fn any_settings() -> impl Strategy<Value = Settings> {
-    let mode = prop_oneof![
-        8 => Just(EnforcementMode::Default),
-        1 => Just(EnforcementMode::Always),
-        1 => Just(EnforcementMode::Never),
-    ];
-    let families = select(vec![
-        Families::Dual,
-        Families::Dual,
-        Families::Ipv4,
-        Families::Ipv6,
-    ]);
-    (mode, families, any::<bool>(), any::<bool>()).prop_map(|(mode, families, local, host)| {
-        Settings {
-            mode,
-            families,
-            default_local_cluster: local,
-            allow_localhost: host,
-            ..settings()
-        }
-    })
-}
 
 struct Test {
     world: World,
@@ -283,7 +90,28 @@ impl Test {
             Event::NoEndpoint(e) => {
                 self.engine.remove_endpoint(EndpointId(e));
                 self.world.endpoints.remove(&EndpointId(e));
+                self.world.endpoint_ports.remove(&EndpointId(e));
                 self.kernel.endpoints.remove(&EndpointId(e));
+            }
+            Event::Group(group) => {
+                self.engine.upsert_group(group.clone()).expect("room");
+                self.world.groups.insert(group.name.clone(), group);
+            }
+            Event::NoGroup(name) => {
+                self.engine.remove_group(&name).expect("room");
+                self.world.groups.remove(&name);
+            }
+            Event::EndpointPorts(e, ports) => {
+                let id = EndpointId(e);
+                self.engine.set_named_ports(id, &ports);
+                if self.world.endpoints.contains_key(&id) {
+                    self.world.endpoint_ports.insert(id, ports);
+                }
+            }
+            Event::IdentityPorts(n, ports) => {
+                let id = NumericIdentity(n);
+                self.engine.set_identity_ports(id, ports.iter());
+                self.world.identity_ports.insert(id, ports);
             }
             Event::Restart => self.restart(),
             Event::Anew => {
@@ -314,6 +142,15 @@ impl Test {
             self.engine
                 .upsert_policy(object)
                 .expect("it was accepted before");
+        }
+        for group in world.groups.into_values() {
+            self.engine.upsert_group(group).expect("room");
+        }
+        for (e, ports) in world.endpoint_ports {
+            self.engine.set_named_ports(e, &ports);
+        }
+        for (id, ports) in world.identity_ports {
+            self.engine.set_identity_ports(id, ports.iter());
         }
     }
 
@@ -396,20 +233,23 @@ impl Test {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_write_is_safe(
         settings in any_settings(),
-        start in prop::collection::vec(labels(), 4),
+        start in prop::collection::vec((labels(), named_ports()), 6),
         steps in prop::collection::vec(prop::collection::vec(events(), 1..5), 1..7),
     ) {
         let mut test = Test::new(settings);
-        for (n, labels) in NUMBERS.into_iter().zip(start) {
-            test.tell(Event::Identity(n, labels));
+        for (n, (labels, ports)) in NUMBERS.into_iter().zip(&start) {
+            test.tell(Event::Identity(n, labels.clone()));
+            test.tell(Event::IdentityPorts(n, ports.clone()));
         }
-        test.tell(Event::Endpoint(1, OWN + 1));
-        test.tell(Event::Endpoint(2, OWN + 2));
+        for (e, (_, ports)) in (1..3).zip(&start) {
+            test.tell(Event::Endpoint(e, OWN + u32::from(e)));
+            test.tell(Event::EndpointPorts(e, ports.clone()));
+        }
         test.commit(&Verdicts::new());
         for step in steps {
             let old = test.expected();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Parts of several tests: a simulator of the kernel's maps, and a slow, obvious model of what policies mean.
+//! Parts of several tests: a simulator of the kernel's maps, a slow, obvious model of what policies mean, and histories.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod generate;
 pub mod kernel;
 pub mod reference;
 

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What policies mean, evaluated packet by packet straight from the objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use model::{EndpointId, Labels, NumericIdentity, Requirement, Selector, reserved};
+use ipnet::IpNet;
+use model::{
+    EndpointId, Labels, NamedPort, NumericIdentity, Operator, Requirement, Selector, reserved,
+};
 use policy::{
-    Action, Direction, EnforcementMode, Entity, Entry, Families, PolicyKey, PolicyKind,
-    PolicyObject, Rule, Settings,
+    Action, CidrGroup, Direction, EnforcementMode, Entity, Entry, Families, GroupRule, PolicyKey,
+    PolicyKind, PolicyObject, Rule, Settings,
 };
 
 use super::selector;
@@ -19,6 +23,21 @@ pub struct World {
     pub identities: BTreeMap<NumericIdentity, Labels>,
     pub policies: BTreeMap<PolicyKey, PolicyObject>,
     pub endpoints: BTreeMap<EndpointId, NumericIdentity>,
+    pub groups: BTreeMap<String, CidrGroup>,
+    /// Ports that the pod of an endpoint names.
+    pub endpoint_ports: BTreeMap<EndpointId, Arc<[NamedPort]>>,
+    /// Ports that the pods of an identity name.
+    pub identity_ports: BTreeMap<NumericIdentity, Arc<[NamedPort]>>,
+}
+
+/// One packet, seen from an endpoint.
+#[derive(Clone, Copy)]
+struct Packet {
+    endpoint: EndpointId,
+    way: Direction,
+    who: Who,
+    proto: u8,
+    port: u16,
 }
 
 /// Who sends or receives.
@@ -36,6 +55,9 @@ impl World {
             identities: reserved::ALL.iter().filter_map(labels).collect(),
             policies: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            endpoint_ports: BTreeMap::new(),
+            identity_ports: BTreeMap::new(),
         }
     }
 
@@ -75,7 +97,15 @@ impl World {
                 }
                 selected = true;
                 begun |= flag.unwrap_or(true);
-                let matches = |e: &Entry| self.entry_matches(object, rule, e, who, flow);
+                let (proto, port) = flow;
+                let packet = Packet {
+                    endpoint,
+                    way,
+                    who,
+                    proto,
+                    port,
+                };
+                let matches = |e: &Entry| self.entry_matches(object, rule, e, packet);
                 allowed |= allow.clone().any(matches);
                 denied |= deny.clone().any(matches);
             }
@@ -96,10 +126,10 @@ impl World {
         object: &PolicyObject,
         rule: &Rule,
         entry: &Entry,
-        who: Who,
-        (proto, port): (u8, u16),
+        packet: Packet,
     ) -> bool {
         let peers = &entry.peers;
+        let who = packet.who;
         let peer = if let Some(list) = &peers.endpoints {
             list.iter().any(|written| {
                 let scoped = self.scoped(object, rule, written);
@@ -108,25 +138,79 @@ impl World {
         } else if let Some(list) = &peers.entities {
             list.iter().any(|&entity| self.is_entity(entity, who))
         } else if let Some(list) = &peers.cidrs {
-            list.iter().any(|rule| match who {
-                Who::Address(a) => {
-                    rule.cidr.contains(&a) && !rule.except.iter().any(|e| e.contains(&a))
-                }
-                Who::Identity(id) => self.whole_world(id).is_some_and(|v4| {
-                    let all = |p: &ipnet::IpNet| p.prefix_len() == 0 && p.addr().is_ipv4() == v4;
-                    all(&rule.cidr) && !rule.except.iter().any(all)
-                }),
-            })
+            list.iter().any(|rule| {
+                self.is_in(&rule.cidr, who) && !rule.except.iter().any(|e| self.is_in(e, who))
+            }) || peers.groups.iter().any(|rule| self.is_of_group(rule, who))
         } else {
             entry.ports.is_some()
         };
-        peer && entry.ports.as_ref().is_none_or(|ports| {
-            ports.iter().any(|p| {
-                let last = p.end_port.filter(|&end| end > p.port).unwrap_or(p.port);
-                let inside = p.port == 0 || (p.port..=last).contains(&port);
-                inside && p.protocol.numbers().contains(&proto)
+        peer && self.port_matches(entry, packet)
+    }
+
+    /// Whether all of `who` is inside a prefix.
+    fn is_in(&self, prefix: &IpNet, who: Who) -> bool {
+        match who {
+            Who::Address(address) => prefix.contains(&address),
+            Who::Identity(id) => self
+                .whole_world(id)
+                .is_some_and(|v4| prefix.prefix_len() == 0 && prefix.addr().is_ipv4() == v4),
+        }
+    }
+
+    /// An address has the labels of every group that holds a prefix around it.
+    fn is_of_group(&self, rule: &GroupRule, who: Who) -> bool {
+        let around = self.groups.values();
+        let mut around = around
+            .filter(|group| group.prefixes.iter().any(|p| self.is_in(p, who)))
+            .peekable();
+        let any = around.peek().is_some();
+        let labels: Vec<_> = around.flat_map(|group| &group.labels).collect();
+        let has = |r: &Requirement, values: Option<&BTreeSet<String>>| {
+            let mut of_key = labels.iter().filter(|label| label.key() == r.key);
+            of_key.any(|label| values.is_none_or(|values| values.contains(label.value())))
+        };
+        let mut all = rule.selector.requirements();
+        let selected = all.all(|r| match &r.operator {
+            Operator::In(values) => has(r, Some(values)),
+            Operator::NotIn(values) => !has(r, Some(values)),
+            Operator::Exists => has(r, None),
+            Operator::DoesNotExist => !has(r, None),
+        });
+        any && selected && !rule.except.iter().any(|e| self.is_in(e, who))
+    }
+
+    fn port_matches(&self, entry: &Entry, packet: Packet) -> bool {
+        let Some(ports) = &entry.ports else {
+            return true;
+        };
+        let number = ports.iter().any(|p| {
+            let last = p.end_port.filter(|&end| end > p.port).unwrap_or(p.port);
+            let inside = p.port == 0 || (p.port..=last).contains(&packet.port);
+            inside && p.protocol.numbers().contains(&packet.proto)
+        });
+        number
+            || entry.named_ports.iter().any(|named| {
+                let protocols = named.protocol.numbers();
+                protocols.contains(&packet.proto) && self.is_named(&named.name, packet)
             })
-        })
+    }
+
+    /// Whether the packet is for a port of this name: of the endpoint's own pod, or of the pods of whom it asks, as far as
+    /// these agree.
+    fn is_named(&self, name: &str, packet: Packet) -> bool {
+        let ports = match (packet.way, packet.who) {
+            (Direction::Ingress, _) => self.endpoint_ports.get(&packet.endpoint),
+            (Direction::Egress, Who::Identity(id)) => {
+                let known = self.identities.contains_key(&id);
+                self.identity_ports.get(&id).filter(|_| known)
+            }
+            (Direction::Egress, Who::Address(_)) => None,
+        };
+        let of_name = ports.iter().flat_map(|ports| ports.iter());
+        let of_name = of_name.filter(|p| &*p.name == name && p.protocol.number() == packet.proto);
+        let numbers: BTreeSet<u16> = of_name.map(|p| p.port).collect();
+        let agreed = packet.way == Direction::Ingress || numbers.len() == 1;
+        agreed && numbers.contains(&packet.port)
     }
 
     /// Whether an identity stands for a whole family: IPv4 or not.
