@@ -22,6 +22,7 @@ mod version;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 pub use error::Error;
 pub use input::Invocation;
@@ -75,11 +76,12 @@ pub fn run(invocation: &Invocation) -> Output {
         Ok(request) => request,
         Err(error) => return refusal(&version::of_stdin(&invocation.stdin), &error.into()),
     };
+    let started = Instant::now();
     let log = Log::open(&request);
     let answer = execute(&request, &log);
     match answer {
         Ok(text) => {
-            log.info("done");
+            log.info(&format!("done in {} ms", started.elapsed().as_millis()));
             Output {
                 text,
                 success: true,

@@ -56,7 +56,11 @@ impl Log {
 
 fn context(command: &Command) -> String {
     match command {
-        Command::Add(add) => format!("ADD {} {}", add.container, add.interface),
+        Command::Add(add) => {
+            let pod = &add.pod;
+            let (container, interface) = (&add.container, &add.interface);
+            format!("ADD {}/{} {container} {interface}", pod.namespace, pod.name)
+        }
         Command::Delete(delete) => {
             format!(
                 "DEL {} {}",

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use kubernetes_common::change::{
     API_SERVER, ETCD, Part, Traffic, asked_during, deployment, existing, scale,
 };
-use kubernetes_common::{READY, SOON, Talk, curl, name, pods, programs, servers, together};
+use kubernetes_common::{READY, SOON, Talk, WEB_PORT as PORT, curl, mesh, pods};
 use serde_json::json;
 use testbed::kubernetes::images::TOOLS;
 use testbed::kubernetes::isthmus::NAMESPACE;
-use testbed::kubernetes::{Cluster, ClusterSpec, Lab, Network};
-use testbed::{Keep, LabError, eventually};
+use testbed::kubernetes::{Cluster, Lab};
+use testbed::{LabError, eventually};
 
-const PORT: u16 = 80;
 /// How many pods a Deployment is scaled to.
 const PODS: usize = 60;
 /// How long that may take on a machine that other tests keep busy.
@@ -44,24 +43,6 @@ fn servers_go_and_come_back() {
     an_outage_stops_nothing(&mut lab, &API_SERVER);
     an_outage_stops_nothing(&mut lab, &ETCD);
     a_node_goes_and_comes_back(&mut lab);
-}
-
-/// Two clusters that know of each other, with a pod on every node.
-fn mesh(test: &str) -> Lab {
-    let programs = programs().with_isthmus().expect("the product is built");
-    let mut lab = Lab::create(&name(test), &programs, Keep::No).expect("a lab");
-    let specs = [5, 7].map(|id| ClusterSpec::numbered(id, 2));
-    lab.add_clusters(&specs, Network::None).expect("clusters");
-    together(&lab);
-    for cluster in &lab.clusters {
-        let kubectl = cluster.kubectl();
-        let objects = servers("web", false, PORT).to_string();
-        kubectl.apply(&objects).expect("applied");
-        kubectl
-            .rolled_out("default", "daemonset/web", READY)
-            .expect("pods are ready");
-    }
-    lab
 }
 
 /// Pods of another cluster are asked all the time; whoever is ready answers.

@@ -71,14 +71,14 @@ pub(crate) fn existing(cluster: &Cluster, app: &str, count: usize, limit: Durati
 }
 
 /// The pods with the label `app`, as the API server has them.
-fn objects(cluster: &Cluster, app: &str) -> Result<Vec<Value>, LabError> {
+pub(crate) fn objects(cluster: &Cluster, app: &str) -> Result<Vec<Value>, LabError> {
     let path = format!("/api/v1/namespaces/default/pods?labelSelector=app%3D{app}");
     let list = cluster.control_plane.object(&path)?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
 /// (uid, addresses) of the pods that are ready and that nobody deletes.
-fn ready(pods: &[Value]) -> BTreeMap<String, Vec<IpAddr>> {
+pub(crate) fn ready(pods: &[Value]) -> BTreeMap<String, Vec<IpAddr>> {
     let is_ready = |pod: &&Value| {
         let conditions = pod["status"]["conditions"].as_array();
         let mut conditions = conditions.into_iter().flatten();

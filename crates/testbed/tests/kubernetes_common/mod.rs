@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use testbed::client::{Connection, Loss, Stream};
 use testbed::kubernetes::images::TOOLS;
 use testbed::kubernetes::isthmus::NAMESPACE;
-use testbed::kubernetes::{Cluster, Kubectl, Lab, PodStatus, Programs};
+use testbed::kubernetes::{Cluster, ClusterSpec, Kubectl, Lab, Network, PodStatus, Programs};
 use testbed::serve::ECHO_PORT;
-use testbed::{LabError, eventually, underlay};
+use testbed::{Keep, LabError, eventually, underlay};
 
 /// How long what Kubernetes does may take on a busy machine.
 pub(crate) const READY: Duration = Duration::from_secs(60);
@@ -61,6 +61,27 @@ pub(crate) fn together(lab: &Lab) {
         cluster.wait_agents().expect("agents are ready");
         cluster.wait_nodes_ready().expect("nodes are ready");
     }
+}
+
+/// Where pods of [`mesh`] serve HTTP.
+pub(crate) const WEB_PORT: u16 = 80;
+
+/// Two clusters that know of each other, with a pod `web` on every node.
+pub(crate) fn mesh(test: &str) -> Lab {
+    let programs = programs().with_isthmus().expect("the product is built");
+    let mut lab = Lab::create(&name(test), &programs, Keep::No).expect("a lab");
+    let specs = [5, 7].map(|id| ClusterSpec::numbered(id, 2));
+    lab.add_clusters(&specs, Network::None).expect("clusters");
+    together(&lab);
+    for cluster in &lab.clusters {
+        let kubectl = cluster.kubectl();
+        let objects = servers("web", false, WEB_PORT).to_string();
+        kubectl.apply(&objects).expect("applied");
+        kubectl
+            .rolled_out("default", "daemonset/web", READY)
+            .expect("pods are ready");
+    }
+    lab
 }
 
 /// The name of a cluster that nobody named.
