@@ -5,8 +5,10 @@ mod alarms;
 mod collect;
 mod gone_nodes;
 mod loops;
+mod news;
 mod own_cluster;
 mod ready;
+mod repair;
 mod resources;
 mod source;
 mod underlay;
@@ -37,6 +39,7 @@ use crate::{cni_file, health, metrics};
 use loops::{mesh_rows, objects, routes, upkeep};
 use own_cluster::Own;
 use ready::become_ready;
+use repair::repair;
 use underlay::underlay;
 
 /// Why the agent ends.
@@ -111,7 +114,6 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     }
     let config = Arc::new(config);
     let up = start::start(config.clone(), &socket)?;
-    let overlay = up.overlay;
     let core = Arc::new(Mutex::new(up.core));
     let hub = Hub::new(core.clone());
     let mut tasks = Tasks::default();
@@ -188,8 +190,9 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         tasks.spawn("events", alarms::tell(service.clone(), client.clone()));
         tasks.spawn("own Node", resources::keep_open(service.clone(), client));
     }
-    tasks.spawn("underlay", underlay(service.clone(), overlay));
-    tasks.spawn("routes", routes(service.clone(), overlay));
+    tasks.spawn("underlay", underlay(service.clone()));
+    tasks.spawn("repair", repair(service.clone()));
+    tasks.spawn("routes", routes(service.clone()));
     tasks.spawn("upkeep", upkeep(service.clone()));
     if let Some(port) = config.health_port {
         tasks.spawn("probes", health::serve(service.clone(), port));

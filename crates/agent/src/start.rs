@@ -37,7 +37,6 @@ pub(crate) enum StartError {
 pub(crate) struct Started {
     pub(crate) core: Core<Linux>,
     pub(crate) events: EventReader,
-    pub(crate) overlay: u32,
 }
 
 /// Brings the node up.
@@ -52,14 +51,9 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
     })?;
     let events = linux.events()?;
     let mut core = Core::new(config.clone(), node, Datapath::new(linux)?);
-    devices::ensure_node_switches(Families {
-        v4: config.ipv4,
-        v6: config.ipv6,
-    })?;
-    let overlay = ensure_overlay(&core, socket)?;
-    core.dp.set_config(core.node_config(overlay.ifindex))?;
+    ensure_switches(&core)?;
+    ensure_tunnel(&mut core, socket, true)?;
     refresh_host_addresses(&mut core, socket)?;
-    core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
     ensure_masquerade(&mut core)?;
     restore_endpoints(&mut core, socket)?;
     // Every device has this version's programs now.
@@ -68,19 +62,24 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
         Ok(removed) => tracing::info!(?removed, "maps of other layouts are taken over"),
         Err(error) => core.note("maps of other layouts", Some(error)),
     }
-    Ok(Started {
-        core,
-        events,
-        overlay: overlay.ifindex,
+    Ok(Started { core, events })
+}
+
+/// The node forwards.
+pub(crate) fn ensure_switches(core: &Core<Linux>) -> Result<(), datapath::Error> {
+    devices::ensure_node_switches(Families {
+        v4: core.config.ipv4,
+        v6: core.config.ipv6,
     })
 }
 
-/// The tunnel's device as this node needs it.
-pub(crate) fn ensure_overlay(
-    core: &Core<Linux>,
+/// The tunnel's device as this node needs it, with its programs: those of before are replaced if `replace` says so.
+pub(crate) fn ensure_tunnel(
+    core: &mut Core<Linux>,
     socket: &Socket,
-) -> Result<devices::Overlay, datapath::Error> {
-    devices::ensure_overlay(
+    replace: bool,
+) -> Result<(), StartError> {
+    let overlay = devices::ensure_overlay(
         socket,
         &OverlaySpec {
             device: OVERLAY,
@@ -88,7 +87,16 @@ pub(crate) fn ensure_overlay(
             mtu: core.node.pod_mtu(),
             routers: core.node.routers().collect(),
         },
-    )
+    )?;
+    let is_new = overlay.ifindex != core.overlay();
+    if is_new || replace {
+        core.dp.set_config(core.node_config(overlay.ifindex))?;
+        core.dp.attach_overlay(OVERLAY, overlay.ifindex)?;
+    }
+    if is_new {
+        core.routes_changed.notify_one();
+    }
+    Ok(())
 }
 
 /// Translation, without which pods reach nothing outside; and what it costs the tunnel, which is only told.
@@ -114,6 +122,41 @@ pub(crate) fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError
         )
     });
     core.note("connection tracking of the tunnel", problem);
+    Ok(())
+}
+
+/// Translation again, if somebody flushed it.
+pub(crate) fn restore_masquerade(core: &mut Core<Linux>) -> Result<(), StartError> {
+    let (v4, v6) = core.config.masquerade;
+    if (v4 || v6) && !devices::has_masquerade(&Nft::open()?)? {
+        tracing::warn!("translation of what leaves the mesh was gone");
+        ensure_masquerade(core)?;
+    }
+    Ok(())
+}
+
+/// The programs of pods again, where they are missing: of the devices that `suspects` has the index of.
+pub(crate) fn restore_programs(
+    core: &mut Core<Linux>,
+    socket: &Socket,
+    suspects: &dyn Fn(u32) -> bool,
+) -> Result<(), StartError> {
+    let devices: Vec<_> = core
+        .endpoints
+        .values()
+        .map(|endpoint| &endpoint.attachment)
+        .filter(|attachment| suspects(attachment.ifindex))
+        .map(|attachment| (attachment.interface.clone(), attachment.ifindex))
+        .collect();
+    for (device, ifindex) in devices {
+        let is_there = socket
+            .link(ifindex)?
+            .is_some_and(|link| link.name == device);
+        if is_there && !devices::missing_filters(socket, ifindex)?.is_empty() {
+            tracing::warn!(device, "programs of a pod's device were gone");
+            core.dp.attach_pod(&device, ifindex)?;
+        }
+    }
     Ok(())
 }
 
@@ -170,7 +213,7 @@ pub(crate) fn refresh_host_addresses(
 }
 
 /// Routes to pods of other nodes and of this one.
-pub(crate) fn ensure_routes(core: &mut Core<Linux>, socket: &Socket, overlay: u32) {
+pub(crate) fn ensure_routes(core: &mut Core<Linux>, socket: &Socket) {
     let node = core.node.clone();
     let own: BTreeSet<IpNet> = node.pod_cidrs().into_iter().collect();
     let inside = |net: &IpNet| {
@@ -196,7 +239,7 @@ pub(crate) fn ensure_routes(core: &mut Core<Linux>, socket: &Socket, overlay: u3
         remote.extend(networks.map(|(net, _)| net));
     }
     let plan = RoutePlan {
-        overlay,
+        overlay: core.overlay(),
         mtu: node.pod_mtu(),
         router4: node.router4,
         router6: node.router6,

@@ -10,8 +10,9 @@ mod pod;
 mod route;
 mod switches;
 
+pub use crate::linux::missing_filters;
 pub use masquerade::{
-    MasqueradeSpec, NFT_TABLE, NFT_UNTRACKED, ensure_masquerade, ensure_untracked,
+    MasqueradeSpec, NFT_TABLE, NFT_UNTRACKED, ensure_masquerade, ensure_untracked, has_masquerade,
     masquerade_table, remove_masquerade,
 };
 pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};

@@ -27,7 +27,7 @@ use zerocopy::FromBytes;
 use crate::devices::POD_DEVICE_PREFIX;
 use crate::kernel::{Attached, Cursor, Kernel, Put, Scan, Typed, hex};
 use crate::{Error, EventReader, KeptLimit, Map, Program, Result, Settings, Shape, table};
-pub(crate) use links::missing_filters;
+pub use links::missing_filters;
 use resize::Resize;
 use shared::Shared;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What changes in a namespace: devices and addresses, as the kernel tells it.
+//! What changes in a namespace: devices, addresses, and filters that go, as the kernel tells it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -12,12 +12,13 @@ use crate::transport::first_message;
 use crate::{Address, Error, Link, NetNs, Result, address, link};
 
 const GROUP_LINK: u32 = 1;
+const GROUP_TC: u32 = 4;
 const GROUP_IPV4_ADDRESS: u32 = 5;
 const GROUP_IPV6_ADDRESS: u32 = 9;
 const READ: usize = 64 * 1024;
 /// What was asked, for errors.
 const OPERATION: &str = "watch";
-const OBJECT: &str = "devices and addresses";
+const OBJECT: &str = "devices, addresses and filters";
 
 /// One change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +31,8 @@ pub enum Notice {
     Address(Address),
     /// An address is gone.
     AddressGone(Address),
+    /// A filter or queueing discipline of a device (its index) is gone.
+    FilterGone(u32),
     /// Changes were lost because nobody read them in time: list everything again.
     Lost,
 }
@@ -49,7 +52,7 @@ impl Monitor {
         let mut raw = Raw::new(libc::NETLINK_ROUTE as isize).map_err(failed)?;
         raw.bind(&SocketAddr::new(0, 0)).map_err(failed)?;
         raw.set_non_blocking(true).map_err(failed)?;
-        for group in [GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS] {
+        for group in [GROUP_LINK, GROUP_TC, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS] {
             raw.add_membership(group).map_err(failed)?;
         }
         Ok(Self { raw })
@@ -60,14 +63,14 @@ impl Monitor {
         netns.run(Self::open)?
     }
 
-    /// The changes that came since the last call; empty if there are none.
-    pub fn read(&self) -> Result<Vec<Notice>> {
+    /// The next changes; none of them may be of a kind that is told. `None`: nothing waits.
+    pub fn read(&self) -> Result<Option<Vec<Notice>>> {
         let mut buffer: Vec<u8> = Vec::with_capacity(READ);
         let received = self.raw.recv_from(&mut buffer, 0);
         match received {
-            Ok(_) => notices(&buffer),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
-            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(vec![Notice::Lost]),
+            Ok(_) => notices(&buffer).map(Some),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(Some(vec![Notice::Lost])),
             Err(source) => Err(Error::Transport {
                 operation: OPERATION,
                 object: OBJECT.into(),
@@ -112,6 +115,10 @@ fn notices(mut bytes: &[u8]) -> Result<Vec<Notice>> {
             RouteNetlinkMessage::DelLink(m) => Some(Notice::LinkGone(link::parse(&m))),
             RouteNetlinkMessage::NewAddress(m) => address::parse(&m).map(Notice::Address),
             RouteNetlinkMessage::DelAddress(m) => address::parse(&m).map(Notice::AddressGone),
+            RouteNetlinkMessage::DelTrafficFilter(m)
+            | RouteNetlinkMessage::DelQueueDiscipline(m) => {
+                Some(Notice::FilterGone(m.header.index.cast_unsigned()))
+            }
             _ => None,
         });
     }

@@ -193,11 +193,7 @@ fn monitor_tells_of_devices_and_addresses() {
         .unwrap();
     socket.delete_link("br0").unwrap();
     let mut seen = Vec::new();
-    loop {
-        let batch = monitor.read().unwrap();
-        if batch.is_empty() {
-            break;
-        }
+    while let Some(batch) = monitor.read().unwrap() {
         seen.extend(batch);
     }
     assert!(

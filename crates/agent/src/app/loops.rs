@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clustermesh::MeshEvent;
 use datapath::Linux;
-use netlink::Socket;
 use tables::Event;
 use tokio::sync::mpsc;
 
 use super::lock;
+use super::news::socket;
 use crate::addresses::Source;
 use crate::core::Core;
 use crate::service::Service;
@@ -88,19 +88,11 @@ pub(super) async fn objects(
 }
 
 /// Routes follow the nodes, and so does what remote clusters may not claim and how much they may have, for ever.
-pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
+pub(super) async fn routes(service: Arc<Service>) {
     let core = service.core.clone();
     let mut own = BTreeSet::new();
     let changed = lock(&core).routes_changed.clone();
-    let socket = loop {
-        match Socket::open() {
-            Ok(socket) => break socket,
-            Err(error) => {
-                lock(&core).note("routes", Some(error));
-                tokio::time::sleep(ADDRESS_CHECK).await;
-            }
-        }
-    };
+    let socket = socket(&service, "routes").await;
     loop {
         let _ = tokio::time::timeout(ADDRESS_CHECK, changed.notified()).await;
         tokio::time::sleep(ROUTE_SETTLE).await;
@@ -117,7 +109,7 @@ pub(super) async fn routes(service: Arc<Service>, overlay: u32) {
         }
         let mut core = lock(&core);
         if core.ready {
-            start::ensure_routes(&mut core, &socket, overlay);
+            start::ensure_routes(&mut core, &socket);
         }
         let result = start::refresh_host_addresses(&mut core, &socket);
         core.note("host addresses", result.err());

@@ -5,52 +5,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netlink::{Monitor, Notice, Socket};
+use netlink::{Notice, Socket};
 
+use super::news::{News, socket};
 use crate::node::LocalNode;
 use crate::service::Service;
 use crate::start;
 
 /// Without news the node is looked at so often.
 const CHECK: Duration = Duration::from_secs(5);
-/// The kernel's news are taken so often.
-const GLANCE: Duration = Duration::from_millis(100);
 
 /// Follows the underlay, for ever.
-pub(super) async fn underlay(service: Arc<Service>, overlay: u32) {
-    let socket = loop {
-        match Socket::open() {
-            Ok(socket) => break socket,
-            Err(error) => {
-                service.core().note("underlay", Some(error));
-                tokio::time::sleep(CHECK).await;
-            }
-        }
+pub(super) async fn underlay(service: Arc<Service>) {
+    let socket = socket(&service, "underlay").await;
+    let mut news = News::new();
+    // Devices come and go with every pod; they are looked at with the next check.
+    let is_about = |notice: &Notice| {
+        matches!(
+            notice,
+            Notice::Address(_) | Notice::AddressGone(_) | Notice::Lost
+        )
     };
-    // Without a subscription changes are still seen, later.
-    let monitor = Monitor::open().ok();
     loop {
-        look(&service, &socket, overlay);
-        let news = async {
-            while !monitor.as_ref().is_some_and(has_news) {
-                tokio::time::sleep(GLANCE).await;
-            }
-        };
+        look(&service, &socket);
         // Either way everything is read again.
-        let _ = tokio::time::timeout(CHECK, news).await;
+        let _ = tokio::time::timeout(CHECK, news.of(is_about)).await;
     }
 }
 
-/// Whether an address changed. Devices come and go with every pod; they are looked at with the next check.
-fn has_news(monitor: &Monitor) -> bool {
-    let of_address = |notice: &Notice| !matches!(notice, Notice::Link(_) | Notice::LinkGone(_));
-    monitor
-        .read()
-        .is_ok_and(|notices| notices.iter().any(of_address))
-}
-
 /// Takes over what changed. A node without an address keeps the last one, and says so.
-fn look(service: &Service, socket: &Socket, overlay: u32) {
+fn look(service: &Service, socket: &Socket) {
     let config = service.core().config.clone();
     let found = LocalNode::detect(&config, socket);
     let mut core = service.core();
@@ -63,11 +47,11 @@ fn look(service: &Service, socket: &Socket, overlay: u32) {
         return;
     };
     tracing::warn!(from = %core.node.ipv4, to = %node.ipv4, mtu = node.underlay_mtu, ipsec = node.ipsec, "the underlay changed");
-    let result = core.move_underlay(node, overlay);
+    let result = core.move_underlay(node);
     core.note("node configuration", result.err());
     let result = start::refresh_host_addresses(&mut core, socket);
     core.note("host addresses", result.err());
-    let result = start::ensure_overlay(&core, socket);
+    let result = start::ensure_tunnel(&mut core, socket, false);
     core.note("tunnel device", result.err());
     let result = start::ensure_masquerade(&mut core);
     core.note("masquerade", result.err());

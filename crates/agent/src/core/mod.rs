@@ -225,12 +225,13 @@ impl<K: Kernel> Core<K> {
         !self.config.legacy_routing && !self.node.ipsec
     }
 
+    /// Index of the tunnel's device.
+    pub(crate) fn overlay(&self) -> u32 {
+        self.dp.config().vxlan_ifindex
+    }
+
     /// The underlay is another now: its addresses, its MTU, its IPsec.
-    pub(crate) fn move_underlay(
-        &mut self,
-        node: LocalNode,
-        vxlan_ifindex: u32,
-    ) -> Result<(), datapath::Error> {
+    pub(crate) fn move_underlay(&mut self, node: LocalNode) -> Result<(), datapath::Error> {
         let (before, node) = (self.node.clone(), Arc::new(node));
         for ip in before
             .underlay()
@@ -242,7 +243,7 @@ impl<K: Kernel> Core<K> {
             self.claim(ip.into(), Source::Local, host_claim());
         }
         self.node = node;
-        self.dp.set_config(self.node_config(vxlan_ifindex))
+        self.dp.set_config(self.node_config(self.overlay()))
     }
 
     /// Identity of the outside, by family.

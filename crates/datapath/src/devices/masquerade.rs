@@ -48,6 +48,11 @@ pub fn ensure_masquerade(nft: &Nft, spec: &MasqueradeSpec) -> Result<()> {
     Ok(nft.ensure_table(&masquerade_table(spec))?)
 }
 
+/// Whether our table of translations is there: whoever flushes all tables takes it along.
+pub fn has_masquerade(nft: &Nft) -> Result<bool> {
+    Ok(nft.read_table(NFT_TABLE)?.is_some())
+}
+
 /// Has the kernel's connection tracking, which translation brings with it, leave the tunnel alone. Without it everything
 /// works as well, at the price of an entry per flow in the tunnel.
 pub fn ensure_untracked(nft: &Nft, tunnel: SocketAddr) -> Result<()> {

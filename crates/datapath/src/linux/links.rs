@@ -31,7 +31,7 @@ const FILTER: NlOptions = NlOptions {
 };
 
 /// The programs whose filters are not on a pod's device (an index).
-pub(crate) fn missing_filters(socket: &Socket, ifindex: u32) -> Result<Vec<Program>> {
+pub fn missing_filters(socket: &Socket, ifindex: u32) -> Result<Vec<Program>> {
     let mut missing = Vec::new();
     for program in Program::ALL.iter().filter(|program| program.is_of_pod()) {
         let side = match program.is_ingress() {
