@@ -15,7 +15,7 @@ use crate::version;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Input: no or a wrong `CNI_COMMAND`.
-    #[error("CNI_COMMAND is {got:?}: expected ADD, DEL, CHECK, STATUS or VERSION")]
+    #[error("CNI_COMMAND is {got:?}: expected ADD, DEL, CHECK, GC, STATUS or VERSION")]
     Command {
         /// What it is.
         got: String,

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the runtime hands over: environment and network configuration, checked.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::Error;
+use crate::config::NetConf;
 use crate::result::Previous;
 use crate::version::{self, Version};
 
@@ -18,10 +20,6 @@ const STDIN_MAX: u64 = 1 << 20;
 const NAME_MAX: usize = 253;
 /// Longest device name, bytes.
 const DEVICE_MAX: usize = 15;
-/// How long ADD waits for the agent unless told otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest wait that can be configured.
-const CONNECT_TIMEOUT_MAX: u64 = 300;
 
 /// Environment and standard input of one start of the plugin, unchecked.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -62,7 +60,7 @@ impl Invocation {
 
     pub(crate) fn parse(&self) -> Result<Request, Error> {
         let kind = self.command.as_deref().unwrap_or_default();
-        if !matches!(kind, "ADD" | "DEL" | "CHECK" | "STATUS" | "VERSION") {
+        if !matches!(kind, "ADD" | "DEL" | "CHECK" | "GC" | "STATUS" | "VERSION") {
             return Err(Error::Command {
                 got: kind.chars().take(32).collect(),
             });
@@ -93,6 +91,7 @@ impl Invocation {
                 netns: self.netns.as_ref().map(PathBuf::from),
             }),
             "CHECK" => Command::Check(self.check(version, conf.prev_result.clone())?),
+            "GC" => Command::Collect(conf.collect(version)?),
             _ => {
                 at_least(version, Version::V1_1_0, "STATUS")?;
                 Command::Status
@@ -242,6 +241,7 @@ pub(crate) enum Command {
     Add(Add),
     Delete(Delete),
     Check(Check),
+    Collect(Collect),
     Status,
     Version,
 }
@@ -271,6 +271,30 @@ pub(crate) struct Check {
     pub(crate) previous: Previous,
 }
 
+/// What GC is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Collect {
+    pub(crate) valid: BTreeSet<Living>,
+}
+
+impl Collect {
+    pub(crate) fn lives(&self, container: &str, interface: &str) -> bool {
+        self.valid.contains(&Living {
+            container: container.to_owned(),
+            interface: interface.to_owned(),
+        })
+    }
+}
+
+/// An interface that a container has.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Debug)]
+pub(crate) struct Living {
+    #[serde(rename = "containerID")]
+    pub(crate) container: String,
+    #[serde(rename = "ifname")]
+    pub(crate) interface: String,
+}
+
 /// A Kubernetes pod; all empty outside Kubernetes.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Pod {
@@ -291,99 +315,6 @@ pub(crate) struct Request {
     pub(crate) mtu: u32,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) debug: bool,
-}
-
-/// The network configuration. Unknown keys belong to the runtime and to other plugins.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "a JSON object")]
-struct NetConf {
-    #[serde(rename = "cniVersion")]
-    cni_version: Option<String>,
-    #[serde(rename = "prevResult")]
-    prev_result: Option<serde_json::Value>,
-    #[serde(default)]
-    mtu: u32,
-    chaining_mode: Option<String>,
-    ipam: Option<Ipam>,
-    #[serde(default)]
-    enable_debug: bool,
-    log_file: Option<PathBuf>,
-    socket_path: Option<PathBuf>,
-    run_dir: Option<PathBuf>,
-    /// Seconds.
-    connect_timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Ipam {
-    #[serde(rename = "type", default)]
-    kind: String,
-}
-
-impl NetConf {
-    fn refuse_unsupported(&self) -> Result<(), Error> {
-        let refuse = |field, problem| Err(Error::Unsupported { field, problem });
-        if let Some(mode) = self
-            .chaining_mode
-            .as_deref()
-            .filter(|m| !matches!(*m, "" | "none"))
-        {
-            return refuse(
-                "chaining-mode",
-                format!("{mode:?}: the plugin is not chained"),
-            );
-        }
-        if let Some(ipam) = self.ipam.as_ref().filter(|ipam| !ipam.kind.is_empty()) {
-            let problem = format!("{:?}: addresses come from the agent", ipam.kind);
-            return refuse("ipam.type", problem);
-        }
-        if self
-            .prev_result
-            .as_ref()
-            .is_some_and(|previous| !previous.is_null())
-        {
-            let problem = "another plugin ran before: the plugin must be the first of its list";
-            return refuse("prevResult", problem.into());
-        }
-        Ok(())
-    }
-
-    fn request(
-        self,
-        command: Command,
-        version: Version,
-        socket: Option<&str>,
-    ) -> Result<Request, Error> {
-        let config = |field, problem: String| Err(Error::Config { field, problem });
-        if self.mtu != 0 && !(576..=65_535).contains(&self.mtu) {
-            return config("mtu", format!("{} is not between 576 and 65535", self.mtu));
-        }
-        let connect_timeout = match self.connect_timeout {
-            Some(seconds) if seconds > CONNECT_TIMEOUT_MAX => {
-                return config("connect-timeout", format!("{seconds} s is more than 300 s"));
-            }
-            Some(seconds) => Duration::from_secs(seconds),
-            None => CONNECT_TIMEOUT,
-        };
-        let socket = self
-            .socket_path
-            .or_else(|| socket.map(PathBuf::from))
-            .unwrap_or_else(|| api::DEFAULT_SOCKET.into());
-        let run_dir = self
-            .run_dir
-            .or_else(|| socket.parent().map(Path::to_owned))
-            .unwrap_or_else(|| "/var/run/cilium".into());
-        Ok(Request {
-            command,
-            version,
-            socket,
-            run_dir,
-            connect_timeout,
-            mtu: self.mtu,
-            log_file: self.log_file.filter(|path| !path.as_os_str().is_empty()),
-            debug: self.enable_debug,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@
 //! one JSON object on standard output, and ends. It starts no other program.
 //!
 //! ADD plans first (module `plan`, pure), then executes with undo (module `add`): a failed ADD leaves nothing behind. DEL
-//! succeeds without the agent: what the agent must do is queued ([`api::queue`]).
+//! succeeds without the agent: what the agent must do is queued ([`api::queue`]). GC (module `collect`) removes what a
+//! runtime lost.
 #![forbid(unsafe_code)]
 
 mod add;
 mod agent;
 mod check;
+mod collect;
+mod config;
 mod delete;
 mod error;
 mod input;
@@ -108,6 +111,7 @@ fn execute(request: &Request, log: &Log) -> Result<String, Failure> {
             Command::Delete(delete) => Ok(delete::delete(request, delete, log).await?),
             Command::Check(check) => Ok(check::check(request, check).await?),
             Command::Status => Ok(check::status(request).await?),
+            Command::Collect(gc) => Ok(collect::collect(request, gc, log).await?),
             Command::Version => Ok(version::answer(request.version)),
         }
     })

@@ -70,6 +70,7 @@ fn context(command: &Command) -> String {
         }
         Command::Check(check) => format!("CHECK {} {}", check.container, check.interface),
         Command::Status => "STATUS".into(),
+        Command::Collect(_) => "GC".into(),
         Command::Version => "VERSION".into(),
     }
 }

@@ -13,6 +13,14 @@ pub fn host_device(container: &str, interface: &str) -> String {
     format!("lxc{}", &hash[..DIGITS])
 }
 
+/// Whether [`host_device`] may have given a device its name. LXC's own devices begin alike.
+pub(crate) fn is_host_device(name: &str) -> bool {
+    let digits = name.strip_prefix("lxc");
+    digits.is_some_and(|digits| {
+        digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
 /// The further name of the device in the container.
 pub(crate) fn altname(interface: &str) -> String {
     format!("cilium_cni:{interface}")
@@ -36,5 +44,14 @@ mod tests {
         assert_eq!(name, format!("lxc{}", &hexadecimal(b"9f8e:eth0")[..12]));
         assert_eq!(name.len(), 15);
         assert_ne!(name, host_device("9f8e", "eth1"));
+        assert!(is_host_device(&name));
+        for other in [
+            "lxcbr0",
+            "lxc0123456789",
+            "lxcnothexdigits",
+            "veth0123456789ab",
+        ] {
+            assert!(!is_host_device(other), "{other}");
+        }
     }
 }

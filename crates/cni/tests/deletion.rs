@@ -94,3 +94,35 @@ fn delete_at_a_slow_agent_is_queued_in_time() {
     lab.assert_no_devices();
     assert_eq!(Queue::take_waiting(&lab.run_dir()).unwrap().len(), 1);
 }
+
+#[test]
+fn what_nobody_has_is_collected() {
+    const VALID: &str = r#","cni.dev/valid-attachments""#;
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    let host = Socket::open_in(&lab.host).unwrap();
+    // One that the agent never heard of, and one of others.
+    let (lost, other) = (host_device("c0", "eth0"), "lxcbr0");
+    for name in [lost.as_str(), other] {
+        host.add_bridge(name).unwrap();
+    }
+    let living = format!(r#"{VALID}:[{{"containerID":"c1","ifname":"eth0"}}]"#);
+    let output = lab.run_with("GC", &living);
+    assert!(output.success && output.text.is_empty(), "{}", output.text);
+    assert_eq!(host.link(&lost).unwrap(), None);
+    assert!(host.link(other).unwrap().is_some());
+    assert!(host.link(&host_device("c1", "eth0")).unwrap().is_some());
+    assert_eq!(lab.agent.lock().unwrap().endpoints.len(), 1);
+    // Of another interface alone, of nothing at all: it goes, and once more there is nothing to do.
+    for valid in [r#"[{"containerID":"c1","ifname":"eth1"}]"#, "null", "[]"] {
+        let output = lab.run_with("GC", &format!("{VALID}:{valid}"));
+        assert!(output.success, "{}", output.text);
+        lab.assert_empty();
+    }
+    // Without the agent its endpoints are not known; what is lost here goes all the same, and the runtime is told.
+    assert!(lab.run("ADD").success);
+    lab.stop_agent();
+    let output = lab.run_with("GC", &format!(r#"{VALID}:[],"connect-timeout":0"#));
+    assert!(output.text.contains(r#""code":11"#), "{}", output.text);
+    lab.assert_no_devices();
+}

@@ -34,7 +34,7 @@ fn conf(change: &str) -> String {
 fn environment() {
     let texts = [
         refused(|i| i.command = None),
-        refused(|i| i.command = Some("GC".into())),
+        refused(|i| i.command = Some("gc".into())),
         refused(|i| i.container = None),
         refused(|i| i.container = Some("../x".into())),
         refused(|i| i.interface = None),
@@ -45,8 +45,8 @@ fn environment() {
         refused(|i| i.args = Some("K8S_POD_NAME=a/b;K8S_POD_NAMESPACE=c".into())),
     ];
     let expected = [
-        r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_COMMAND is \"\": expected ADD, DEL, CHECK, STATUS or VERSION"}"#,
-        r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_COMMAND is \"GC\": expected ADD, DEL, CHECK, STATUS or VERSION"}"#,
+        r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_COMMAND is \"\": expected ADD, DEL, CHECK, GC, STATUS or VERSION"}"#,
+        r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_COMMAND is \"gc\": expected ADD, DEL, CHECK, GC, STATUS or VERSION"}"#,
         r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_CONTAINERID is not set"}"#,
         r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_CONTAINERID is \"../x\": expected a container id"}"#,
         r#"{"cniVersion":"1.0.0","code":4,"msg":"CNI_IFNAME is not set"}"#,
@@ -77,6 +77,11 @@ fn configuration() {
         }),
         refused(|i| i.command = Some("STATUS".into())),
         refused(|i| i.command = Some("CHECK".into())),
+        refused(|i| i.command = Some("GC".into())),
+        refused(|i| {
+            i.command = Some("GC".into());
+            i.stdin = CONF.replace("1.0.0", "1.1.0").into();
+        }),
     ];
     let expected = [
         r#"{"cniVersion":"1.1.0","code":6,"msg":"the network configuration on standard input is not understood: expected value at line 1 column 1"}"#,
@@ -90,6 +95,8 @@ fn configuration() {
         r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: connect-timeout: 301 s is more than 300 s"}"#,
         r#"{"cniVersion":"1.0.0","code":1,"msg":"cniVersion 1.0.0 has no STATUS; it came with 1.1.0"}"#,
         r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: prevResult: CHECK needs the result of ADD"}"#,
+        r#"{"cniVersion":"1.0.0","code":1,"msg":"cniVersion 1.0.0 has no GC; it came with 1.1.0"}"#,
+        r#"{"cniVersion":"1.1.0","code":7,"msg":"the network configuration is invalid: cni.dev/valid-attachments: GC needs the list of what lives"}"#,
     ];
     assert_eq!(texts, expected);
 }

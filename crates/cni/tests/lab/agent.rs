@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 use api::models::{
     DaemonConfiguration, DaemonConfigurationStatus, Endpoint, EndpointChangeRequest,
-    EndpointHealth, EndpointNetworking, EndpointState, EndpointStatus, EndpointStatusChange,
-    IpamAddress, IpamResponse, NodeAddressing, NodeAddressingElement,
+    EndpointHealth, EndpointIdentifiers, EndpointNetworking, EndpointState, EndpointStatus,
+    EndpointStatusChange, IpamAddress, IpamResponse, NodeAddressing, NodeAddressingElement,
 };
 use axum::Json;
 use axum::Router;
@@ -74,6 +74,7 @@ fn router(agent: Agent) -> Router {
     Router::new()
         .route("/v1/config", get(config))
         .route("/v1/healthz", get(async || r#"{"cilium":{"state":"Ok"}}"#))
+        .route("/v1/endpoint", get(list))
         .route("/v1/ipam", post(allocate))
         .route("/v1/ipam/{ip}", delete(release))
         .route(
@@ -219,6 +220,31 @@ async fn endpoint(Shared(agent): Shared<Agent>, Path(id): Path<String>) -> Respo
         .into_response(),
         None => refuse(404, "no such endpoint"),
     }
+}
+
+async fn list(Shared(agent): Shared<Agent>) -> Response {
+    let named = |attachment: &String| {
+        let names = EndpointIdentifiers {
+            cni_attachment_id: attachment.clone(),
+            ..Default::default()
+        };
+        let status = EndpointStatus {
+            external_identifiers: Some(names),
+            ..Default::default()
+        };
+        Endpoint {
+            status: Some(status),
+            ..Default::default()
+        }
+    };
+    // The host's own endpoint is nobody's attachment.
+    let host = Endpoint {
+        id: 1,
+        ..Default::default()
+    };
+    let agent = agent.lock().unwrap();
+    let all: Vec<_> = agent.endpoints.keys().map(named).chain([host]).collect();
+    Json(all).into_response()
 }
 
 async fn remove(Shared(agent): Shared<Agent>, Path(id): Path<String>) -> Response {

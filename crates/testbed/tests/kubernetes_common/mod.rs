@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod change;
+pub(crate) mod node_state;
+pub(crate) mod plugin;
 pub(crate) mod services;
 
 use std::net::IpAddr;

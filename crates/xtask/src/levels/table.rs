@@ -48,7 +48,7 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 19] = [
+const PLACES: [(&str, &str, u8); 20] = [
     ("clustermesh", "*", 2),
     ("kvstore", "etcd", 4),
     ("kvstore", "silence", 4),
@@ -65,6 +65,7 @@ const PLACES: [(&str, &str, u8); 19] = [
     ("testbed", "kubernetes_change", 5),
     ("testbed", "kubernetes_chart", 5),
     ("testbed", "kubernetes_measures", 5),
+    ("testbed", "kubernetes_node", 5),
     ("testbed", "kubernetes_objects", 5),
     ("testbed", "kubernetes_page", 5),
     ("testbed", "*", 4),
