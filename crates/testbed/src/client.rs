@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::error::{Doing, LabError, Result};
 use crate::namespace::Place;
 use crate::process::{finish, output};
+use crate::serve::make_room;
 
 /// What `lab serve` answers.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
@@ -130,6 +131,7 @@ impl Stream {
             };
             let socket = UdpSocket::bind(any)?;
             socket.connect(target)?;
+            make_room(&socket);
             Ok::<_, std::io::Error>(socket)
         })?;
         let socket = socket.doing("open a socket in", &place.netns)?;

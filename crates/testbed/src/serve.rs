@@ -5,10 +5,13 @@
 //! axum, because a real HTTP server finds mistakes of a datapath that a hand-made one forgives.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use axum::{Json, Router};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use serde_json::{Value, json};
 use tokio::io;
 use tokio::net::{TcpListener, UdpSocket};
@@ -35,12 +38,22 @@ pub async fn serve(name: String, ports: Vec<u16>) -> io::Result<()> {
         servers.spawn(async move { axum::serve(listener, app).await });
     }
     let datagrams = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, ECHO_PORT)).await?;
+    make_room(&datagrams);
     servers.spawn(echo_datagrams(datagrams));
     let connections = TcpListener::bind((Ipv6Addr::UNSPECIFIED, ECHO_PORT)).await?;
     servers.spawn(echo_connections(connections));
     match servers.join_next().await {
         Some(ended) => ended.map_err(io::Error::other)?,
         None => Ok(()),
+    }
+}
+
+/// As much room for datagrams as a process may have: one that does not get its turn for a while on a busy machine must not
+/// look like a network that loses them.
+pub(crate) fn make_room(socket: &impl AsFd) {
+    if setsockopt(socket, RcvBufForce, &(4 << 20)).is_err() {
+        // Not root: what everybody may have. Without it the socket has what it had.
+        let _ = setsockopt(socket, RcvBuf, &(4 << 20));
     }
 }
 
