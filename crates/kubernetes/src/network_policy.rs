@@ -42,19 +42,19 @@ pub(crate) fn read(root: &Field<'_>) -> Result<PolicyObject, FieldError> {
             .into_iter()
             .map(|(key, value)| format!("unspec:{key}={value}"))
             .collect(),
-        rules: vec![rule(&spec)?],
+        rules: vec![rule(&spec, &object::namespace(&metadata)?)?],
     };
     policy::validate(&object).map_err(|error| spec.error(error.to_string()))?;
     Ok(object)
 }
 
-fn rule(spec: &Field<'_>) -> Result<Rule, FieldError> {
+fn rule(spec: &Field<'_>, own: &str) -> Result<Rule, FieldError> {
     spec.only(&["podSelector", "policyTypes", "ingress", "egress"])?;
     let subject = spec
         .get("podSelector")
         .map_or_else(|| Ok(Selector::default()), |field| labels(&field))?;
-    let mut ingress = rules(spec, "ingress", "from")?;
-    let mut egress = rules(spec, "egress", "to")?;
+    let mut ingress = rules(spec, "ingress", "from", own)?;
+    let mut egress = rules(spec, "egress", "to", own)?;
     let types = spec
         .list_of("policyTypes", |item| match item.text()? {
             "Ingress" => Ok(true),
@@ -95,14 +95,16 @@ fn nobody() -> Entry {
     }
 }
 
-fn rules(spec: &Field<'_>, key: &str, side: &str) -> Result<Vec<Entry>, FieldError> {
+fn rules(spec: &Field<'_>, key: &str, side: &str, own: &str) -> Result<Vec<Entry>, FieldError> {
     let lists = spec.list_of(key, |item| {
         item.only(&[side, "ports"])?;
         let ports = item
             .list_of("ports", |port| port_rule(&port))?
             .filter(|ports| !ports.is_empty());
         let (ports, named_ports) = ports.map(ports::split).unzip();
-        let peers = item.list_of(side, |peer| peers(&peer))?.unwrap_or_default();
+        let peers = item
+            .list_of(side, |peer| peers(&peer, own))?
+            .unwrap_or_default();
         let everybody = || Peers {
             entities: Some(vec![Entity::All]),
             ..Peers::default()
@@ -122,7 +124,8 @@ fn rules(spec: &Field<'_>, key: &str, side: &str) -> Result<Vec<Entry>, FieldErr
     Ok(lists.into_iter().flatten().flatten().collect())
 }
 
-fn peers(field: &Field<'_>) -> Result<Peers, FieldError> {
+/// `own` is the policy's namespace.
+fn peers(field: &Field<'_>, own: &str) -> Result<Peers, FieldError> {
     field.only(&["podSelector", "namespaceSelector", "ipBlock"])?;
     let (pods, namespaces) = (field.get("podSelector"), field.get("namespaceSelector"));
     if let Some(block) = field.get("ipBlock") {
@@ -140,10 +143,15 @@ fn peers(field: &Field<'_>) -> Result<Peers, FieldError> {
     if let Some(pods) = pods {
         requirements.extend(labels(&pods)?.requirements().cloned());
     }
+    let in_namespace =
+        |operator| Requirement::new(&format!("{SOURCE}{}", keys::NAMESPACE), operator);
+    if namespaces.is_none() {
+        // Said here, for a label of that name says nothing in Kubernetes.
+        requirements.push(in_namespace(Operator::In([own.to_owned()].into())));
+    }
     if let Some(namespaces) = namespaces {
         // What lacks a label matches `NotIn`; only pods are in a namespace.
-        let key = format!("{SOURCE}{}", keys::NAMESPACE);
-        requirements.push(Requirement::new(&key, Operator::Exists));
+        requirements.push(in_namespace(Operator::Exists));
         let selector = read_selector(&namespaces, &|key| {
             format!("{SOURCE}{}.{key}", keys::NAMESPACE_LABELS)
         })?;

@@ -233,13 +233,23 @@ fn port_rule(field: &Field<'_>) -> Result<Port, FieldError> {
     })
 }
 
+/// A prefix. IPv6 that stands for IPv4 is refused: to the kernel it is the IPv4 prefix, of which another policy may say
+/// something else.
 pub(crate) fn net(field: &Field<'_>) -> Result<IpNet, FieldError> {
     let text = field.text()?;
-    text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
+    let net = text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
         field.error(format!(
             "{text:?} is not a prefix such as 192.0.2.0/24 or 2001:db8::/32"
         ))
-    })
+    })?;
+    match net {
+        IpNet::V6(six) if six.prefix_len() >= 96 && six.addr().to_ipv4_mapped().is_some() => {
+            Err(field.error(format!(
+                "{text:?} stands for IPv4 addresses: write it as IPv4"
+            )))
+        }
+        net => Ok(net),
+    }
 }
 
 /// A selector in Cilium's notation of keys.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Decision cases of the policy language that need what is not supported, by their numbers: each is refused whole, and
-//! the refusal names the field or the kind. The other cases are those of `crates/policy/tests/cases.rs` and
-//! `network_policy.rs`.
+//! the refusal names the field or the kind. The other cases are those of `crates/policy/tests/cases.rs`,
+//! `cilium_policy.rs` and `network_policy.rs`.
 
 use std::collections::BTreeMap;
 
@@ -210,7 +210,15 @@ fn every_other_field() {
             "spec.ingress[0].toPorts[0].ports[0].port",
         );
     }
-    for cidr in ["10.0.0.1", "10.0.0.0/33", "::/129", "10.0.0/8", "x"] {
+    for cidr in [
+        "10.0.0.1",
+        "10.0.0.0/33",
+        "::/129",
+        "10.0.0/8",
+        "x",
+        "::ffff:10.0.0.0/104",
+        "::ffff:a00:1/128",
+    ] {
         let element = format!("{{fromCIDR: ['{cidr}']}}");
         refused(&with("ingress", &element), "spec.ingress[0].fromCIDR[0]");
     }

@@ -2,129 +2,9 @@
 //! NetworkPolicy from manifest to verdict: the decision cases 76 to 89 of the policy language, by their numbers, and what
 //! is refused.
 
-#[path = "../../policy/tests/common/kernel.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "shared with the policy crate's tests"
-)]
-mod kernel;
+mod verdicts;
 
-use std::collections::BTreeMap;
-
-use kernel::Kernel;
-use kubernetes::{Manifests, ObjectEvent};
-use model::{
-    ClusterId, ClusterName, EndpointId, IdentityScheme, Labels, NamedPort, NumericIdentity,
-    Protocol, reserved,
-};
-use policy::{Action, Direction, EnforcementMode, Engine, Families, PolicyObject, Settings};
-
-const W: u32 = (5 << 16) + 1;
-const A: u32 = (5 << 16) + 2;
-const B: u32 = (5 << 16) + 3;
-const X: u32 = (5 << 16) + 4;
-const R: u32 = (7 << 16) + 1;
-const H: u32 = 1;
-const N: u32 = 6;
-/// 192.0.2.3, outside.
-const E: u32 = u32::MAX;
-const TCP: (u8, u16) = (6, 80);
-const PING: (u8, u16) = (1, 8);
-
-fn read(kind: &str, spec: &str) -> (Vec<PolicyObject>, Vec<String>) {
-    let text = format!("{kind}\nmetadata: {{name: p, namespace: prod}}\nspec: {spec}\n");
-    let mut manifests = Manifests::default();
-    let events = manifests.update(BTreeMap::from([("p.yaml".to_owned(), Some(text))]));
-    let objects = events.into_iter().filter_map(|event| match event {
-        ObjectEvent::Policy(policy) => Some(policy),
-        _ => None,
-    });
-    let problems = manifests.problems();
-    (
-        objects.collect(),
-        problems.iter().map(ToString::to_string).collect(),
-    )
-}
-
-const NP: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy";
-
-struct Case {
-    number: u32,
-    kernel: Kernel,
-}
-
-impl Case {
-    fn new(number: u32, objects: Vec<PolicyObject>) -> Self {
-        let mut engine = Engine::new(Settings {
-            scheme: IdentityScheme::default(),
-            cluster_id: ClusterId(5),
-            cluster: ClusterName::new("cluster5").expect("valid"),
-            default_local_cluster: true,
-            families: Families::Dual,
-            mode: EnforcementMode::Default,
-            allow_localhost: true,
-        });
-        let pod = |cluster: &str, namespace: &str, labels: &str| {
-            let text = format!(
-                "{labels}k8s:io.cilium.k8s.policy.cluster={cluster};k8s:io.kubernetes.pod.namespace={namespace};"
-            );
-            Labels::parse(text.as_bytes()).expect("valid")
-        };
-        let team = "k8s:app=a;k8s:io.cilium.k8s.namespace.labels.team=x;";
-        for (n, labels) in [
-            (W, pod("cluster5", "prod", "k8s:app=web;")),
-            (A, pod("cluster5", "prod", "k8s:app=a;")),
-            (B, pod("cluster5", "prod", "k8s:app=b;")),
-            (X, pod("cluster5", "other", team)),
-            (R, pod("cluster7", "prod", "k8s:app=a;")),
-        ] {
-            engine.upsert_identity(NumericIdentity(n), labels);
-        }
-        engine.upsert_endpoint(EndpointId(1), NumericIdentity(W));
-        let http = |port| NamedPort {
-            name: "http".into(),
-            port,
-            protocol: Protocol::Tcp,
-        };
-        engine.set_named_ports(EndpointId(1), &[http(8080)].into());
-        for (peer, port) in [(A, 8080), (B, 9090)] {
-            engine.set_identity_ports(NumericIdentity(peer), &[http(port)]);
-        }
-        for object in objects {
-            engine.upsert_policy(object).expect("valid");
-        }
-        let mut kernel = Kernel::default();
-        engine.commit().iter().for_each(|op| kernel.apply(op));
-        Self { number, kernel }
-    }
-
-    #[track_caller]
-    fn check(&self, way: Direction, peers: &[u32], flow: (u8, u16), allowed: bool) {
-        for &peer in peers {
-            let address = "192.0.2.3".parse().expect("valid");
-            let identity = match peer {
-                E => self.kernel.resolve(address, reserved::WORLD_IPV4),
-                n => NumericIdentity(n),
-            };
-            let action = self.kernel.action(EndpointId(1), way, identity, flow);
-            let verdict = action.expect("every lookup finds a row") == Action::Allow;
-            assert_eq!(verdict, allowed, "case {}: {peer} {flow:?}", self.number);
-        }
-    }
-
-    #[track_caller]
-    fn ingress(&self, peers: &[u32], flow: (u8, u16), allowed: bool) -> &Self {
-        self.check(Direction::Ingress, peers, flow, allowed);
-        self
-    }
-
-    #[track_caller]
-    fn egress(&self, peers: &[u32], flow: (u8, u16), allowed: bool) -> &Self {
-        self.check(Direction::Egress, peers, flow, allowed);
-        self
-    }
-}
+use verdicts::{A, B, Case, E, H, N, NP, PING, R, TCP, X, read};
 
 /// The policy about W that says `rest`.
 #[track_caller]
@@ -203,6 +83,15 @@ fn peers() {
     np(0, &format!(", ingress: [{{from: [{{{other}}}]}}]"))
         .ingress(&[R], TCP, true)
         .ingress(&[A], TCP, false);
+    // Labels whose names mean something elsewhere are labels.
+    for key in ["io.kubernetes.pod.namespace: other", "'reserved:host': ''"] {
+        let labels = format!("podSelector: {{matchLabels: {{{key}}}}}");
+        np(0, &format!(", ingress: [{{from: [{{{labels}}}]}}]")).ingress(
+            &[A, X, E, N, R],
+            TCP,
+            false,
+        );
+    }
     np(87, ", ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]")
         .ingress(&[E], TCP, true)
         .ingress(&[A], TCP, false);
@@ -352,6 +241,10 @@ fn refusals() {
         (
             "{ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/9]}}]}]}",
             "11.0.0.0/9",
+        ),
+        (
+            "{ingress: [{from: [{ipBlock: {cidr: '::ffff:10.0.0.0/104'}}]}]}",
+            "stands for IPv4 addresses",
         ),
         (
             "{policyTypes: [Both]}",

@@ -163,8 +163,7 @@ fn pools(r: &mut Reader<'_>) -> Pools {
             "cluster-pool-ipv6-mask-size",
             128,
         ),
-        // Where the agents' DaemonSet runs; set by its manifest.
-        namespace: std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| "kube-system".into()),
+        namespace: r.text("k8s-namespace").to_owned(),
     }
 }
 

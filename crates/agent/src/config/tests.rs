@@ -221,8 +221,15 @@ fn kubernetes_and_a_directory_are_alternatives() {
     let kubernetes::api::Ipam::ClusterPool(pools) = pool.expect("given").ipam else {
         panic!("cluster-pool is the default");
     };
+    assert_eq!(pools.namespace, "kube-system");
     let (v4, v6) = (pools.v4.expect("given"), pools.v6.expect("given"));
     assert_eq!((v4.cidrs.len(), v4.mask, v6.mask), (2, 24, 120));
+    let elsewhere = kubernetes(&["--k8s-namespace=network"])
+        .expect("given")
+        .ipam;
+    assert!(
+        matches!(elsewhere, kubernetes::api::Ipam::ClusterPool(pools) if pools.namespace == "network")
+    );
     let wrong = [
         "--cluster-pool-ipv4-cidr=10.0.0.0/25,fd00::/64,10.1.0.0/16,10.1.2.0/24,x",
         "--cluster-pool-ipv6-mask-size=129",

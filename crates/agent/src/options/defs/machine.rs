@@ -199,6 +199,13 @@ pub(super) const OPTIONS: &[Def] = &[
         "Length of the prefix that a node takes of the IPv6 pool",
     ),
     def(
+        KUBERNETES,
+        "k8s-namespace",
+        Text,
+        "kube-system",
+        "Namespace of the agents: who takes a prefix of the pool holds a Lease there",
+    ),
+    def(
         LOCAL,
         "manifests",
         Text,

@@ -233,7 +233,6 @@ pub(super) const IDLE: &[&str] = &[
     "k8s-client-connection-keep-alive",
     "k8s-client-connection-timeout",
     "k8s-heartbeat-timeout",
-    "k8s-namespace",
     "k8s-require-ipv4-pod-cidr",
     "k8s-require-ipv6-pod-cidr",
     "k8s-service-cache-size",
