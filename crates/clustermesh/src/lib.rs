@@ -28,7 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{ClusterId, ClusterName, IdentityScheme, Labels, Node, NodeName, NumericIdentity};
+use model::{
+    ClusterId, ClusterName, IdentityScheme, Labels, NamedPort, Node, NodeName, NumericIdentity,
+};
 use tables::Event;
 
 pub use config_dir::{ConfigChange, ConfigDir};
@@ -77,6 +79,8 @@ pub enum MeshEvent {
     Identity(ClusterName, Event<NumericIdentity, Labels>),
     /// An address of a remote cluster. Names and ports of the pod: [`Mesh::ip`].
     Ip(ClusterName, Event<IpNet, IpRow>),
+    /// What names of ports stand for with the pods of an identity, where these agree: all of them together, each name once.
+    Ports(ClusterName, NumericIdentity, Arc<[NamedPort]>),
     /// The cluster is gone from the configuration and all its rows are deleted.
     Removed(ClusterName),
 }

@@ -8,6 +8,7 @@ mod claims;
 mod cluster;
 mod limits;
 mod orphans;
+mod ports;
 mod protect;
 mod shares;
 
@@ -328,6 +329,11 @@ impl Rows {
     pub fn refused(&self, name: &ClusterName) -> (u64, Vec<RefusedRow>) {
         let refused = |c: &Cluster| (c.refused.count(), c.refused.latest());
         self.clusters.get(name).map_or((0, Vec::new()), refused)
+    }
+
+    /// Names of ports that identities of `name` have and that are not followed, because there are too many.
+    pub fn ports_left_out(&self, name: &ClusterName) -> usize {
+        self.clusters.get(name).map_or(0, |c| c.ports.left_out())
     }
 
     /// Everything known about an address, and whose it is.

@@ -126,6 +126,14 @@ impl Table {
         self.hosts.get(slot.host).2
     }
 
+    /// The ports that its pod names.
+    pub(crate) fn ports(&self, net: &IpNet) -> Arc<[NamedPort]> {
+        let slot = self.rows.get(&Key::from(net));
+        slot.map_or_else(Arc::default, |slot| {
+            self.workloads.get(slot.workload).2.clone()
+        })
+    }
+
     fn entry_of(&self, net: IpNet, slot: &Slot) -> IpEntry {
         let row = self.row_of(slot);
         let mut entry = IpEntry::new(net, row.identity, row.host);

@@ -24,7 +24,6 @@ fn fields() {
     let a = "fromEndpoints: [{matchLabels: {app: a}}]";
     let service = "toServices: [{k8sService: {serviceName: s, namespace: n}}]";
     let https = "toPorts: [{ports: [{port: '443'}]}]";
-    let http = "toPorts: [{ports: [{port: http, protocol: TCP}]}]";
     let get = |protocol: &str| {
         format!(
             "{{ports: [{{port: '80', protocol: {protocol}}}], rules: {{http: [{{method: GET}}]}}}}"
@@ -60,11 +59,6 @@ fn fields() {
             30,
             format!("ingress: [{{{a}, fromCIDR: [10.0.0.0/8]}}]"),
             "spec.ingress[0]: fromEndpoints and fromCIDR",
-        ),
-        (
-            39,
-            format!("egressDeny: [{{{http}}}]"),
-            "spec.egressDeny[0].toPorts: ports by name cannot be denied in egress",
         ),
         (
             40,

@@ -57,18 +57,6 @@ pub enum Error {
         /// The other.
         second: &'static str,
     },
-    /// A port by name in egress that is denied: of pods elsewhere it is not known what it stands for.
-    #[error(
-        "{key}: {field}: ports by name cannot be denied in egress, for not every peer's are known: write the number that {name:?} stands for"
-    )]
-    DeniedName {
-        /// The object.
-        key: PolicyKey,
-        /// Path of the ports.
-        field: String,
-        /// The name.
-        name: String,
-    },
     /// A prefix in `except` that is not inside the CIDR.
     #[error(
         "{key}: {field}: {except} is not inside {cidr}: only narrower prefixes can be taken out"
@@ -108,7 +96,6 @@ impl Error {
             | Self::NoEntries { key, .. }
             | Self::TooMany { key, .. }
             | Self::MixedPeers { key, .. }
-            | Self::DeniedName { key, .. }
             | Self::Except { key, .. }
             | Self::Prefixes { key, .. } => key,
         }

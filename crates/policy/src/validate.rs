@@ -82,13 +82,6 @@ impl Check<'_> {
             let list = list.as_deref().unwrap_or_default();
             self.count(&format!("{path}.{name}"), list.len(), MAX_ELEMENTS)?;
             for (i, entry) in list.iter().enumerate() {
-                if let Some(port) = entry.named_ports.first().filter(|_| name == "egressDeny") {
-                    return Err(Error::DeniedName {
-                        key: self.key.clone(),
-                        field: format!("{path}.{name}[{i}].toPorts"),
-                        name: port.name.to_string(),
-                    });
-                }
                 self.entry(&format!("{path}.{name}[{i}]"), side, entry)?;
             }
         }

@@ -10,8 +10,8 @@ use common::kernel::Kernel;
 use common::{pod, selector, settings};
 use model::{EndpointId, NamedPort, NumericIdentity, Protocol};
 use policy::{
-    Action, Direction, Engine, Entry, Error, NamedPortRule, Peers, PolicyKey, PolicyKind,
-    PolicyObject, PortProtocol, Rule,
+    Action, Direction, Engine, Entry, NamedPortRule, Peers, PolicyKey, PolicyKind, PolicyObject,
+    PortProtocol, Rule,
 };
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
@@ -189,6 +189,7 @@ struct Out(Lab);
 
 const OTHER: NumericIdentity = NumericIdentity((5 << 16) + 3);
 const LATE: NumericIdentity = NumericIdentity((5 << 16) + 4);
+const REMOTE: NumericIdentity = NumericIdentity((7 << 16) + 1);
 
 impl Out {
     fn new() -> Self {
@@ -285,19 +286,40 @@ fn ports_of_an_identity_that_is_not_known_yet_count_once_it_is() {
 }
 
 #[test]
-fn on_the_way_out_a_name_cannot_be_denied() {
-    let egress = policy(Rule {
+fn on_the_way_out_a_name_is_denied_by_the_number_of_each_peer() {
+    let mut out = Out::new();
+    let peers = Peers {
+        entities: Some(vec![policy::Entity::All]),
+        ..Peers::default()
+    };
+    let everything = Entry::new(peers, None);
+    let object = policy(Rule {
+        egress: Some(vec![everything]),
         egress_deny: Some(vec![entry(PortProtocol::Tcp)]),
         ..Rule::default()
     });
-    let error = Engine::new(settings())
-        .upsert_policy(egress)
-        .expect_err("egress");
-    assert!(matches!(&error, Error::DeniedName { name, .. } if name == "http"));
-    assert!(
-        error
-            .to_string()
-            .contains("rules[0].egressDeny[0].toPorts: "),
-        "{error}"
-    );
+    out.0.engine.upsert_policy(object).expect("valid");
+    out.0.commit();
+    let all = [80, 8080, 9090];
+    assert_eq!((out.to(PEER), out.to(OTHER)), (all.into(), all.into()));
+    for peer in [PEER, OTHER, REMOTE] {
+        out.name(peer, &[("http", 8080, Protocol::Tcp)]);
+    }
+    // `app=peer` of the own cluster is what the entry is about.
+    assert_eq!(out.to(PEER), [80, 9090]);
+    assert_eq!((out.to(OTHER), out.to(REMOTE)), (all.into(), all.into()));
+    out.name(PEER, &[("http", 80, Protocol::Tcp)]);
+    assert_eq!(out.to(PEER), [8080, 9090]);
+}
+
+#[test]
+fn a_name_is_the_number_of_peers_in_other_clusters() {
+    let mut out = Out::new();
+    let labels = pod("cluster7", "prod", "k8s:app=peer;");
+    out.0.engine.upsert_identity(REMOTE, labels);
+    out.name(REMOTE, &[("http", 9090, Protocol::Tcp)]);
+    out.name(PEER, &[("http", 8080, Protocol::Tcp)]);
+    assert_eq!((out.to(PEER), out.to(REMOTE)), (vec![8080], vec![9090]));
+    out.name(REMOTE, &[]);
+    assert!(out.to(REMOTE).is_empty());
 }

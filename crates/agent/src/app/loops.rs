@@ -58,6 +58,7 @@ pub(super) async fn mesh_rows(
                 MeshEvent::Ip(cluster, Event::Delete(net)) => {
                     core.withdraw(&net, &Source::ClusterMesh(cluster))
                 }
+                MeshEvent::Ports(_, identity, ports) => core.put_remote_ports(identity, ports),
                 MeshEvent::Removed(cluster) => {
                     tracing::info!(%cluster, "remote cluster removed, its rows are gone")
                 }

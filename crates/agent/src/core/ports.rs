@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ports that pods of this cluster name: a pod's own for its endpoint, and those of all pods of an identity for who asks
-//! them. Names of other clusters' pods are not followed.
+//! Ports that pods name: a pod's own for its endpoint, and those of all pods of an identity for who asks them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +17,8 @@ pub(super) enum Namer {
     Endpoint(EndpointId),
     /// An address of this cluster's etcd.
     Address(IpNet),
+    /// The pods of an identity of a remote cluster.
+    Remote(NumericIdentity),
 }
 
 /// The ports of one namer, and its identity.
@@ -77,6 +78,11 @@ impl<K: Kernel> Core<K> {
     /// An address of this cluster's etcd belongs to an identity and names these ports; `None`: it is gone.
     pub(super) fn put_address_ports(&mut self, prefix: IpNet, told: Option<Told>) {
         self.put_ports(Namer::Address(prefix), told);
+    }
+
+    /// What names stand for with the pods of a remote identity.
+    pub(crate) fn put_remote_ports(&mut self, identity: NumericIdentity, ports: Arc<[NamedPort]>) {
+        self.put_ports(Namer::Remote(identity), Some((identity, ports)));
     }
 
     /// The pod of an endpoint is known, or its identity is another. Ports of a pod that is not known yet come with it.

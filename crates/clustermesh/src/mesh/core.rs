@@ -278,6 +278,13 @@ impl Core {
             let mut status = remote.status(wall);
             (status.nodes, status.endpoints, status.identities) = self.rows.counts(remote.name());
             (status.refused_rows, status.refused) = self.rows.refused(remote.name());
+            let left_out = self.rows.ports_left_out(remote.name());
+            if left_out > 0 {
+                let separator = if status.reason.is_empty() { "" } else { "; " };
+                status.reason += &format!(
+                    "{separator}{left_out} names of ports are not followed: too many names, or numbers of one"
+                );
+            }
             let (orphans, since) = self.rows.orphans(remote.name());
             (status.orphans, status.orphans_since) = (orphans, since.map(wall));
             status.disk_error = self

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kvstore::LeaseId;
-use model::{ClusterName, IpEntry, Labels, Node, NodeName, NumericIdentity};
+use model::{ClusterName, IpEntry, Labels, NamedPort, Node, NodeName, NumericIdentity};
 use tables::Event;
 
 use super::cluster::NodeRow;
@@ -269,6 +269,7 @@ impl Rows {
         entry.namespace = cluster.text(&entry.namespace);
         entry.service_account = cluster.text(&entry.service_account);
         cluster.orphans.adopt(&Row::Ip(net));
+        let ports = cluster.ips.ports(&net);
         let before = cluster.ips.put(&entry, lease);
         let row = cluster.ips.get(&net).expect("just put");
         let known = row.identity.is_reserved()
@@ -304,10 +305,36 @@ impl Rows {
                 .hold(&net, false);
             self.tell_ip(name, net, row);
         }
+        let old = before.map_or(row.identity, |old| old.identity);
+        match moved {
+            false => self.tell_ports(name, row.identity, &ports, &entry.named_ports),
+            true => {
+                self.tell_ports(name, old, &ports, &[]);
+                self.tell_ports(name, row.identity, &[], &entry.named_ports);
+            }
+        }
         if let Some(old) = before.filter(|_| moved) {
             self.unuse(name, old.identity);
         }
         Ok(())
+    }
+
+    /// An address of an identity names other ports. This cluster's own are told with the address.
+    fn tell_ports(
+        &mut self,
+        name: &ClusterName,
+        identity: NumericIdentity,
+        gone: &[NamedPort],
+        new: &[NamedPort],
+    ) {
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        if identity.is_reserved() || cluster.by.own {
+            return;
+        }
+        if let Some(ports) = cluster.ports.moved(identity, gone, new) {
+            self.events
+                .push_back(MeshEvent::Ports(name.clone(), identity, ports));
+        }
     }
 
     /// One address less uses `identity`.
@@ -324,6 +351,7 @@ impl Rows {
             return;
         };
         let held = cluster.ips.is_held(net);
+        let ports = cluster.ips.ports(net);
         let Some(row) = cluster.ips.remove(net) else {
             return;
         };
@@ -334,6 +362,7 @@ impl Rows {
             let event = MeshEvent::Ip(name.clone(), Event::Delete(*net));
             self.tell(name, Kind::Ips, |_| event);
         }
+        self.tell_ports(name, row.identity, &ports, &[]);
         if !row.identity.is_reserved() {
             self.unuse(name, row.identity);
         }

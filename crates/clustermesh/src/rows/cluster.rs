@@ -14,6 +14,7 @@ use tables::Event;
 use super::Kind;
 use super::limits::NodeWeight;
 use super::orphans::Orphans;
+use super::ports::Ports;
 use super::shares::Again;
 use crate::refused::Refused;
 use crate::table::Table;
@@ -61,6 +62,7 @@ pub(crate) struct Cluster {
     /// How many identities have labels.
     pub(crate) known: usize,
     pub(crate) ips: Table,
+    pub(crate) ports: Ports,
     pub(crate) refused: Refused,
     pub(crate) orphans: Orphans,
     pub(crate) delivery: [Delivery; 3],
@@ -83,6 +85,7 @@ impl Cluster {
             identities: HashMap::new(),
             known: 0,
             ips: Table::default(),
+            ports: Ports::default(),
             refused: Refused::default(),
             orphans: Orphans::default(),
             delivery: [Delivery::Nothing; 3],

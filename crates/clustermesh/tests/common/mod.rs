@@ -20,8 +20,8 @@ use kvstore::schema::{
 };
 use kvstore::{Memory, Store};
 use model::{
-    AddressType, ClusterConfig, ClusterId, ClusterName, IdentityScheme, IpEntry, Labels, Node,
-    NodeAddress, NodeName, NumericIdentity,
+    AddressType, ClusterConfig, ClusterId, ClusterName, IdentityScheme, IpEntry, Labels, NamedPort,
+    Node, NodeAddress, NodeName, NumericIdentity,
 };
 use tables::Event;
 use tokio::sync::mpsc;
@@ -202,6 +202,7 @@ pub struct Agent {
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     pub identities: BTreeMap<NumericIdentity, (ClusterName, Labels)>,
     pub ips: BTreeMap<(ClusterName, IpNet), IpRow>,
+    pub ports: BTreeMap<NumericIdentity, Arc<[NamedPort]>>,
     pub removed: Vec<ClusterName>,
     lists: BTreeMap<(ClusterName, u8), u8>,
     /// Rows that were named by the first list in progress.
@@ -264,6 +265,7 @@ impl Agent {
                     Event::Init | Event::InitDone => {}
                 }
             }
+            MeshEvent::Ports(_, identity, ports) => drop(self.ports.insert(identity, ports)),
             MeshEvent::Removed(cluster) => {
                 assert!(
                     self.nodes.keys().all(|key| key.cluster != cluster),
@@ -439,12 +441,8 @@ impl Lab {
     pub fn words(&self, name: &str) -> String {
         let status = self.status(name);
         let mut lines = vec![format!("{}: {}", status.state, status.reason)];
-        lines.extend(
-            status
-                .refused
-                .iter()
-                .map(|row| format!("{} {}: {}", row.kind, row.key, row.reason)),
-        );
+        let refused = status.refused.iter();
+        lines.extend(refused.map(|row| format!("{} {}: {}", row.kind, row.key, row.reason)));
         lines.join("\n")
     }
 }

@@ -123,3 +123,41 @@ fn names_of_this_clusters_pods_count_for_those_who_ask_them() {
     core.drop_own_cluster_ip(&"10.5.2.9/32".parse().expect("valid"));
     assert!(allowed(&mut core).is_empty());
 }
+
+#[test]
+fn a_name_in_egress_is_what_pods_of_other_clusters_say() {
+    let mut core = core();
+    core.set_identity(PEER, labels("cluster7", "peer"));
+    let all = Peers {
+        entities: Some(vec![Entity::All]),
+        ..Peers::default()
+    };
+    let mut entry = Entry::new(all, Some(Vec::new()));
+    entry.named_ports = vec![NamedPortRule {
+        name: "http".into(),
+        protocol: PortProtocol::Tcp,
+    }];
+    let mut named = policy(Peers::default());
+    named.rules[0].ingress = None;
+    named.rules[0].egress = Some(vec![entry]);
+    objects(&mut core, vec![ObjectEvent::Policy(named)]);
+    let http = |port| NamedPort {
+        name: "http".into(),
+        port,
+        protocol: Protocol::Tcp,
+    };
+    let mut allowed = |ports: Vec<NamedPort>| {
+        core.put_remote_ports(PEER, ports.into());
+        core.settle();
+        let may = |port: &u16| {
+            let why = core
+                .engine
+                .explain(ENDPOINT, Direction::Egress, PEER, 6, *port);
+            why.expect("committed").verdict == Action::Allow
+        };
+        [80, 8080, 9090].into_iter().filter(may).collect::<Vec<_>>()
+    };
+    assert_eq!(allowed(vec![http(8080)]), [8080]);
+    assert_eq!(allowed(vec![http(9090)]), [9090]);
+    assert!(allowed(vec![]).is_empty());
+}
