@@ -22,7 +22,7 @@ use crate::core::Core;
 /// How often changed rows are written to disk.
 const SAVE: Duration = Duration::from_secs(2);
 /// How often it is looked at what time asks for.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_secs(1);
 
 struct State {
     rows: Rows,
