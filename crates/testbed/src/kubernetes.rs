@@ -42,7 +42,7 @@ pub use init::{guard, init};
 pub use kubectl::{Kubectl, PodStatus};
 pub use lab::Lab;
 pub use machine::{Machine, inside};
-pub use programs::Programs;
+pub use programs::{OTHER_LAYOUT, Programs};
 pub use settings::Proxy;
 
 pub(crate) use cgroups::remove as remove_group;

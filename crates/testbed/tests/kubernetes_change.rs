@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use kubernetes_common::change::{
     API_SERVER, ETCD, Part, Traffic, asked_during, deployment, existing, scale,
 };
-use kubernetes_common::{READY, SOON, Talk, WEB_PORT as PORT, curl, mesh, pods};
+use kubernetes_common::{READY, SOON, Talk, WEB_PORT as PORT, curl, mesh, mesh_of, pods, programs};
 use serde_json::json;
 use testbed::kubernetes::images::TOOLS;
 use testbed::kubernetes::isthmus::NAMESPACE;
-use testbed::kubernetes::{Cluster, Lab};
+use testbed::kubernetes::{Cluster, Lab, OTHER_LAYOUT};
 use testbed::{LabError, eventually};
 
 /// How many pods a Deployment is scaled to.
@@ -29,12 +29,15 @@ const CONNECTIONS: usize = 50;
 
 #[test]
 fn pods_and_agents_come_and_go() {
-    let lab = mesh("pods");
+    let programs = programs().with_isthmus().expect("the product is built");
+    let programs = programs.with_other_layout().expect("and once more");
+    let lab = mesh_of("pods", &programs);
     let (five, seven) = (&lab.clusters[0], &lab.clusters[1]);
     a_deployment_scales_and_rolls(five, seven);
     a_pod_comes_back_with_another_address(five, seven);
     a_namespace_goes_with_its_pods(five, seven);
     agents_are_replaced_under_load(five);
+    builds_follow_each_other_under_load(five);
 }
 
 #[test]
@@ -235,6 +238,32 @@ fn agents_are_replaced_under_load(cluster: &Cluster) {
         started.elapsed().as_secs_f64()
     );
     traffic.end("while the DaemonSet rolled");
+}
+
+/// To a build whose conntrack and policy maps have other layouts, and back, under the same load.
+fn builds_follow_each_other_under_load(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let within = ["--namespace", NAMESPACE];
+    let ask = |question: &[&str]| kubectl.run(&[&within[..], question].concat());
+    let image = "jsonpath={.spec.template.spec.containers[0].image}";
+    let own = ask(&["get", "daemonset/cilium", "--output", image]).expect("an image");
+    let traffic = Traffic::begin(cluster, CONNECTIONS);
+    for image in [OTHER_LAYOUT, own.trim()] {
+        let started = Instant::now();
+        let every = format!("*={image}");
+        ask(&["set", "image", "daemonset/cilium", &every]).expect("begun");
+        cluster.wait_agents().expect("agents are ready");
+        println!(
+            "figure: the DaemonSet rolled to {image} in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        for machine in &cluster.machines {
+            let pins = machine.run("ls", &["/sys/fs/bpf/isthmus"]).expect("pins");
+            let is_other = pins.contains("v1000002");
+            assert_eq!(is_other, image == OTHER_LAYOUT, "{pins}");
+        }
+    }
+    traffic.end("while builds with other layouts followed each other");
 }
 
 /// Control planes or etcds of both clusters are away, and come back.

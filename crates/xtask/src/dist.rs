@@ -13,18 +13,7 @@ pub(crate) const LINKS: [&str; 3] = ["cilium", "cilium-dbg", "isthmus-cni"];
 
 /// Builds into `target/dist`. The lab is built by the same call, so that its dependencies are built once.
 pub(crate) fn build(root: &Path) -> Result<(), String> {
-    let mut build = cargo::command(root);
-    build.args([
-        "build",
-        "--release",
-        "--target",
-        TARGET,
-        "-p",
-        "isthmus",
-        "-p",
-        "testbed",
-    ]);
-    cargo::run(build)?;
+    build_static(root, &["isthmus", "testbed"], &[])?;
     let dist = root.join("target/dist");
     let failed = |error: std::io::Error| format!("{}: {error}", dist.display());
     fs::create_dir_all(&dist).map_err(failed)?;
@@ -48,24 +37,22 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Builds the product with other layouts of its maps into `target/other-layout`, for tests of agents that follow each
-/// other. For this machine and without optimization, because the tests' dependencies are built so.
-pub(crate) fn build_other_layout(root: &Path) -> Result<(), String> {
-    let directory = root.join("target/other-layout");
-    fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let build = |features: &[&str]| {
-        let mut build = cargo::command(root);
-        build.args(["build", "--package", "isthmus"]).args(features);
-        cargo::run(build)
-    };
-    build(&["--features", "other-layout"])?;
-    let built = cargo::target(root).join("debug/isthmus");
-    install(&built, &directory.join("isthmus"))?;
-    // Where people expect the product.
-    build(&[])
+/// Builds packages for machines without libraries, optimized, with more arguments for cargo.
+pub(crate) fn build_static(
+    root: &Path,
+    packages: &[&str],
+    arguments: &[&str],
+) -> Result<(), String> {
+    let mut build = cargo::command(root);
+    build.args(["build", "--release", "--target", TARGET]);
+    for package in packages {
+        build.args(["-p", package]);
+    }
+    build.args(arguments);
+    cargo::run(build)
 }
 
-/// Where cargo puts what [`build`] builds.
+/// Where cargo puts what [`build_static`] builds.
 pub(crate) fn built(root: &Path) -> PathBuf {
     cargo::target(root).join(TARGET).join("release")
 }

@@ -27,24 +27,29 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Writes the archive from what `dist` built.
 pub(crate) fn build(root: &Path) -> Result<(), String> {
     let binary = root.join("target/dist/isthmus");
-    let program = fs::read(&binary).map_err(|error| format!("{}: {error}", binary.display()))?;
-    let archive = root.join(ARCHIVE);
-    let failed = |error: std::io::Error| format!("{}: {error}", archive.display());
-    let reference = format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION"));
+    write(&binary, &root.join(ARCHIVE), env!("CARGO_PKG_VERSION"))
+}
+
+/// Writes the archive of an image of this tag that holds the program `binary`.
+pub(crate) fn write(binary: &Path, archive: &Path, tag: &str) -> Result<(), String> {
+    let program = fs::read(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
+    let name = archive.display();
+    let failed = |error: std::io::Error| format!("{name}: {error}");
+    let reference = format!("{REPOSITORY}:{tag}");
     let new = archive.with_extension("new");
     let bytes = image(&program, &reference).map_err(failed)?;
     fs::write(&new, &bytes)
-        .and_then(|()| fs::rename(&new, &archive))
+        .and_then(|()| fs::rename(&new, archive))
         .map_err(failed)?;
     let size = bytes.len() as u64;
     println!(
-        "{ARCHIVE}: {reference}, {:.1} MB, sha256 {}",
+        "{name}: {reference}, {:.1} MB, sha256 {}",
         size as f64 / 1e6,
         hex(&bytes)
     );
     if size > LIMIT {
         return Err(format!(
-            "{ARCHIVE} has {size} bytes, more than {LIMIT}: what makes the binary that large?"
+            "{name} has {size} bytes, more than {LIMIT}: what makes the binary that large?"
         ));
     }
     Ok(())

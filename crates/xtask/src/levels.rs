@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::{cargo, dist, fuzz, image, kubernetes};
+use crate::{cargo, dist, fuzz, image, kubernetes, other_layout};
 use program::{Count, Program};
 use table::{LEVELS, Level, level_of};
 
@@ -39,11 +39,12 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
     if wanted.contains(&5) {
         kubernetes::build(root)?;
         image::build(root)?;
+        other_layout::build_image(root)?;
     } else if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
         dist::build(root)?;
     }
     if wanted.contains(&4) {
-        dist::build_other_layout(root)?;
+        other_layout::build(root)?;
     }
     let logs = cargo::target(root).join("test-logs");
     fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;

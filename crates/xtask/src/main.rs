@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|kubernetes-build|conformance-build|test|fuzz`.
+//! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|other-layout|kubernetes-build|conformance-build|test|fuzz`.
 #![forbid(unsafe_code)]
 
 mod cargo;
@@ -8,6 +8,7 @@ mod fuzz;
 mod image;
 mod kubernetes;
 mod levels;
+mod other_layout;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ usage: cargo xtask <task>
   tidy            check layers, file heads and sizes, and where unsafe code is
   dist            build the static binary and its links into target/dist
   image           pack what `dist` built into target/dist/isthmus-image.tar
+  other-layout    build the product with other layouts of its maps, which tests need, into target/other-layout
   kubernetes-build
                   build what Kubernetes labs run into target/kubernetes
   conformance-build
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
         ["dist"] => dist::build(&root()),
         ["fuzz", targets @ ..] => fuzz::long(&root(), targets),
         ["image"] => image::build(&root()),
+        ["other-layout"] => {
+            other_layout::build(&root()).and_then(|()| other_layout::build_image(&root()))
+        }
         ["kubernetes-build"] => kubernetes::build(&root()),
         ["conformance-build"] => {
             kubernetes::build_tests(&root()).and_then(|()| image::build(&root()))

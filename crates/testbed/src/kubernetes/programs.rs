@@ -25,6 +25,9 @@ const NEEDED: [&str; 4] = [
     "/usr/sbin/conntrack",
 ];
 
+/// The image of the product whose maps have other layouts.
+pub const OTHER_LAYOUT: &str = "localhost/isthmus:other-layout";
+
 /// What a Kubernetes lab runs.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -81,6 +84,22 @@ impl Programs {
         };
         self.isthmus = Some(find("isthmus")?);
         self.more_images.push(find("isthmus-image.tar")?);
+        Ok(self)
+    }
+
+    /// Gives nodes the image [`OTHER_LAYOUT`] as well.
+    ///
+    /// # Errors
+    /// It has not been built.
+    pub fn with_other_layout(mut self) -> Result<Self> {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        let path = target.join("other-layout/isthmus-image.tar");
+        let path = fs::canonicalize(&path).map_err(|_| LabError::Missing {
+            what: "the product with other layouts",
+            path,
+            advice: "run `cargo xtask other-layout`",
+        })?;
+        self.more_images.push(path);
         Ok(self)
     }
 

@@ -70,8 +70,15 @@ pub(crate) const WEB_PORT: u16 = 80;
 
 /// Two clusters that know of each other, with a pod `web` on every node.
 pub(crate) fn mesh(test: &str) -> Lab {
-    let programs = programs().with_isthmus().expect("the product is built");
-    let mut lab = Lab::create(&name(test), &programs, Keep::No).expect("a lab");
+    mesh_of(
+        test,
+        &programs().with_isthmus().expect("the product is built"),
+    )
+}
+
+/// As [`mesh`], of these programs.
+pub(crate) fn mesh_of(test: &str, programs: &Programs) -> Lab {
+    let mut lab = Lab::create(&name(test), programs, Keep::No).expect("a lab");
     let specs = [5, 7].map(|id| ClusterSpec::numbered(id, 2));
     lab.add_clusters(&specs, Network::None).expect("clusters");
     together(&lab);
