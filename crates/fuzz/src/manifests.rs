@@ -71,5 +71,6 @@ fn settings() -> Settings {
         families: Families::Dual,
         mode: EnforcementMode::Default,
         allow_localhost: true,
+        max_classes: 2048,
     }
 }

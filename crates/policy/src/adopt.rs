@@ -49,6 +49,9 @@ impl Engine {
                 engine.upsert_identity(identity, labels.clone());
             }
         }
+        for (&identity, labels) in &self.crowds.left_out {
+            engine.upsert_identity(identity, labels.clone());
+        }
         for group in self.groups.iter() {
             engine
                 .upsert_group(group.clone())

@@ -57,6 +57,7 @@ impl Engine {
         let mut tx = Tx::default();
         self.retarget(&mut tx);
         self.retire(&mut tx);
+        self.limit_classes(&tx);
         self.freeze(&mut tx);
         self.name_prefixes(&mut tx);
         self.regroup(&mut tx);

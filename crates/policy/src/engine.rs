@@ -12,6 +12,7 @@ use crate::classes::Classes;
 use crate::compile::{CompiledRule, Compiler};
 use crate::content::{Content, ContentKey};
 use crate::cookie::Cookies;
+use crate::crowds::Crowds;
 use crate::groups::Groups;
 use crate::ids::Ids;
 use crate::index::ByLabel;
@@ -73,6 +74,7 @@ pub struct Engine {
     objects: BTreeMap<PolicyKey, Stored>,
     pub(crate) groups: Groups,
     pub(crate) ports: Ports,
+    pub(crate) crowds: Crowds,
     pub(crate) subjects: HashMap<NumericIdentity, Subject>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(crate) records: HashMap<NumericIdentity, Record>,
@@ -113,6 +115,7 @@ impl Engine {
             objects: BTreeMap::new(),
             groups: Groups::default(),
             ports: Ports::default(),
+            crowds: Crowds::default(),
             subjects: HashMap::new(),
             endpoints: BTreeMap::new(),
             records: HashMap::new(),
@@ -286,6 +289,7 @@ impl Engine {
 
     /// Says which identity an endpoint of this node has.
     pub fn upsert_endpoint(&mut self, id: EndpointId, identity: NumericIdentity) {
+        self.let_in(identity);
         let known = self.endpoints.get_mut(&id).map(|endpoint| {
             let old = std::mem::replace(&mut endpoint.identity, identity);
             (old, endpoint.policy)

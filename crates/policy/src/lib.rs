@@ -13,6 +13,7 @@ mod commit;
 mod compile;
 mod content;
 mod cookie;
+mod crowds;
 mod engine;
 mod error;
 mod groups;

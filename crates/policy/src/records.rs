@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use model::{Labels, NumericIdentity, reserved};
 
 use crate::engine::Engine;
+use crate::kind;
 use crate::peer::Peer;
 
 /// An identity.
@@ -25,9 +26,11 @@ impl Engine {
             return;
         }
         let prefix = self.home.world_prefix(identity);
-        if self.labels(identity) == Some(&labels) {
+        let left_out = self.crowds.left_out.get(&identity);
+        if left_out.or(self.labels(identity)) == Some(&labels) {
             return;
         }
+        self.crowds.left_out.remove(&identity);
         self.set_labels(identity, Some(labels), prefix);
         self.identity_changed(identity);
     }
@@ -37,7 +40,7 @@ impl Engine {
         if let Some(labels) = reserved::labels(identity) {
             return self.upsert_identity(identity, labels);
         }
-        if self.is_own(identity) {
+        if self.is_own(identity) || self.crowds.left_out.remove(&identity).is_some() {
             return;
         }
         if self.labels(identity).is_some() {
@@ -56,6 +59,12 @@ impl Engine {
     ) {
         let kind = self.home.kind_of(identity);
         let record = self.records.entry(identity).or_default();
+        if kind == kind::OTHER_CLUSTER
+            && let Some(cluster) = self.settings.scheme.cluster_of(identity)
+        {
+            let [before, after] = [record.labels.is_some(), labels.is_some()];
+            self.crowds.relabel(cluster, before, after);
+        }
         if let Some(old) = &record.labels {
             self.by_label.remove(kind, identity, old);
         }
@@ -71,6 +80,11 @@ impl Engine {
         if let Some(labels) = &record.labels {
             let kind = self.home.kind_of(identity);
             self.by_label.remove(kind, identity, labels);
+            if kind == kind::OTHER_CLUSTER
+                && let Some(cluster) = self.settings.scheme.cluster_of(identity)
+            {
+                self.crowds.relabel(cluster, true, false);
+            }
         }
         Some(record)
     }

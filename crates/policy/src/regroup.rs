@@ -15,7 +15,7 @@ use crate::{Op, kind};
 type Groups = BTreeMap<(u32, u32, Option<Signature>), Vec<NumericIdentity>>;
 
 /// New selectors that match an identity, ascending, by class.
-type Hits = BTreeMap<u32, BTreeMap<NumericIdentity, Vec<SelectorId>>>;
+pub(crate) type Hits = BTreeMap<u32, BTreeMap<NumericIdentity, Vec<SelectorId>>>;
 
 impl Engine {
     /// Splits classes along new selectors, sorts changed identities anew, and moves who has to move.
@@ -49,7 +49,7 @@ impl Engine {
         if tx.new_selectors.is_empty() {
             return groups;
         }
-        let hits = self.hits(tx);
+        let hits = self.hits_of_commit(tx);
         let mut busy: HashMap<u32, usize> = HashMap::new();
         for record in self.dirty.iter().filter_map(|id| self.records.get(id)) {
             *busy.entry(record.class).or_default() += 1;
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Who is matched by which of the new selectors, by class; without what matches whole kinds.
-    fn hits(&self, tx: &Tx) -> Hits {
+    pub(crate) fn hits(&self, tx: &Tx) -> Hits {
         let mut hits = Hits::new();
         for &selector in &tx.new_selectors {
             for kind in kind::ALL {

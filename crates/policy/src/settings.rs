@@ -34,4 +34,6 @@ pub struct Settings {
     pub mode: EnforcementMode,
     /// `allow-localhost`: the local host reaches its endpoints unless a rule denies it.
     pub allow_localhost: bool,
+    /// Classes that the identities of one other cluster may make, about. The labels of who would make more do not count.
+    pub max_classes: usize,
 }

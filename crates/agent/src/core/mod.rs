@@ -129,6 +129,7 @@ impl<K: Kernel> Core<K> {
             },
             mode: config.policy_mode,
             allow_localhost: config.allow_localhost,
+            max_classes: rules::MAX_CLASSES,
         });
         let mut core = Self {
             pool4: node.pods4.map(|net| Pool::new(net.into())),

@@ -17,6 +17,9 @@ use crate::addresses::{Claim, Source};
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Classes that the identities of one remote cluster may make: what hundreds of policies of a node can tell apart.
+pub(super) const MAX_CLASSES: usize = 2048;
+
 /// When policy may be numbered anew.
 #[derive(Debug)]
 pub(super) struct Renewal {
@@ -52,6 +55,13 @@ impl<K: Kernel> Core<K> {
         }
         self.dirty = false;
         self.asked.extend(self.engine.commit());
+        let left_out = self.engine.left_out().len();
+        let problem = (left_out > 0).then(|| {
+            format!(
+                "labels of {left_out} identities of remote clusters do not count: one cluster's make more than {MAX_CLASSES} classes"
+            )
+        });
+        self.note("identities", problem);
         self.execute_policy();
     }
 

@@ -19,13 +19,14 @@ pub const OWN: u32 = 5 << 16;
 /// First identity of another one.
 pub const OTHER: u32 = 7 << 16;
 /// Identities that events are about.
-pub const NUMBERS: [u32; 8] = [
+pub const NUMBERS: [u32; 9] = [
     OWN + 1,
     OWN + 2,
     OWN + 3,
     OWN + 4,
     OTHER + 1,
     OTHER + 2,
+    OTHER + 3,
     0x0200_0001,
     7,
 ];
@@ -281,13 +282,15 @@ pub fn any_settings() -> impl Strategy<Value = Settings> {
         Families::Ipv4,
         Families::Ipv6,
     ]);
-    (mode, families, any::<bool>(), any::<bool>()).prop_map(|(mode, families, local, host)| {
-        Settings {
+    let classes = select(vec![1, 2, 2048]);
+    (mode, families, any::<bool>(), any::<bool>(), classes).prop_map(
+        |(mode, families, local, host, max_classes)| Settings {
             mode,
             families,
             default_local_cluster: local,
             allow_localhost: host,
+            max_classes,
             ..settings()
-        }
-    })
+        },
+    )
 }

@@ -21,6 +21,7 @@ pub fn settings() -> Settings {
         families: Families::Dual,
         mode: EnforcementMode::Default,
         allow_localhost: true,
+        max_classes: 2048,
     }
 }
 
