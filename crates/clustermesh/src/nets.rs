@@ -36,6 +36,10 @@ fn cut(net: &IpNet, length: u8) -> Option<IpNet> {
 }
 
 impl<T> Nets<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     pub(crate) fn get_mut(&mut self, net: &IpNet) -> Option<&mut T> {
         self.map.get_mut(net)
     }

@@ -240,6 +240,7 @@ impl Rows {
         value: Value,
         lease: Option<LeaseId>,
     ) -> Result<(), Refusal> {
+        self.loosen_others(Some(name));
         let by = self.clusters[name].by.clone();
         match (kind, value) {
             (Kind::Nodes, Value::Node(node)) => self.put_node(&by, suffix, node, lease),

@@ -247,6 +247,46 @@ fn nodes_without_end_leave_the_others_theirs() {
     }
 }
 
+/// Addresses stay their cluster's when the node whose network they are in goes, and however many nodes go, all addresses are
+/// looked at once: this would take minutes otherwise.
+#[test]
+fn addresses_of_nodes_that_went_are_not_to_be_had() {
+    let (first, second) = (Peer::new("first", 7), Peer::new("second", 8));
+    let mut mesh = Mesh::new(&[&first, &second], Room::ENDLESS);
+    mesh.put_identity(&first, 0);
+    mesh.put_identity(&second, 0);
+    (0..20_000).for_each(|n| mesh.put_ip(&first, n));
+    mesh.second();
+    mesh.second();
+    let node = |peer: &Peer, n: u32, net: &str| {
+        let mut node = peer.node(1);
+        node.name.name = format!("node{n}").into();
+        node.addresses[0].ip = Ipv4Addr::from(0x6400_0000 + u32::from(peer.id) * 65_536 + n).into();
+        node.ipv4_alloc = Some(common::net(net));
+        (node.name.name.clone(), Value::Node(node.into()))
+    };
+    for n in 0..2000 {
+        let (key, value) = node(&first, n, "10.7.0.0/16");
+        let (name, now) = (&first.name, mesh.now);
+        mesh.rows.put(now, name, Kind::Nodes, &key, Ok(value), None);
+        mesh.rows.delete(now, name, Kind::Nodes, &key);
+        mesh.hear();
+    }
+    // A network of another cluster's node takes what is in it; an address alone does not.
+    let mut stolen = pod(&second, 0);
+    stolen.prefix = pod(&first, 7).prefix;
+    let value = Value::Ip(Box::new(stolen));
+    mesh.put(&second, Kind::Ips, "10.7.0.7", value);
+    let (refused, some) = mesh.rows.refused(&second.name);
+    assert_eq!(refused, 1);
+    assert!(
+        some[0].reason.contains("of cluster first"),
+        "{}",
+        some[0].reason
+    );
+    assert_eq!(mesh.ips(&first), 20_000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]

@@ -16,6 +16,8 @@ use super::{HOLD, Held, Kind, MOST_HELD, Rows, added};
 use crate::validate::{self, Publisher, claims_of};
 use crate::{IpRow, MeshEvent, Refusal};
 
+/// Most networks that nodes gave up and whose addresses are not looked at yet.
+const MOST_RELEASED: usize = 4096;
 const PRESENT: &str = "rows are put for clusters that are open";
 
 impl Rows {
@@ -107,7 +109,7 @@ impl Rows {
         });
     }
 
-    /// Addresses inside given-up networks stay their cluster's, one by one.
+    /// Addresses inside given-up networks stay their cluster's, one by one; that is written down before anybody else may ask.
     fn release_claims(&mut self, name: &ClusterName, claims: &[IpNet]) {
         let last: Vec<IpNet> = claims
             .iter()
@@ -118,9 +120,33 @@ impl Rows {
             return;
         }
         self.gave_way();
-        let cluster = &self.clusters[name];
+        if self.clusters[name].by.own {
+            return;
+        }
+        let released = self.claims.released.entry(name.clone()).or_default();
+        last.into_iter().for_each(|net| released.insert(net, ()));
+        if released.len() > MOST_RELEASED {
+            self.loosen(name);
+        }
+    }
+
+    /// Writes down the addresses of clusters other than `but` that are in networks which their nodes gave up. One look at all
+    /// addresses of a cluster, for any number of its nodes.
+    pub(super) fn loosen_others(&mut self, but: Option<&ClusterName>) {
+        let names = self.claims.released.keys();
+        let names: Vec<ClusterName> = names.filter(|name| Some(*name) != but).cloned().collect();
+        for name in names {
+            self.loosen(&name);
+        }
+    }
+
+    fn loosen(&mut self, name: &ClusterName) {
+        let released = self.claims.released.remove(name).unwrap_or_default();
+        let Some(cluster) = self.clusters.get(name) else {
+            return;
+        };
         for (net, _) in cluster.ips.iter() {
-            if last.iter().any(|wide| wide.contains(&net)) {
+            if released.covering(&net).next().is_some() {
                 self.claims.add_ip(name, net);
             }
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who has which part of the address space. Who came first stays, but this cluster always wins.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -23,8 +24,11 @@ pub(crate) struct Claims {
     nodes: Nets<Claim>,
     /// Addresses outside their cluster's networks.
     loose: Nets<u16>,
-    /// Clusters by their number in `loose`.
+    /// Clusters by their number in `loose`, and how many of them each has.
     names: Vec<ClusterName>,
+    counts: Vec<usize>,
+    /// Networks that nodes of a cluster gave up, and whose addresses are not in `loose` yet.
+    pub(super) released: BTreeMap<ClusterName, Nets<()>>,
 }
 
 fn ours(net: IpNet, claimed: IpNet) -> Refusal {
@@ -44,6 +48,7 @@ impl Claims {
         let known = self.names.iter().position(|known| known == name);
         let number = known.unwrap_or_else(|| {
             self.names.push(name.clone());
+            self.counts.push(0);
             self.names.len() - 1
         });
         u16::try_from(number).expect("a directory has far less files")
@@ -123,6 +128,11 @@ impl Claims {
                 },
             ),
         }
+        // A cluster with many of its own does not look through them for each of its nodes.
+        let own = self.names.iter().position(|known| known == name);
+        if self.loose.len() == own.map_or(0, |own| self.counts[own]) {
+            return Vec::new();
+        }
         self.loose_in(&net)
             .filter(|(holder, _)| holder != name)
             .collect()
@@ -148,14 +158,22 @@ impl Claims {
             .covering(&net)
             .any(|(_, claim)| claim.holder == *name);
         if !inside {
+            self.remove_loose(&net);
             let number = self.number(name);
+            self.counts[usize::from(number)] += 1;
             self.loose.insert(net, number);
         }
     }
 
     pub(crate) fn remove_ip(&mut self, name: &ClusterName, net: &IpNet) {
         if self.loose_holder(net) == Some(name) {
-            self.loose.remove(net);
+            self.remove_loose(net);
+        }
+    }
+
+    fn remove_loose(&mut self, net: &IpNet) {
+        if let Some(number) = self.loose.remove(net) {
+            self.counts[usize::from(number)] -= 1;
         }
     }
 

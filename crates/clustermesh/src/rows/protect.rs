@@ -23,6 +23,7 @@ impl Rows {
 
     /// Replaces what belongs to this cluster: nothing that overlaps with it is accepted, and what was accepted goes.
     pub fn protect(&mut self, own: &[IpNet]) {
+        self.loosen_others(None);
         for net in self.claims.set_own(own) {
             let (holders, loose) = self.claims.remote_in(&net);
             let ours = |theirs| Refusal::OverlapsOurs {
