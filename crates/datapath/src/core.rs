@@ -243,9 +243,14 @@ impl<K: Kernel> Datapath<K> {
             .collect()
     }
 
-    /// Maps that refused a row for want of room, and have taken none since.
+    /// Maps that refused a row for want of room, and have taken none since, unless nothing waits for room in them.
     pub fn full_maps(&self) -> Vec<&'static str> {
         self.full.iter().map(|map| map.name()).collect()
+    }
+
+    /// What these maps refused is not wanted any more, or has its place.
+    pub fn nothing_waits_for(&mut self, maps: &[Map]) {
+        self.full.retain(|map| !maps.contains(map));
     }
 
     /// Adds or replaces a row of a counted map.

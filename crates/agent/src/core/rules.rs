@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use datapath::Kernel;
+use datapath::{Kernel, Map};
 use model::NumericIdentity;
 use policy::Op;
 use tables::Backoff;
@@ -16,6 +16,8 @@ use crate::addresses::{Claim, Source};
 /// Numbering anew looks through all of policy: not more often than this, ever more rarely while it does not help.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// Where policy is.
+const MAPS: [Map; 3] = [Map::Identities, Map::Policies, Map::Rows];
 
 /// Classes that the identities of one remote cluster may make: what hundreds of policies of a node can tell apart.
 pub(super) const MAX_CLASSES: usize = 2048;
@@ -85,6 +87,7 @@ impl<K: Kernel> Core<K> {
         self.settle();
         if !self.policy_waits() {
             self.renewal = Renewal::default();
+            self.dp.nothing_waits_for(&MAPS);
         }
     }
 

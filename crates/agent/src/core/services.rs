@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use datapath::Kernel;
+use datapath::{Kernel, Map};
 use model::{Backends, Frontend, ServiceChange, ServiceSettings, Services};
 
 use super::Core;
@@ -11,6 +11,8 @@ use crate::config::Config;
 
 /// Most services that one [`Core::retry_services`] writes.
 const RETRIES: usize = 256;
+/// Where services are.
+const MAPS: [Map; 3] = [Map::Services, Map::Backends, Map::Members];
 
 /// The services of the cluster, and what of them the kernel does not have.
 #[derive(Debug)]
@@ -55,8 +57,10 @@ impl<K: Kernel> Core<K> {
             self.balancer.unwritten.remove(&frontend);
             error = self.write_service(frontend, backends).err().or(error);
         }
-        if error.is_some() || self.balancer.unwritten.is_empty() {
+        if error.is_some() {
             self.note("services", error);
+        } else if self.balancer.unwritten.is_empty() {
+            self.all_services_are_written();
         }
         let problems = self.balancer.services.problems();
         let problems = (!problems.is_empty()).then(|| problems.join("; "));
@@ -77,8 +81,13 @@ impl<K: Kernel> Core<K> {
             }
         }
         if self.balancer.unwritten.is_empty() {
-            self.note("services", None::<String>);
+            self.all_services_are_written();
         }
+    }
+
+    fn all_services_are_written(&mut self) {
+        self.dp.nothing_waits_for(&MAPS);
+        self.note("services", None::<String>);
     }
 
     fn write_service(

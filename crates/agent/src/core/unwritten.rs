@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use datapath::{IpRow, Kernel};
+use datapath::{IpRow, Kernel, Map};
 use ipnet::IpNet;
 
 use super::{Core, row_of};
@@ -23,11 +23,12 @@ pub(super) struct Unwritten {
 }
 
 impl Unwritten {
-    fn of(&mut self, prefix: &IpNet) -> &mut BTreeSet<IpNet> {
+    /// The map of a prefix, and what waits for room there.
+    fn of(&mut self, prefix: &IpNet) -> (Map, &mut BTreeSet<IpNet>) {
         if prefix.prefix_len() == prefix.max_prefix_len() {
-            &mut self.hosts
+            (Map::Ipcache, &mut self.hosts)
         } else {
-            &mut self.prefixes
+            (Map::Prefixes, &mut self.prefixes)
         }
     }
 
@@ -51,13 +52,17 @@ impl<K: Kernel> Core<K> {
         };
         match result {
             Ok(()) => {
-                let known = self.unwritten.of(&prefix).remove(&prefix);
+                let (map, waiting) = self.unwritten.of(&prefix);
+                let known = waiting.remove(&prefix);
+                if known && waiting.is_empty() {
+                    self.dp.nothing_waits_for(&[map]);
+                }
                 if known && self.unwritten.is_empty() {
                     self.note("addresses", None::<String>);
                 }
             }
             Err(error) => {
-                self.unwritten.of(&prefix).insert(prefix);
+                self.unwritten.of(&prefix).1.insert(prefix);
                 self.note("addresses", Some(error));
             }
         }
@@ -77,7 +82,7 @@ impl<K: Kernel> Core<K> {
                     .filter(|(source, _)| **source != Source::Local)
                     .map(|(_, claim)| row_of(claim));
                 self.write_ip(prefix, row);
-                let set = self.unwritten.of(&prefix);
+                let (_, set) = self.unwritten.of(&prefix);
                 next = set.first().copied().filter(|next| *next != prefix);
             }
         }

@@ -86,11 +86,13 @@ fn a_policy_that_does_not_fit_can_be_taken_back() {
         objects(&mut core, vec![ObjectEvent::Policy(wide(40))]);
         core.retry_policy();
         assert!(core.policy_waits(), "{map}");
+        assert_eq!(core.dp.full_maps(), [map.name()]);
         assert_eq!((slot(&core), in_force(&core)), before, "{map}");
         objects(&mut core, vec![ObjectEvent::PolicyGone(wide(40).key)]);
         core.retry_policy();
         assert!(!core.policy_waits(), "{map}: {:?}", core.notes);
         assert!(!core.notes.contains_key("policy"), "{map}");
+        assert!(core.dp.full_maps().is_empty(), "{map}");
         core.prune_generations();
         assert_eq!(in_force(&core).len(), before.1.len(), "{map}");
         assert_eq!(core.dp.kernel().len(map) as u32, used, "{map}");
@@ -195,6 +197,27 @@ fn what_an_earlier_run_left_makes_room() {
     assert!(!core.policy_waits(), "{:?}", core.notes);
     assert_ne!(slot(&core), policy);
     assert!(core.dp.kernel().len(Map::Policies) as u32 <= used);
+}
+
+/// Nothing is written into the map after it was full, so only what waits can say that nothing is missing.
+#[test]
+fn a_map_is_full_while_an_address_waits() {
+    for (map, cidr) in [
+        (Map::Ipcache, "192.0.2.1/32"),
+        (Map::Prefixes, "192.0.2.0/24"),
+    ] {
+        let mut core = core();
+        let prefix: IpNet = cidr.parse().expect("valid");
+        let full = core.dp.kernel().len(map) as u32;
+        core.dp.kernel_mut().set_limit(map, full);
+        core.claim(prefix, Source::Kvstore, rules::cidr_claim(PEER));
+        core.retry_addresses();
+        assert_eq!(core.dp.full_maps(), [map.name()]);
+        assert!(core.notes.contains_key("addresses"));
+        core.withdraw(&prefix, &Source::Kvstore);
+        assert!(core.dp.full_maps().is_empty(), "{map}");
+        assert!(!core.notes.contains_key("addresses"), "{map}");
+    }
 }
 
 #[test]
