@@ -16,7 +16,7 @@ use serde_json::json;
 use testbed::kubernetes::images::TOOLS;
 use testbed::kubernetes::isthmus::{AGENTS, NAMESPACE};
 use testbed::kubernetes::{Cluster, ClusterSpec, Lab, Machine, Network};
-use testbed::process::{finish, output};
+use testbed::process::{Done, finish, output};
 use testbed::{Keep, LabError, Place, client, eventually};
 
 /// Where pods serve HTTP.
@@ -40,7 +40,12 @@ fn a_node_is_open_where_it_should_be_and_left_as_it_was() {
     let mut lab = Lab::create(&name("node"), &programs, Keep::No).expect("a lab");
     lab.add_clusters(&[ClusterSpec::numbered(5, 2)], Network::None)
         .expect("a cluster");
-    let before = before(lab.cluster("cluster5").machine("node2"));
+    let before: Vec<_> = lab
+        .cluster("cluster5")
+        .machines
+        .iter()
+        .map(before)
+        .collect();
     install(&lab);
     let cluster = lab.cluster("cluster5");
     run_pods(cluster);
@@ -48,7 +53,7 @@ fn a_node_is_open_where_it_should_be_and_left_as_it_was() {
     node_ports_obey_policy(&lab);
     metrics_are_scraped(cluster);
     plugin::answers_the_runtime(cluster);
-    a_node_is_left_as_it_was(cluster, &before);
+    nodes_are_left_as_they_were(cluster, &before);
 }
 
 /// The node once all that others bring is there.
@@ -290,21 +295,19 @@ fn metrics_are_scraped(cluster: &Cluster) {
     );
 }
 
-/// Without its objects, and after `uninstall`, nothing of Isthmus is on the node.
-fn a_node_is_left_as_it_was(cluster: &Cluster, before: &NodeState) {
+/// Without its objects, and after `uninstall`, nothing of Isthmus is on a node.
+fn nodes_are_left_as_they_were(cluster: &Cluster, before: &[NodeState]) {
     let kubectl = cluster.kubectl();
     let machine = cluster.machine("node2");
-    let during = NodeState::of(machine).since(before);
+    let during = NodeState::of(machine).since(&before[1]);
     for trace in [
         "cilium_vxlan",
         "/sys/fs/bpf/isthmus",
         "inet isthmus",
         "05-cilium.conflist",
     ] {
-        assert!(
-            during.iter().any(|line| line.contains(trace)),
-            "{trace}: {during:?}"
-        );
+        let found = during.iter().any(|line| line.contains(trace));
+        assert!(found, "{trace}: {during:?}");
     }
     let program = cluster.layout().path().join("bin/isthmus");
     let mut install = Command::new(&program);
@@ -321,36 +324,41 @@ fn a_node_is_left_as_it_was(cluster: &Cluster, before: &NodeState) {
         client::curl(&from, &url(*address, PORT), ANSWER).expect("pods talk on");
     }
 
-    let inside = machine.file("root/isthmus");
-    fs::copy(&program, &inside).expect("copied");
-    let uninstall = || {
-        let mut call = machine.command("/root/isthmus").expect("a command");
-        call.arg("uninstall");
-        finish(call, &[], READY).expect("it runs")
-    };
-    let refused = uninstall();
-    assert!(
-        !refused.success && refused.stderr.contains("drain the node"),
-        "{}",
-        refused.stderr
-    );
+    for machine in &cluster.machines {
+        fs::copy(&program, machine.file("root/isthmus")).expect("copied");
+        let refused = uninstall(machine);
+        let words = refused.stderr;
+        assert!(
+            !refused.success && words.contains("drain the node"),
+            "{words}"
+        );
+    }
+    let used = [
+        "daemonset/web",
+        "pod/ported",
+        "service/any",
+        "service/local",
+    ];
     kubectl
-        .run(&[
-            "delete",
-            "daemonset/web",
-            "pod/ported",
-            "service/any",
-            "service/local",
-        ])
+        .run(&[&["delete"], &used[..]].concat())
         .expect("deleted");
     check("no pod is left", || {
         Ok(kubectl.pods("default", "")?.is_empty())
     });
-    let removed = uninstall();
-    assert!(removed.success, "{}", removed.stderr);
-    let again = uninstall();
-    assert!(again.success, "{}", again.stderr);
-    fs::remove_file(&inside).expect("removed");
-    let left = NodeState::of(machine).since(before);
-    assert!(left.is_empty(), "{left:#?}");
+    for (machine, before) in cluster.machines.iter().zip(before) {
+        for _again in 0..2 {
+            let removed = uninstall(machine);
+            assert!(removed.success, "{}", removed.stderr);
+        }
+        fs::remove_file(machine.file("root/isthmus")).expect("removed");
+        let left = NodeState::of(machine).since(before);
+        assert!(left.is_empty(), "{}: {left:#?}", machine.name);
+    }
+}
+
+/// With the program that was copied there.
+fn uninstall(machine: &Machine) -> Done {
+    let mut call = machine.command("/root/isthmus").expect("a command");
+    call.arg("uninstall");
+    finish(call, &[], READY).expect("it runs")
 }

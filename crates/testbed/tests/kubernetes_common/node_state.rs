@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use testbed::kubernetes::Machine;
 
 /// (what, a script that lists it line by line). Numbers of devices and times change by themselves and are cut off.
-const LISTS: [(&str, &str); 9] = [
+const LISTS: [(&str, &str); 10] = [
     ("devices", "ip -o link | sed 's/^[0-9]*: //; s/ .*//'"),
     (
         "addresses",
@@ -18,6 +18,11 @@ const LISTS: [(&str, &str); 9] = [
     ),
     ("rules", "ip -4 rule; ip -6 rule"),
     ("nft tables", "nft list tables"),
+    // Chains of no pod are portmap's own, which it leaves.
+    (
+        "iptables",
+        "(iptables-save -t nat; ip6tables-save -t nat) | sed '/^#/d; /CNI-HOSTPORT/d'",
+    ),
     (
         "filters",
         "tc qdisc show; tc filter show dev eth0 ingress; tc filter show dev eth0 egress",
