@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What became of policies is written into their objects. Every agent of the cluster comes to the same answer; one of them
-//! writes it, and the others find it written.
+//! writes it, and the others find it written. A NetworkPolicy shows nothing; its refusal is an Event, which is one and the
+//! same whoever tells it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,17 +22,23 @@ const MAX_SPREAD: Duration = Duration::from_secs(30);
 /// Between two looks, so that what was written is seen.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// NetworkPolicies whose refusal was told, and why they are refused.
+type Told = BTreeMap<PolicyKey, String>;
+
 /// Keeps the objects of policies true, for ever.
 pub(super) async fn publish(service: Arc<Service>, client: Client) {
     let node = service.core().config.node.clone();
     let writer = Verdicts::new(client, &node);
+    let mut told = Told::new();
     loop {
         // Registered before the look, so that no change falls between.
         let changed = service.objects.notified();
         let spread = {
             let core = service.core();
             let nodes = u32::try_from(core.nodes.len() + 1).unwrap_or(u32::MAX);
-            let is_told = untold(&core).next().is_none();
+            let verdicts = core.verdicts();
+            told.retain(|key, _| verdicts.get(key).is_some_and(Result::is_err));
+            let is_told = untold(&core, &told).next().is_none();
             (!is_told).then(|| SPREAD.saturating_mul(nodes).min(MAX_SPREAD))
         };
         let Some(spread) = spread else {
@@ -38,16 +46,16 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
             continue;
         };
         tokio::time::sleep(spread.mul_f64(rand::random())).await;
-        let result = write(&service, &writer).await;
+        let result = write(&service, &writer, &mut told).await;
         service.core().note("status of policies", result.err());
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn write(service: &Service, writer: &Verdicts) -> Result<(), String> {
+async fn write(service: &Service, writer: &Verdicts, told: &mut Told) -> Result<(), String> {
     let untold: Vec<_> = {
         let core = service.core();
-        untold(&core)
+        untold(&core, told)
             .map(|(key, verdict)| {
                 let shown = core.policy_shows.get(&key).cloned();
                 (key, verdict, shown)
@@ -57,18 +65,23 @@ async fn write(service: &Service, writer: &Verdicts) -> Result<(), String> {
     for (key, verdict, shown) in untold {
         if let Some(now) = writer.write(&key, &verdict, shown.as_ref()).await? {
             service.core().policy_shows.insert(key, now);
+        } else if let (PolicyKind::NetworkPolicy, Err(reason)) = (key.kind, verdict) {
+            told.insert(key, reason);
         }
     }
     Ok(())
 }
 
 /// Policies whose objects say something else than what became of them, once all are known.
-fn untold(core: &Core<Linux>) -> impl Iterator<Item = (PolicyKey, Verdict)> {
+fn untold<'a>(
+    core: &'a Core<Linux>,
+    told: &'a Told,
+) -> impl Iterator<Item = (PolicyKey, Verdict)> + 'a {
     let verdicts = core.ready.then(|| core.verdicts()).into_iter().flatten();
-    verdicts.filter(|(key, verdict)| {
-        // A NetworkPolicy has no status; its refusal is in the log and in `status`.
+    verdicts.filter(move |(key, verdict)| {
         if key.kind == PolicyKind::NetworkPolicy {
-            return false;
+            let refused = verdict.as_ref().err();
+            return refused.is_some_and(|reason| told.get(key) != Some(reason));
         }
         let wanted = Condition::of(verdict, None, String::new());
         let shown = core.policy_shows.get(key);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What becomes of policies, told where their authors look: in the status of the object, and by an Event if the newest
-//! version is refused.
+//! What becomes of policies, told where their authors look: in the status of the object, where its kind has one, and by an
+//! Event if the newest version is refused.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::ApiResource;
 use policy::{PolicyKey, PolicyKind};
 use serde_json::json;
 
@@ -14,6 +15,9 @@ use super::events::{Events, Subject};
 use super::publish::MANAGER;
 use super::watches::told;
 use crate::condition::{Condition, Verdict};
+
+/// Why an Event is told.
+const REFUSED: &str = "PolicyRefused";
 
 /// Writes into the status of policies.
 pub struct Verdicts {
@@ -29,7 +33,7 @@ impl Verdicts {
     }
 
     /// Makes the object of `key`, which shows `shown`, show `verdict`. The answer is what it shows now; `None`: nothing,
-    /// for there is no such object, or its kind has no such status.
+    /// for there is no such object, or its kind has no such status and an Event has to do.
     ///
     /// # Errors
     /// Why it was not written.
@@ -42,7 +46,12 @@ impl Verdicts {
         let kind = match key.kind {
             PolicyKind::CiliumNetworkPolicy => Kind::CiliumNetworkPolicy,
             PolicyKind::CiliumClusterwideNetworkPolicy => Kind::CiliumClusterwideNetworkPolicy,
-            PolicyKind::NetworkPolicy => return Ok(None),
+            PolicyKind::NetworkPolicy => {
+                let Err(reason) = verdict else {
+                    return Ok(None);
+                };
+                return self.tell_refusal(key, reason).await.map(|()| None);
+            }
         };
         let now = serde_json::to_value(Time(Timestamp::now())).ok();
         let now = now
@@ -50,11 +59,7 @@ impl Verdicts {
             .unwrap_or_default();
         let condition = Condition::of(verdict, shown, now);
         let resource = kind.resource();
-        let api: Api<DynamicObject> = if key.namespace.is_empty() {
-            Api::all_with(self.client.clone(), &resource)
-        } else {
-            Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
-        };
+        let api = self.api(key, &resource);
         // To the status of an object that is gone nothing is applied.
         let body = json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
@@ -72,8 +77,28 @@ impl Verdicts {
         };
         if let Err(reason) = verdict {
             let subject = Subject::of(&resource, &object);
-            self.events.warn(&subject, "PolicyRefused", reason).await?;
+            self.events.warn(&subject, REFUSED, reason).await?;
         }
         Ok(Some(condition))
+    }
+
+    fn api(&self, key: &PolicyKey, resource: &ApiResource) -> Api<DynamicObject> {
+        if key.namespace.is_empty() {
+            Api::all_with(self.client.clone(), resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), &key.namespace, resource)
+        }
+    }
+
+    /// An Event about a NetworkPolicy.
+    async fn tell_refusal(&self, key: &PolicyKey, reason: &str) -> Result<(), String> {
+        let resource = Kind::NetworkPolicy.resource();
+        let found = self.api(key, &resource).get_opt(&key.name).await;
+        let found = found.map_err(|error| format!("{key}: {}", told(&error)))?;
+        let Some(object) = found else {
+            return Ok(());
+        };
+        let subject = Subject::of(&resource, &object);
+        self.events.warn(&subject, REFUSED, reason).await
     }
 }

@@ -48,13 +48,14 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 20] = [
+const PLACES: [(&str, &str, u8); 22] = [
     ("clustermesh", "*", 2),
     ("kvstore", "etcd", 4),
     ("kvstore", "silence", 4),
     ("kvstore", "tls", 4),
     ("kvstore", "*", 2),
     ("kubernetes", "api", 2),
+    ("kubernetes", "events", 2),
     ("kubernetes", "pool", 2),
     ("kubernetes", "prune", 2),
     ("agent", "*", 3),
@@ -64,6 +65,7 @@ const PLACES: [(&str, &str, u8); 20] = [
     ("testbed", "kubernetes", 5),
     ("testbed", "kubernetes_change", 5),
     ("testbed", "kubernetes_chart", 5),
+    ("testbed", "kubernetes_events", 5),
     ("testbed", "kubernetes_measures", 5),
     ("testbed", "kubernetes_node", 5),
     ("testbed", "kubernetes_objects", 5),
