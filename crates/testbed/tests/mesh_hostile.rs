@@ -14,7 +14,7 @@ use common::{Mesh, SPREAD};
 use testbed::fault::{Forged, Intruder};
 use testbed::pki::{Authority, Role};
 use testbed::process::finish;
-use testbed::{Family, Volume, eventually};
+use testbed::{ClusterSpec, Family, Volume, eventually};
 
 const FROM: &str = "cluster5/frontend-1";
 const TO: &str = "cluster7/backend-1";
@@ -79,6 +79,48 @@ fn hostile_rows_are_refused_and_named() {
         mesh.reach(FROM, TO, family);
         mesh.reach(TO, FROM, family);
     }
+}
+
+/// A third cluster publishes more addresses than the kernel's map holds, and pods of the others come after them.
+#[test]
+fn a_cluster_without_measure_leaves_the_others_their_pods() {
+    let mut mesh = Mesh::prepare("measure", &["--bpf-ipcache-max", "1024"]);
+    let spec = ClusterSpec::numbered(9, 0);
+    mesh.lab.add_cluster(&spec).expect("an etcd");
+    let put = |key: &str, value: &str| mesh.put("cluster9", &format!("cilium/{key}"), value);
+    put(".heartbeat", "2026-01-01T00:00:00Z");
+    let config = r#"{"id":9,"capabilities":{"syncedCanaries":false}}"#;
+    put("cluster-config/cluster9", config);
+    let labels = "k8s:app=far;k8s:io.cilium.k8s.policy.cluster=cluster9;";
+    put("state/identities/v1/id/590000", labels);
+    let put = &put;
+    std::thread::scope(|scope| {
+        for block in 0..4 {
+            scope.spawn(move || {
+                for host in 1..=250 {
+                    let address = format!("10.9.{block}.{host}");
+                    let value = format!(
+                        r#"{{"IP":"{address}","Mask":null,"HostIP":"172.31.9.1","ID":590000,"Key":0,"Metadata":""}}"#
+                    );
+                    put(&format!("state/ip/v1/default/{address}"), &value);
+                }
+            });
+        }
+    });
+    mesh.lab.connect_all().expect("connected");
+    mesh.lab.start_agents().expect("agents are ready");
+    let told = "the cluster has its share of what fits the kernel";
+    mesh.status_says("cluster7", 1, told, SPREAD);
+    mesh.lab.run_pods().expect("pods run");
+    for family in Family::BOTH {
+        mesh.reach(FROM, TO, family);
+        mesh.reach(TO, FROM, family);
+        mesh.reach(TO, "cluster7/frontend-1", family);
+    }
+    let node = &mesh.lab.cluster("cluster7").nodes[0];
+    let table = node.cli_text(&["bpf", "ipcache", "list"]);
+    let rows = table.matches("10.9.").count();
+    assert!((300..=768).contains(&rows), "{rows} rows of cluster9");
 }
 
 #[test]
