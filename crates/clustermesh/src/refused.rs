@@ -44,7 +44,7 @@ pub(crate) struct Refused {
     order: VecDeque<(Kind, String)>,
     /// Refusals that found no room, per kind, until the next list.
     overflow: [u64; 3],
-    /// Those of them that could be tried again if they were remembered.
+    /// Those of them that found no room, and could be tried again if they were remembered.
     forgotten: [u64; 3],
     /// Refusals ever.
     pub(crate) total: u64,
@@ -82,11 +82,11 @@ impl Refused {
             }
         } else {
             self.overflow[kind as usize] += 1;
-            self.forgotten[kind as usize] += u64::from(entry.value.is_some());
+            self.forgotten[kind as usize] += u64::from(entry.reason.is_about_room());
         }
     }
 
-    /// How many rows of `kind` could be tried again, had they been remembered.
+    /// How many rows of `kind` found no room and are not remembered.
     pub(crate) fn forgotten(&self, kind: Kind) -> u64 {
         self.forgotten[kind as usize]
     }

@@ -159,6 +159,11 @@ impl Refusal {
                 | Refusal::NodeShare { .. }
         )
     }
+
+    /// Whether the row is acceptable as soon as there is room. What overlaps with others may do so for ever.
+    pub(crate) fn is_about_room(&self) -> bool {
+        matches!(self, Refusal::TooMany { .. } | Refusal::Share { .. })
+    }
 }
 
 /// Who publishes, as far as accepted.

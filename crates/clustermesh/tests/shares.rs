@@ -285,6 +285,18 @@ fn addresses_of_nodes_that_went_are_not_to_be_had() {
         some[0].reason
     );
     assert_eq!(mesh.ips(&first), 20_000);
+    // Who overlaps is not read again and again, however much there is of it.
+    for n in 0..3000 {
+        let mut stolen = Box::new(pod(&second, 0));
+        stolen.prefix = pod(&first, n).prefix;
+        let key = stolen.prefix.addr().to_string();
+        mesh.put(&second, Kind::Ips, &key, Value::Ip(stolen));
+    }
+    mesh.delete_ip(&first, 19_999);
+    mesh.second();
+    mesh.second();
+    assert_eq!(mesh.rows.refused(&second.name).0, 3000);
+    assert_eq!(mesh.rows.pop_list(), None);
 }
 
 proptest! {
