@@ -153,24 +153,16 @@ impl LocalNode {
     /// What is published.
     pub(crate) fn published(&self, config: &Config) -> Node {
         let of = |kind| move |ip| NodeAddress { kind, ip };
+        let addresses = self
+            .underlay()
+            .map(of(AddressType::InternalIp))
+            .chain(self.routers().map(of(AddressType::CiliumInternalIp)))
+            .collect();
         Node {
-            name: self.name.clone(),
-            cluster_id: config.cluster_id,
-            addresses: self
-                .underlay()
-                .map(of(AddressType::InternalIp))
-                .chain(self.routers().map(of(AddressType::CiliumInternalIp)))
-                .collect(),
             ipv4_alloc: self.pods4.map(IpNet::from),
             ipv6_alloc: self.pods6.map(IpNet::from),
-            secondary_alloc: Vec::new(),
-            health: Vec::new(),
-            ingress: Vec::new(),
-            encryption_key: 0,
-            wireguard_pub_key: String::new(),
             boot_id: self.boot_id.clone(),
-            labels: Default::default(),
-            annotations: Default::default(),
+            ..Node::new(self.name.clone(), config.cluster_id, addresses)
         }
     }
 }

@@ -2,7 +2,6 @@
 //! The bound of every part of a value that strangers write: what is just within is read, one more is refused by name.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -13,24 +12,11 @@ use model::{
 };
 
 fn node() -> Node {
-    Node {
-        name: NodeName {
-            cluster: ClusterName::new("cluster7").unwrap(),
-            name: "node1".into(),
-        },
-        cluster_id: ClusterId(7),
-        addresses: Vec::new(),
-        ipv4_alloc: None,
-        ipv6_alloc: None,
-        secondary_alloc: Vec::new(),
-        health: Vec::new(),
-        ingress: Vec::new(),
-        encryption_key: 0,
-        wireguard_pub_key: String::new(),
-        boot_id: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+    let name = NodeName {
+        cluster: ClusterName::new("cluster7").unwrap(),
+        name: "node1".into(),
+    };
+    Node::new(name, ClusterId(7), Vec::new())
 }
 
 fn address(n: usize) -> Ipv4Addr {

@@ -2,7 +2,6 @@
 //! What a node wrote that is gone for good, over the in-memory twin.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,27 +15,15 @@ use model::{
 const TTL: Duration = Duration::from_secs(900);
 
 fn node(name: &str, host: &str) -> Node {
-    Node {
-        name: NodeName {
-            cluster: ClusterName::new("east").unwrap(),
-            name: name.into(),
-        },
-        cluster_id: ClusterId(1),
-        addresses: vec![NodeAddress {
-            kind: AddressType::InternalIp,
-            ip: host.parse().unwrap(),
-        }],
-        ipv4_alloc: None,
-        ipv6_alloc: None,
-        secondary_alloc: Vec::new(),
-        health: Vec::new(),
-        ingress: Vec::new(),
-        encryption_key: 0,
-        wireguard_pub_key: String::new(),
-        boot_id: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+    let name = NodeName {
+        cluster: ClusterName::new("east").unwrap(),
+        name: name.into(),
+    };
+    let address = NodeAddress {
+        kind: AddressType::InternalIp,
+        ip: host.parse().unwrap(),
+    };
+    Node::new(name, ClusterId(1), vec![address])
 }
 
 fn address(ip: &str, host: &str) -> IpEntry {

@@ -88,6 +88,25 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node that has these addresses, and nothing else.
+    pub fn new(name: NodeName, cluster_id: ClusterId, addresses: Vec<NodeAddress>) -> Self {
+        Self {
+            name,
+            cluster_id,
+            addresses,
+            ipv4_alloc: None,
+            ipv6_alloc: None,
+            secondary_alloc: Vec::new(),
+            health: Vec::new(),
+            ingress: Vec::new(),
+            encryption_key: 0,
+            wireguard_pub_key: String::new(),
+            boot_id: String::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// The underlay address of a family: first InternalIP, else the last ExternalIP, else the first other address
     /// that is not the router's.
     pub fn underlay(&self, v4: bool) -> Option<IpAddr> {

@@ -34,25 +34,31 @@ impl GoneNodes {
             Event::InitApply(name, ()) => drop(self.listing.insert(name)),
             Event::InitDone => self.names = Some(std::mem::take(&mut self.listing)),
             Event::Apply(name, ()) => {
-                self.names.get_or_insert_default().insert(name);
+                if let Some(names) = &mut self.names {
+                    names.insert(name);
+                }
             }
             Event::Delete(name) => {
-                self.names.get_or_insert_default().remove(&name);
+                if let Some(names) = &mut self.names {
+                    names.remove(&name);
+                }
             }
         }
     }
 
-    /// The nodes among `nodes` that are gone, with the underlay addresses that no other node has. `own` is not: it runs.
+    /// The nodes among `nodes` that are gone, with the underlay addresses that no other node has. A list of Nodes without
+    /// `own`, which runs, says nothing of others either: it is a server's that lost its memory.
     pub(super) fn due(
         &mut self,
         nodes: &[Arc<Node>],
         own: &str,
         now: Instant,
     ) -> Vec<(Arc<Node>, Vec<IpAddr>)> {
-        let Some(names) = &self.names else {
+        let Some(names) = self.names.as_ref().filter(|names| names.contains(own)) else {
+            self.missing.clear();
             return Vec::new();
         };
-        let is_missing = |node: &Node| *node.name.name != *own && !names.contains(&*node.name.name);
+        let is_missing = |node: &Node| !names.contains(&*node.name.name);
         let missing: BTreeMap<Arc<str>, &Arc<Node>> = nodes
             .iter()
             .filter(|node| is_missing(node))
@@ -99,27 +105,15 @@ mod tests {
     use super::*;
 
     fn node(name: &str, address: &str) -> Arc<Node> {
-        Arc::new(Node {
-            name: NodeName {
-                cluster: ClusterName::new("east").expect("a name"),
-                name: name.into(),
-            },
-            cluster_id: ClusterId(1),
-            addresses: vec![NodeAddress {
-                kind: AddressType::InternalIp,
-                ip: address.parse().expect("an address"),
-            }],
-            ipv4_alloc: None,
-            ipv6_alloc: None,
-            secondary_alloc: Vec::new(),
-            health: Vec::new(),
-            ingress: Vec::new(),
-            encryption_key: 0,
-            wireguard_pub_key: String::new(),
-            boot_id: String::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-        })
+        let name = NodeName {
+            cluster: ClusterName::new("east").expect("a name"),
+            name: name.into(),
+        };
+        let address = NodeAddress {
+            kind: AddressType::InternalIp,
+            ip: address.parse().expect("an address"),
+        };
+        Arc::new(Node::new(name, ClusterId(1), vec![address]))
     }
 
     fn names(gone: &mut GoneNodes, names: &[&str]) {
@@ -150,7 +144,7 @@ mod tests {
             due(&mut gone, &nodes, later).is_empty(),
             "nothing is listed"
         );
-        names(&mut gone, &["a", "b"]);
+        names(&mut gone, &["own", "a", "b"]);
         assert!(due(&mut gone, &nodes, later).is_empty());
         gone.take(Event::Delete("b".into()));
         assert!(
@@ -163,7 +157,7 @@ mod tests {
         assert!(due(&mut gone, &nodes, later).is_empty(), "it went and came");
         gone.take(Event::Apply("b".into(), ()));
         assert!(due(&mut gone, &nodes, later + GRACE).is_empty());
-        names(&mut gone, &["b"]);
+        names(&mut gone, &["own", "b"]);
         assert!(due(&mut gone, &nodes, later + GRACE).is_empty());
         assert_eq!(
             due(&mut gone, &nodes, later + 2 * GRACE),
@@ -172,11 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn a_list_without_the_own_node_is_no_list() {
+        let mut gone = GoneNodes::default();
+        let nodes = ["own", "a"].map(|name| node(name, &format!("10.0.0.{}", name.len())));
+        let start = Instant::now();
+        gone.take(Event::Apply("own".into(), ()));
+        assert!(due(&mut gone, &nodes, start).is_empty(), "no list");
+        for listed in [&[][..], &["own"], &[], &["own"]] {
+            names(&mut gone, listed);
+            assert!(
+                due(&mut gone, &nodes, start + 9 * GRACE).is_empty(),
+                "{listed:?}"
+            );
+        }
+        assert_eq!(
+            due(&mut gone, &nodes, start + 10 * GRACE),
+            [("a".to_owned(), 1)]
+        );
+    }
+
+    #[test]
     fn keys_that_are_written_again_stay() {
         let mut gone = GoneNodes::default();
         let nodes = [node("a", "10.0.0.1"), node("b", "10.0.0.2")];
         let start = Instant::now();
-        names(&mut gone, &["a"]);
+        names(&mut gone, &["own", "a"]);
         due(&mut gone, &nodes, start);
         assert_eq!(due(&mut gone, &nodes, start + GRACE), [("b".to_owned(), 1)]);
         assert!(gone.may_forget("b", true, start));

@@ -126,24 +126,12 @@ fn node(n: u32) -> Arc<Node> {
         kind,
         ip: IpAddr::from([a, b, c, d]),
     };
-    Arc::new(Node {
-        name: name("cluster7", &format!("n{n}")),
-        cluster_id: ClusterId(7),
-        addresses: vec![
-            address(AddressType::InternalIp, 172, 30),
-            address(AddressType::CiliumInternalIp, 10, 7),
-        ],
-        ipv4_alloc: None,
-        ipv6_alloc: None,
-        secondary_alloc: Vec::new(),
-        health: Vec::new(),
-        ingress: Vec::new(),
-        encryption_key: 0,
-        wireguard_pub_key: String::new(),
-        boot_id: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    })
+    let addresses = vec![
+        address(AddressType::InternalIp, 172, 30),
+        address(AddressType::CiliumInternalIp, 10, 7),
+    ];
+    let name = name("cluster7", &format!("n{n}"));
+    Arc::new(Node::new(name, ClusterId(7), addresses))
 }
 
 fn mesh() -> Source {
