@@ -22,12 +22,12 @@ build: tools ## build the static binary and its links into target/dist
 image: build ## pack the binary as a container image: target/dist/isthmus-image.tar (OCI and Docker archive)
 	@cargo xtask image
 
-test: tools ## run levels 1 to 4 of the test ladder; the last line is `N passed, N failed`
-	@cargo xtask test
+test: tools ## run levels 1 to 4 of the test ladder, or WHAT='2 node_repair'; the last line is `N passed, N failed`
+	@$(if $(filter 5 kubernetes%,$(WHAT)),tools/install.sh kubernetes)
+	@cargo xtask test $(WHAT)
 
-test-kubernetes: tools ## run level 5 against real Kubernetes clusters; needs Go, the first build takes a quarter of an hour
-	@tools/install.sh kubernetes
-	@cargo xtask test 5
+test-kubernetes: ## run level 5 against real Kubernetes clusters; needs Go, the first build takes minutes
+	@$(MAKE) --no-print-directory test WHAT=5
 
 test-conformance: tools ## run Kubernetes' own network tests against a cluster: ONLY=regex for some, PROXY=iptables
 	@tools/install.sh kubernetes

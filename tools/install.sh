@@ -101,10 +101,19 @@ bpf_linker() {
 	sysroot=$(rustc --print sysroot)
 	llvm=$(find "$sysroot/lib" -name 'libLLVM.so.*-rust-*' | head -n 1)
 	[ -n "$llvm" ] || { say "no libLLVM in $sysroot/lib: is this a toolchain from rustup?"; exit 1; }
+	# Kept for all working copies of a user; it finds this LLVM by its path.
+	kept=${XDG_CACHE_HOME:-$HOME/.cache}/isthmus/bpf-linker-$linker_version-$(printf %s "$llvm" | sha256sum | cut -c 1-16)
+	if [ -x "$kept" ]; then
+		mkdir -p .tools/bin
+		cp "$kept" .tools/bin/bpf-linker
+		return 0
+	fi
 	say "building bpf-linker $linker_version (about two minutes)"
 	RUSTFLAGS="-C link-arg=$llvm -C link-arg=-Wl,-rpath,$sysroot/lib" \
 		cargo install --quiet bpf-linker --version "$linker_version" --locked --no-default-features \
 		--features "$linker_llvm,no-llvm-linking" --root .tools --target-dir target/tools
+	mkdir -p "${kept%/*}" && cp .tools/bin/bpf-linker "$kept.new" && mv "$kept.new" "$kept" ||
+		say "bpf-linker is not kept for other working copies"
 }
 
 deny() {

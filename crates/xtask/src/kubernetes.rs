@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What Kubernetes labs run, in `target/kubernetes`: Kubernetes, CoreDNS, Helm and Kubernetes' own network tests
-//! from pinned Go modules, and the archives of the lab's images. A cold build takes a quarter of an hour, so each program is built
-//! again only if what it is made from has changed.
+//! from pinned Go modules, and the archives of the lab's images. A cold build takes minutes, so each program is built again only
+//! if what it is made from has changed, once for all working copies of a user.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{cargo, dist};
+use crate::{cache, cargo, dist};
 
 /// A Go program.
 struct Program {
@@ -19,7 +19,7 @@ struct Program {
     package: &'static str,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 2] = [
     Program {
         name: "kubernetes",
         module: ".",
@@ -30,12 +30,13 @@ const PROGRAMS: [Program; 3] = [
         module: "coredns",
         package: ".",
     },
-    Program {
-        name: "helm",
-        module: "helm",
-        package: "helm.sh/helm/v3/cmd/helm",
-    },
 ];
+/// What tests of the chart compare with.
+const HELM: Program = Program {
+    name: "helm",
+    module: "helm",
+    package: "helm.sh/helm/v3/cmd/helm",
+};
 /// Those of Kubernetes' own network tests: the suite, and what its pods run.
 const TESTS: [Program; 2] = [
     Program {
@@ -54,7 +55,15 @@ const OWN: [&str; 2] = ["lab", "pause"];
 /// Where Kubernetes' programs keep their version.
 const VERSION: &str = "k8s.io/component-base/version";
 
-/// Builds what is missing or old.
+/// Go leaves out what debuggers need, also while it compiles.
+const FLAGS: [&str; 4] = [
+    "-mod=readonly",
+    "-trimpath",
+    "-buildvcs=false",
+    "-gcflags=all=-dwarf=false",
+];
+
+/// Builds what is missing or old of what runs in labs.
 pub(crate) fn build(root: &Path) -> Result<(), String> {
     let target = root.join("target/kubernetes");
     fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
@@ -67,6 +76,13 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
         dist::install(&built.join(name), &target.join(name))?;
     }
     images(&built.join("lab"), &target, &[])
+}
+
+/// Builds Helm, if it is missing or old.
+pub(crate) fn build_helm(root: &Path) -> Result<(), String> {
+    let target = root.join("target/kubernetes");
+    fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
+    go(root, &HELM, &target)
 }
 
 /// As [`build`], and Kubernetes' own network tests with their images.
@@ -89,7 +105,9 @@ fn go(root: &Path, program: &Program, target: &Path) -> Result<(), String> {
     if program.package == "." {
         key.write(read(&module.join("main.go"))?.as_bytes());
     }
-    key.write(flags.as_bytes());
+    for flag in FLAGS.iter().chain([&flags.as_str()]) {
+        key.write(flag.as_bytes());
+    }
     let key = format!("{:016x}", key.finish());
     let (output, mark) = (
         target.join(program.name),
@@ -97,6 +115,10 @@ fn go(root: &Path, program: &Program, target: &Path) -> Result<(), String> {
     );
     if output.is_file() && fs::read_to_string(&mark).is_ok_and(|old| old == key) {
         return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", output.display());
+    if cache::fetch(program.name, &key, &output)? {
+        return fs::write(&mark, key).map_err(failed);
     }
     println!(
         "building {} (minutes, if Go has not cached it)",
@@ -107,15 +129,16 @@ fn go(root: &Path, program: &Program, target: &Path) -> Result<(), String> {
     let mut build = Command::new("go");
     build
         .current_dir(&module)
-        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+        .arg("build")
+        .args(FLAGS)
         .args(["-ldflags", &flags, "-o"])
         .arg(&new)
         .arg(program.package)
         // Static, because they run in images that hold nothing else.
         .env("CGO_ENABLED", "0");
     cargo::run(build)?;
-    let failed = |error: std::io::Error| format!("{}: {error}", output.display());
     fs::rename(&new, &output).map_err(failed)?;
+    cache::keep(program.name, &key, &output);
     fs::write(&mark, key).map_err(failed)?;
     println!(
         "target/kubernetes/{} built in {:.0} s",

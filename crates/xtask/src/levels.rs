@@ -15,42 +15,73 @@ use serde_json::Value;
 
 use crate::{cargo, dist, fuzz, image, kubernetes, other_layout};
 use program::{Count, Program};
-use table::{LEVELS, Level, level_of};
+use table::{LEVELS, Level};
 
-/// Runs the named levels, 1 to 4 if none is named.
-pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
-    let parse = |name: &&str| {
-        name.parse::<u8>()
-            .ok()
-            .filter(|level| (1..=5).contains(level))
-    };
-    let named = names
-        .iter()
-        .map(|name| parse(name).ok_or_else(|| format!("there is no level {name}: 1 to 5")));
-    let mut wanted = named.collect::<Result<Vec<_>, _>>()?;
-    if wanted.is_empty() {
-        wanted = vec![1, 2, 3, 4];
+/// What to run.
+struct Selection<'a> {
+    levels: Vec<u8>,
+    /// Test programs by the names of their targets.
+    programs: Vec<&'a str>,
+}
+
+impl<'a> Selection<'a> {
+    /// From words: levels, and names of test programs; levels 1 to 4 if there is none.
+    fn new(words: &[&'a str]) -> Self {
+        let (mut levels, mut programs) = (Vec::new(), Vec::new());
+        for word in words {
+            match word.parse() {
+                Ok(level) => levels.push(level),
+                Err(_) => programs.push(*word),
+            }
+        }
+        if words.is_empty() {
+            levels = vec![1, 2, 3, 4];
+        }
+        Self { levels, programs }
     }
-    let programs = build(root, &wanted)?;
-    let fuzzer = match wanted.contains(&1) {
+
+    fn has(&self, program: &Program) -> bool {
+        self.levels.contains(&program.level()) || self.programs.contains(&program.target.as_str())
+    }
+
+    /// Whether all of it is in the crate of the labs.
+    fn is_of_labs(&self, root: &Path) -> bool {
+        let labs = root.join("crates/testbed/tests");
+        let is_lab = |name: &&str| labs.join(name).with_extension("rs").is_file();
+        self.levels.iter().all(|level| *level == 5) && self.programs.iter().all(is_lab)
+    }
+
+    /// The first word that names nothing.
+    fn unknown(&self, programs: &[Program]) -> Option<String> {
+        let level = self.levels.iter().find(|level| !(1..=5).contains(*level));
+        let is_there = |name: &&&str| !programs.iter().any(|program| program.target == **name);
+        level
+            .map(u8::to_string)
+            .or_else(|| Some((*self.programs.iter().find(is_there)?).to_owned()))
+    }
+}
+
+/// Runs levels, and test programs by their names; see [`Selection::new`].
+pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
+    let selection = Selection::new(words);
+    let mut programs = build(root, selection.is_of_labs(root))?;
+    if let Some(word) = selection.unknown(&programs) {
+        return Err(format!(
+            "{word}: neither a level, 1 to 5, nor a test program"
+        ));
+    }
+    programs.retain(|program| selection.has(program));
+    let fuzzer = match selection.levels.contains(&1) {
         true => Some(fuzz::build(root)?),
         false => None,
     };
-    if wanted.contains(&5) {
-        kubernetes::build(root)?;
-        image::build(root)?;
-        other_layout::build_image(root)?;
-    } else if wanted.contains(&4) && std::env::var_os("ISTHMUS_BIN").is_none() {
-        dist::build(root)?;
-    }
-    if wanted.contains(&4) {
-        other_layout::build(root)?;
-    }
+    prepare(root, &programs)?;
     let logs = cargo::target(root).join("test-logs");
     fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
     let mut total = Count::default();
     let mut summary = Vec::new();
-    for level in LEVELS.iter().filter(|level| wanted.contains(&level.number)) {
+    let is_wanted = |level: &&Level| programs.iter().any(|p| p.level() == level.number);
+    for level in LEVELS.iter().filter(is_wanted) {
         let started = Instant::now();
         let mut count = run_level(level, &programs, &logs)?;
         if let Some(fuzzer) = fuzzer.as_ref().filter(|_| level.number == 1) {
@@ -80,9 +111,31 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Builds all tests of the workspace with one call, so that features are unified once. Level 5 alone is
-/// of one crate, and people who run it alone wait for it.
-fn build(root: &Path, wanted: &[u8]) -> Result<Vec<Program>, String> {
+/// Builds what programs of levels 4 and 5 run.
+fn prepare(root: &Path, programs: &[Program]) -> Result<(), String> {
+    let any = |level| programs.iter().any(|program| program.level() == level);
+    let is_there = |name| programs.iter().any(|program| program.target == name);
+    if any(5) {
+        kubernetes::build(root)?;
+        image::build(root)?;
+    } else if any(4) && std::env::var_os("ISTHMUS_BIN").is_none() {
+        dist::build(root)?;
+    }
+    if is_there("kubernetes_chart") {
+        kubernetes::build_helm(root)?;
+    }
+    if is_there("kubernetes_change") {
+        other_layout::build_image(root)?;
+    }
+    if is_there("mesh_layouts") {
+        other_layout::build(root)?;
+    }
+    Ok(())
+}
+
+/// Builds the tests with one call, so that features are unified once: of the whole workspace, or of the labs alone,
+/// because people who run one lab wait for it.
+fn build(root: &Path, labs_only: bool) -> Result<Vec<Program>, String> {
     let started = Instant::now();
     let mut cargo = cargo::command(root);
     cargo.args([
@@ -91,7 +144,7 @@ fn build(root: &Path, wanted: &[u8]) -> Result<Vec<Program>, String> {
         "--message-format",
         "json-render-diagnostics",
     ]);
-    if wanted == [5] {
+    if labs_only {
         cargo.args(["--package", "testbed"]);
     } else {
         cargo.arg("--workspace");
@@ -149,7 +202,7 @@ fn run_level(level: &Level, programs: &[Program], logs: &Path) -> Result<Count, 
     let mut total = Count::default();
     for program in programs
         .iter()
-        .filter(|program| level_of(&program.package, &program.target) == level.number)
+        .filter(|program| program.level() == level.number)
     {
         let started = Instant::now();
         let name = format!("{} {}", program.package, program.target);
@@ -207,6 +260,33 @@ fn run_fuzzer(root: &Path, fuzzer: &Path) -> Result<Count, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_and_programs_are_chosen_by_name() {
+        let program = |package: &str, target: &str| Program {
+            package: package.to_owned(),
+            target: target.to_owned(),
+            path: "/".into(),
+            directory: "/".into(),
+        };
+        let all = [
+            program("policy", "lib"),
+            program("datapath", "resize"),
+            program("testbed", "node_repair"),
+            program("testbed", "kubernetes_page"),
+        ];
+        let chosen = |words: &[&str]| {
+            let selection = Selection::new(words);
+            let names = all.iter().filter(|program| selection.has(program));
+            let names: Vec<_> = names.map(|program| program.target.as_str()).collect();
+            (names.join(" "), selection.unknown(&all))
+        };
+        assert_eq!(chosen(&[]), ("lib resize node_repair".to_owned(), None));
+        let words = ["1", "kubernetes_page"];
+        assert_eq!(chosen(&words), ("lib kubernetes_page".to_owned(), None));
+        assert_eq!(chosen(&["6"]).1.as_deref(), Some("6"));
+        assert_eq!(chosen(&["nothing"]).1.as_deref(), Some("nothing"));
+    }
 
     #[test]
     fn only_test_artifacts_are_programs() {

@@ -2,6 +2,7 @@
 //! Tasks of the repository that need more than a line of shell: `cargo xtask tidy|dist|image|other-layout|kubernetes-build|conformance-build|test|fuzz`.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod cargo;
 mod dist;
 mod fuzz;
@@ -24,7 +25,7 @@ usage: cargo xtask <task>
                   build what Kubernetes labs run into target/kubernetes
   conformance-build
                   build that, Kubernetes' own network tests and the image
-  test [LEVEL…]   run the levels of the test ladder (1 to 4 if none is named; 5 needs Go)
+  test [WHAT…]    run levels of the test ladder, or test programs by their names: levels 1 to 4 if nothing is named
   fuzz [TARGET…]  run fuzz targets for FUZZ_SECONDS each (60), all if none is named
 ";
 
@@ -39,11 +40,13 @@ fn main() -> ExitCode {
         ["other-layout"] => {
             other_layout::build(&root()).and_then(|()| other_layout::build_image(&root()))
         }
-        ["kubernetes-build"] => kubernetes::build(&root()),
+        ["kubernetes-build"] => {
+            kubernetes::build(&root()).and_then(|()| kubernetes::build_helm(&root()))
+        }
         ["conformance-build"] => {
             kubernetes::build_tests(&root()).and_then(|()| image::build(&root()))
         }
-        ["test", levels @ ..] => levels::run(&root(), levels),
+        ["test", what @ ..] => levels::run(&root(), what),
         _ => Err(USAGE.to_owned()),
     };
     match result {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::leftovers::{self, Before, MARK};
-use super::table::Level;
+use super::table::{Level, level_of};
 
 /// Longest run of one test program.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -27,6 +27,13 @@ pub(super) struct Program {
     pub(super) path: PathBuf,
     /// Where cargo would run it.
     pub(super) directory: PathBuf,
+}
+
+impl Program {
+    /// Its level of the ladder.
+    pub(super) fn level(&self) -> u8 {
+        level_of(&self.package, &self.target)
+    }
 }
 
 /// Tests by how they ended.
