@@ -19,7 +19,6 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use clustermesh::{Mesh, MeshEvent};
-use datapath::Linux;
 use kvstore::{ClientOptions, Etcd};
 use netlink::Socket;
 use tables::Tasks;
@@ -27,13 +26,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::Config;
-use crate::core::Core;
 use crate::events::Hub;
 use crate::identities::Identities;
 use crate::lock::{LockError, Locks};
 use crate::options::Values;
 use crate::own::{self, Follower};
 use crate::service::{Server, Service, ask};
+use crate::shared::Shared;
 use crate::start::{self, StartError};
 use crate::{cni_file, health, metrics};
 use loops::{mesh_rows, objects, routes, upkeep};
@@ -114,7 +113,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     }
     let config = Arc::new(config);
     let up = start::start(config.clone(), &socket)?;
-    let core = Arc::new(Mutex::new(up.core));
+    let core = Arc::new(Shared::new(up.core));
     let hub = Hub::new(core.clone());
     let mut tasks = Tasks::default();
     tasks.spawn("drop events", hub.clone().run(up.events));
@@ -128,7 +127,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     let mesh = start_mesh(&config, &core, mesh_events)?;
     let source = source::start(&config, client.as_ref())?;
 
-    let known = own::known_identities(&lock(&core));
+    let known = own::known_identities(&core.lock());
     let former = own
         .as_ref()
         .map(|own| (own.store.clone(), own.follower.directory()));
@@ -219,21 +218,16 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     result
 }
 
-fn lock(core: &Arc<Mutex<Core<Linux>>>) -> std::sync::MutexGuard<'_, Core<Linux>> {
-    core.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 fn start_mesh(
     config: &Arc<Config>,
-    core: &Arc<Mutex<Core<Linux>>>,
+    core: &Shared,
     events: mpsc::Sender<MeshEvent>,
 ) -> Result<Option<Mesh>, AppError> {
     let Some(dir) = &config.mesh_dir else {
         return Ok(None);
     };
     let (own, room) = {
-        let core = lock(core);
+        let core = core.lock();
         (core.own_networks().into_iter().collect(), core.mesh_room())
     };
     let settings = clustermesh::Settings {

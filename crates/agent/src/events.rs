@@ -2,7 +2,7 @@
 //! Drops, as they happen: the kernel's ring is read while somebody listens, every event gets its labels and its
 //! rule, and a slow listener loses some and is told how many.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use abi::{DropEvent, DropReason, ExtError};
 use api::models::{DropNotice, EventQuery, Party, RuleNote};
@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
 use crate::core::Core;
+use crate::shared::Shared;
 use crate::summary::summarize;
 
 /// Events that a listener may be behind.
@@ -22,7 +23,7 @@ const QUEUE: usize = 1024;
 /// Listeners to drops.
 pub(crate) struct Hub {
     sender: broadcast::Sender<Arc<DropNotice>>,
-    core: Arc<Mutex<Core<Linux>>>,
+    core: Arc<Shared>,
 }
 
 /// Switches the programs' events off when the last listener is gone.
@@ -39,7 +40,7 @@ impl Drop for Listening {
 }
 
 impl Hub {
-    pub(crate) fn new(core: Arc<Mutex<Core<Linux>>>) -> Arc<Self> {
+    pub(crate) fn new(core: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             sender: broadcast::channel(QUEUE).0,
             core,
@@ -78,10 +79,7 @@ impl Hub {
 
     /// Events are made only while somebody listens.
     fn switch(&self) {
-        let mut core = self
-            .core
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut core = self.core.lock();
         let on = self.sender.receiver_count() > 0;
         let result = core.dp.set_events(on);
         core.note("events", result.err());
@@ -116,10 +114,7 @@ impl Hub {
     fn describe(&self, event: &DropEvent) -> DropNotice {
         let captured = (event.captured as usize).min(event.capture.len());
         let summary = summarize(&event.capture[..captured]);
-        let core = self
-            .core
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let core = self.core.lock();
         let party = |identity: u32, ip: Option<std::net::IpAddr>, port: u16| Party {
             identity,
             labels: core

@@ -22,6 +22,7 @@ mod options;
 mod own;
 mod policy_text;
 mod service;
+mod shared;
 mod start;
 mod summary;
 

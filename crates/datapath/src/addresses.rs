@@ -153,10 +153,15 @@ impl<K: Kernel> Datapath<K> {
         Ok(rows)
     }
 
+    /// Whether [`Datapath::settle`] has something to do.
+    pub fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty() || !self.lost_nodes.is_empty()
+    }
+
     /// Has the flows inside changed prefixes, and those by way of nodes that are gone, judged again. Call it once after a
     /// batch of changes; without any it costs nothing. [`Datapath::collect_flows`] calls it too.
     pub fn settle(&mut self) -> Result<()> {
-        if self.unsettled.is_empty() && self.lost_nodes.is_empty() {
+        if !self.is_unsettled() {
             return Ok(());
         }
         self.kernel.barrier();

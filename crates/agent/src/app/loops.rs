@@ -2,22 +2,21 @@
 //! What runs as long as the agent: rows and objects come in, routes follow, time passes.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clustermesh::MeshEvent;
-use datapath::Linux;
 use tables::Event;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::lock;
 use super::news::socket;
 use crate::addresses::Source;
-use crate::core::Core;
 use crate::service::Service;
+use crate::shared::Shared;
 use crate::start;
 
-/// What time asks for is looked at so often.
+/// What only time brings on is done so often while there is some.
 const UPKEEP: Duration = Duration::from_millis(100);
 /// Conntrack is looked through for expired flows so often, in steps of one per [`UPKEEP`].
 const COLLECT: Duration = Duration::from_secs(10);
@@ -29,17 +28,14 @@ const BATCH: usize = 512;
 const ADDRESS_CHECK: Duration = Duration::from_secs(5);
 
 /// Rows of remote clusters, for ever.
-pub(super) async fn mesh_rows(
-    core: Arc<Mutex<Core<Linux>>>,
-    mut events: mpsc::Receiver<MeshEvent>,
-) {
+pub(super) async fn mesh_rows(core: Arc<Shared>, mut events: mpsc::Receiver<MeshEvent>) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         if events.recv_many(&mut batch, BATCH).await == 0 {
             // No mesh: nothing ever comes.
             std::future::pending::<()>().await;
         }
-        let mut core = lock(&core);
+        let mut core = core.lock();
         for event in batch.drain(..) {
             match event {
                 MeshEvent::Node(cluster, Event::InitApply(_, node) | Event::Apply(_, node)) => {
@@ -92,13 +88,13 @@ pub(super) async fn objects(
 pub(super) async fn routes(service: Arc<Service>) {
     let core = service.core.clone();
     let mut own = BTreeSet::new();
-    let changed = lock(&core).routes_changed.clone();
+    let changed = core.lock().routes_changed.clone();
     let socket = socket(&service, "routes").await;
     loop {
         let _ = tokio::time::timeout(ADDRESS_CHECK, changed.notified()).await;
         tokio::time::sleep(ROUTE_SETTLE).await;
         let (networks, room) = {
-            let core = lock(&core);
+            let core = core.lock();
             (core.own_networks(), core.mesh_room())
         };
         if let Some(mesh) = &service.mesh {
@@ -108,7 +104,7 @@ pub(super) async fn routes(service: Arc<Service>) {
             own = networks;
             mesh.protect(&own.iter().copied().collect::<Vec<_>>());
         }
-        let mut core = lock(&core);
+        let mut core = core.lock();
         if core.ready {
             start::ensure_routes(&mut core, &socket);
         }
@@ -125,10 +121,14 @@ pub(super) async fn routes(service: Arc<Service>) {
 /// What time asks for: expired flows, expired addresses, prefixes whose flows are to be judged again, operations that
 /// found a full map.
 pub(super) async fn upkeep(service: Arc<Service>) {
-    let mut tick = tokio::time::interval(UPKEEP);
-    let mut collect = tokio::time::Instant::now();
+    let mut collect = Instant::now();
     loop {
-        let now = tick.tick().await;
+        if Instant::now() < collect {
+            let _ = tokio::time::timeout_at(collect, service.core.unfinished()).await;
+        }
+        // What comes together is one pass.
+        tokio::time::sleep(UPKEEP).await;
+        let now = Instant::now();
         let to_sweep = !service.core().is_swept() && service.is_synced();
         let mut core = service.core();
         if to_sweep {

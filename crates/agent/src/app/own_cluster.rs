@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! This cluster's etcd: the client, what this node writes there, and what it reads from there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use clustermesh::Kind;
 use clustermesh::publish::{Announcement, Announcer};
-use datapath::Linux;
 use kubernetes::api::Client;
 use kvstore::{
     Allocator, AllocatorOptions, ClientOptions, Etcd, Leftover, Publisher, PublisherOptions, schema,
 };
 use tables::Tasks;
 
+use super::AppError;
 use super::collect::Duties;
-use super::{AppError, lock};
 use crate::config::{Config, KvstoreConfig, KvstoreSource};
-use crate::core::Core;
 use crate::own::{self, Follower, OwnStatus};
+use crate::shared::Shared;
 
 /// This cluster's etcd and what lives on it.
 pub(super) struct Own {
@@ -32,7 +31,7 @@ impl Own {
     pub(super) fn start(
         kvstore: &KvstoreConfig,
         config: &Arc<Config>,
-        core: &Arc<Mutex<Core<Linux>>>,
+        core: &Arc<Shared>,
         tasks: &mut Tasks,
         kubernetes: Option<Client>,
     ) -> Result<Own, AppError> {
@@ -52,11 +51,11 @@ impl Own {
         let status = OwnStatus::new(endpoints);
         let follower = Follower::new(config.clone(), core.clone(), status.clone());
         follower.restore();
-        let node = lock(core).node.clone();
+        let node = core.lock().node.clone();
         let options = AllocatorOptions {
             scheme: config.scheme,
             lease_ttl: kvstore.lease_ttl,
-            known: own::known_identities(&lock(core)),
+            known: own::known_identities(&core.lock()),
             ..AllocatorOptions::new(config.cluster_id, node.ipv4.to_string())
         };
         let allocator = Allocator::start(store.clone(), options);
@@ -116,14 +115,14 @@ impl Own {
 }
 
 /// Addresses that an earlier run of this agent published for pods that went while no agent ran.
-fn of_gone_pods(core: Arc<Mutex<Core<Linux>>>) -> Leftover {
+fn of_gone_pods(core: Arc<Shared>) -> Leftover {
     Leftover::new(move |kv| {
         let prefix = schema::ip_of_key(schema::keys::IPS, &kv.key);
         let entry = schema::decode_ip(&kv.key, &kv.value);
         let Ok((prefix, entry)) = prefix.and_then(|prefix| Ok((prefix, entry?))) else {
             return false;
         };
-        prefix == entry.prefix && lock(&core).is_leftover(&entry)
+        prefix == entry.prefix && core.lock().is_leftover(&entry)
     })
 }
 

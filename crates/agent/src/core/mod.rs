@@ -294,6 +294,17 @@ impl<K: Kernel> Core<K> {
         self.swept
     }
 
+    /// Whether there is work that only time brings on: retries, and what waits for the end of the start.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !self.swept
+            || !self.pruned
+            || self.dp.is_unsettled()
+            || self.policy_waits()
+            || self.refused.is_due()
+            || !self.unwritten.is_empty()
+            || self.services_wait()
+    }
+
     /// Removes what earlier runs left in the policy maps, once no endpoint uses it. While policy waits for room no endpoint
     /// flips, so one look is enough.
     pub(crate) fn prune_generations(&mut self) {

@@ -22,6 +22,13 @@ pub(super) struct Refused {
     pub(super) not_before: Option<Instant>,
 }
 
+impl Refused {
+    /// Whether something waits that may be taken now.
+    pub(super) fn is_due(&self) -> bool {
+        self.due && !self.events.is_empty()
+    }
+}
+
 impl<K: Kernel> Core<K> {
     /// Takes a change of a policy or of a group.
     pub(super) fn take_policy(&mut self, event: ObjectEvent) {

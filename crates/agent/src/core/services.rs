@@ -67,6 +67,11 @@ impl<K: Kernel> Core<K> {
         self.note("objects of services", problems);
     }
 
+    /// Whether services wait for room.
+    pub(super) fn services_wait(&self) -> bool {
+        !self.balancer.unwritten.is_empty()
+    }
+
     /// Tries again what could not be written; gives up at the first that still cannot.
     pub(crate) fn retry_services(&mut self) {
         if self.balancer.unwritten.is_empty() {

@@ -32,7 +32,7 @@ impl Unwritten {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.prefixes.is_empty()
     }
 

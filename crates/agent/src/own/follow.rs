@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clustermesh::{Kind, MeshEvent, Refusal, Rows, Value, persist};
-use datapath::Linux;
 use futures::StreamExt;
 use kvstore::{Etcd, Store as _, Update, schema};
 use model::{ClusterConfig, ClusterName, Labels, Node, NumericIdentity};
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use super::OwnStatus;
 use crate::addresses::Source;
 use crate::config::Config;
-use crate::core::Core;
+use crate::shared::Shared;
 
 /// How often changed rows are written to disk.
 const SAVE: Duration = Duration::from_secs(2);
@@ -33,7 +32,7 @@ struct State {
 /// Follows this cluster's etcd.
 #[derive(Clone)]
 pub(crate) struct Follower {
-    core: Arc<Mutex<Core<Linux>>>,
+    core: Arc<Shared>,
     status: Arc<OwnStatus>,
     config: Arc<Config>,
     state: Arc<Mutex<State>>,
@@ -41,11 +40,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(
-        config: Arc<Config>,
-        core: Arc<Mutex<Core<Linux>>>,
-        status: Arc<OwnStatus>,
-    ) -> Self {
+    pub(crate) fn new(config: Arc<Config>, core: Arc<Shared>, status: Arc<OwnStatus>) -> Self {
         let mut rows = Rows::new(config.scheme, &[]);
         rows.open_own(&config.cluster, config.cluster_id);
         let state = State {
@@ -59,12 +54,6 @@ impl Follower {
             state: Arc::new(Mutex::new(state)),
             start: Instant::now(),
         }
-    }
-
-    fn core(&self) -> MutexGuard<'_, Core<Linux>> {
-        self.core
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -217,7 +206,7 @@ impl Follower {
 
     /// Says how a piece of work went.
     pub(crate) fn note(&self, subject: &str, problem: Option<impl std::fmt::Display>) {
-        self.core().note(subject, problem);
+        self.core.lock().note(subject, problem);
     }
 
     /// Changes the rows, and tells the node's state what follows, in order.
@@ -228,7 +217,7 @@ impl Follower {
         if !state.rows.has_events() {
             return;
         }
-        let mut core = self.core();
+        let mut core = self.core.lock();
         while let Some(event) = state.rows.pop_event() {
             match event {
                 MeshEvent::Node(_, Event::InitApply(_, node) | Event::Apply(_, node)) => {
@@ -256,7 +245,7 @@ impl Follower {
         let saved = match persist::load(&self.directory(), self.cluster()) {
             Ok(Some(saved)) => saved,
             Ok(None) => return,
-            Err(error) => return self.core().note(SUBJECT, Some(error)),
+            Err(error) => return self.core.lock().note(SUBJECT, Some(error)),
         };
         for kind in Kind::ALL {
             self.change(|rows, _| rows.begin(self.cluster(), kind));
@@ -289,7 +278,7 @@ impl Follower {
             state.rows.snapshot(self.cluster(), &config)
         };
         let saved = snapshot.map(|snapshot| persist::save(&self.directory(), &snapshot));
-        self.core().note(SUBJECT, saved.and_then(Result::err));
+        self.core.lock().note(SUBJECT, saved.and_then(Result::err));
     }
 }
 

@@ -18,22 +18,21 @@ mod status;
 mod troubleshoot;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use api::models::*;
 use api::{Agent, Answer, ApiError, Deleted, EndpointRef, Feed, IpQuery, StatusQuery};
 use clustermesh::Mesh;
-use datapath::Linux;
 use kvstore::{Etcd, Publisher};
 use netlink::Socket;
 use tokio::sync::Notify;
 
-use crate::core::Core;
 use crate::events::Hub;
 use crate::identities::Identities;
 use crate::options::Values;
 use crate::own::OwnStatus;
+use crate::shared::{Held, Shared};
 
 pub(crate) use api_server::{Server, ask};
 pub(crate) use bpf::now_seconds;
@@ -45,7 +44,7 @@ const STEP: Duration = Duration::from_millis(10);
 
 /// The agent's parts as its requests need them.
 pub(crate) struct Service {
-    pub(crate) core: Arc<Mutex<Core<Linux>>>,
+    pub(crate) core: Arc<Shared>,
     pub(crate) identities: Identities,
     pub(crate) publisher: Option<Publisher<Etcd>>,
     pub(crate) own: Option<Arc<OwnStatus>>,
@@ -72,10 +71,8 @@ impl Service {
     }
 
     /// The state. Held only for synchronous work.
-    pub(crate) fn core(&self) -> MutexGuard<'_, Core<Linux>> {
-        self.core
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn core(&self) -> Held<'_> {
+        self.core.lock()
     }
 }
 
