@@ -185,6 +185,10 @@ impl<S: Store> Worker<S> {
                     self.refresh_at = self.refresh_at.min(now + RECHECK);
                 }
             }
+            // A list follows a lost connection, and nobody told what happened meanwhile.
+            Update::Event(Event::InitDone) => {
+                self.refresh_at = self.refresh_at.min(now + RECHECK);
+            }
             _ => {}
         }
     }
@@ -200,6 +204,11 @@ impl<S: Store> Worker<S> {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot announce this cluster");
+                if matches!(error, Error::LeaseGone { .. }) {
+                    // Its keys went with it.
+                    self.lease = None;
+                    self.refresh_at = Instant::now();
+                }
                 let at = Instant::now() + self.backoff.next(rand::random());
                 for due in [&mut self.renew_at, &mut self.refresh_at, &mut self.beat_at] {
                     *due = (*due).max(at);
@@ -231,22 +240,14 @@ impl<S: Store> Worker<S> {
 
     async fn lease(&mut self) -> Result<LeaseId, Error> {
         let ttl = self.announcement.lease_ttl;
-        if let Some(lease) = self.lease {
-            if Instant::now() < self.renew_at {
-                return Ok(lease);
+        let lease = match self.lease {
+            Some(lease) if Instant::now() < self.renew_at => return Ok(lease),
+            Some(lease) => {
+                self.store.keep_alive(lease).await?;
+                lease
             }
-            match self.store.keep_alive(lease).await {
-                Ok(_) => {
-                    self.renew_at = Instant::now() + ttl / 3;
-                    return Ok(lease);
-                }
-                Err(Error::LeaseGone { .. }) => self.lease = None,
-                Err(error) => return Err(error),
-            }
-            // Its keys went with it.
-            self.refresh_at = Instant::now();
-        }
-        let lease = self.store.grant(ttl).await?;
+            None => self.store.grant(ttl).await?,
+        };
         self.lease = Some(lease);
         self.renew_at = Instant::now() + ttl / 3;
         Ok(lease)

@@ -91,9 +91,24 @@ async fn agents_share_the_keys_of_their_cluster() {
             .contains("\"id\":5")
     );
     store.expire_all();
-    tokio::time::sleep(Duration::from_secs(25)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(
         value(&store, canary).await.is_some(),
-        "a lost lease is noticed at its renewal"
+        "a lost lease is noticed by what went with it"
     );
+}
+
+/// The etcd of a cluster loses its disk, or is restored from a snapshot: same cluster id, and leases that nobody knows.
+#[tokio::test(start_paused = true)]
+async fn an_etcd_without_memory_is_told_again() {
+    let store = Memory::new(5);
+    let agent = Announcer::start(store.client(), announcement());
+    agent.published();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let before = store.dump().len();
+    store.replace(5);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.dump().len(), before - 1, "all but the heartbeat");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(store.dump().len(), before, "and it when it is due");
 }

@@ -199,6 +199,9 @@ async fn deleted_keys_are_made_again() {
     memory.replace(3);
     sleep(Duration::from_secs(120)).await;
     assert_eq!(stored(&memory).len(), 2, "in another etcd too");
+    memory.replace(3);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(stored(&memory).len(), 2, "in one that lost its disk too");
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,7 +111,10 @@ impl<S: Store> Keeper<S> {
             .await
         {
             Ok(true) => {
-                tracing::info!(%id, "master key of an identity in use was gone and is made again")
+                tracing::info!(%id, "master key of an identity in use was gone and is made again");
+                // Whatever took it may have taken the use of it along: an etcd that lost its disk did.
+                let slave = keys::identity_use(labels, &self.options.suffix);
+                self.slaves.refresh(&slave);
             }
             Ok(false) => {}
             Err(error) => {

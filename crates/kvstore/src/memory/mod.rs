@@ -91,7 +91,7 @@ impl Memory {
         self.server().expire_all();
     }
 
-    /// Replaces the server behind the address by an empty one with another cluster id.
+    /// Replaces the server behind the address by an empty one: another etcd, or with the same cluster id one that lost its disk.
     pub fn replace(&self, cluster_id: u64) {
         self.server().replace(cluster_id);
     }

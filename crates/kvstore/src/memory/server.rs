@@ -63,13 +63,18 @@ impl Server {
 
     pub(super) fn replace(&mut self, cluster_id: u64) {
         for watcher in self.watchers.drain(..) {
-            // A watcher that is gone needs no message.
-            let _sent = watcher.events.send(Err(Error::ClusterIdChanged {
-                expected: self.cluster_id,
-                actual: cluster_id,
-            }));
+            if cluster_id != self.cluster_id {
+                // A watcher that is gone needs no message.
+                let _sent = watcher.events.send(Err(Error::ClusterIdChanged {
+                    expected: self.cluster_id,
+                    actual: cluster_id,
+                }));
+            }
         }
+        // Leases of before mean nothing, and their numbers do not come again.
+        let last_lease = self.last_lease;
         *self = Self::new(cluster_id);
+        self.last_lease = last_lease;
     }
 
     pub(super) fn cluster_id(&self) -> u64 {
