@@ -8,6 +8,7 @@ mod maps;
 mod objects;
 mod ports;
 mod publish;
+mod ready;
 mod refused;
 mod remote;
 mod rules;
@@ -253,70 +254,6 @@ impl<K: Kernel> Core<K> {
             (false, _) => reserved::WORLD,
             (true, true) => reserved::WORLD_IPV4,
             (true, false) => reserved::WORLD_IPV6,
-        }
-    }
-
-    /// The first lists are complete: writes the whole policy, then removes what earlier runs left.
-    pub(crate) fn become_ready(&mut self) {
-        if self.ready {
-            return;
-        }
-        self.ready = true;
-        self.dirty = true;
-        self.settle();
-        self.write_services();
-        self.routes_changed.notify_one();
-        self.pruned = false;
-        self.prune_generations();
-        for endpoint in self.endpoints.values_mut() {
-            endpoint.enter(api::models::EndpointState::Ready, true, "Policy in force");
-        }
-    }
-
-    /// Every source has said all that it has: rows of before this start that nobody claims are gone. Not earlier, for a
-    /// row that is not claimed yet may carry traffic.
-    pub(crate) fn sweep(&mut self) {
-        if self.swept || !self.ready {
-            return;
-        }
-        self.swept = true;
-        let addresses = &self.addresses;
-        let result = self.dp.prune_ips(&|prefix| {
-            let claim = addresses.get(prefix);
-            claim.is_some_and(|(source, _)| *source != Source::Local)
-        });
-        self.note("address maps", result.err());
-        self.write_nodes();
-    }
-
-    /// Whether [`Core::sweep`] is still to come.
-    pub(crate) fn is_swept(&self) -> bool {
-        self.swept
-    }
-
-    /// Whether there is work that only time brings on: retries, and what waits for the end of the start.
-    pub(crate) fn is_unfinished(&self) -> bool {
-        !self.swept
-            || !self.pruned
-            || self.dp.is_unsettled()
-            || self.policy_waits()
-            || self.refused.is_due()
-            || !self.unwritten.is_empty()
-            || self.services_wait()
-    }
-
-    /// Removes what earlier runs left in the policy maps, once no endpoint uses it. While policy waits for room no endpoint
-    /// flips, so one look is enough.
-    pub(crate) fn prune_generations(&mut self) {
-        if !self.ready || self.pruned || self.policy_waits() && self.renewal.was_pruned() {
-            return;
-        }
-        match self.dp.prune_policy() {
-            Ok(done) => {
-                self.pruned = done;
-                self.note("policy maps", None::<String>);
-            }
-            Err(error) => self.note("policy maps", Some(error)),
         }
     }
 
