@@ -35,7 +35,7 @@ use objects::Objects;
 pub use own_node::keep_open;
 pub use pool::{Pool, Pools};
 pub use prune::prune_identities;
-pub use publish::{Publication, Published, ResourceKey};
+pub use publish::{Body, Publication, Published, ResourceKey};
 pub use verdicts::Verdicts;
 use watches::Notice;
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use fake::Fake;
 use kubernetes::api::{
-    Ipam, Pools, Publication, Published, Settings, Source, connect, pod_networks, server_version,
+    Body, Ipam, Pools, Publication, Published, Settings, Source, connect, pod_networks,
+    server_version,
 };
 use kubernetes::{ObjectEvent, Update};
 use serde_json::{Value, json};
@@ -320,7 +321,7 @@ async fn resources_are_written_once_and_not_taken_from_others() {
     let client = connect(&settings(&[fake.url()])).await.unwrap();
     let mut publication = Publication::new(client);
     let key = |name: &str| (Published::Endpoint, "shop".to_owned(), name.to_owned());
-    let value = json!({"metadata": {}, "status": {"id": 7}});
+    let value = Body::from(&json!({"metadata": {}, "status": {"id": 7}}));
     let mut wanted = BTreeMap::from([(key("web"), value.clone()), (key("db"), value)]);
     publication.sync(&wanted).await.unwrap();
     publication.sync(&wanted).await.unwrap();
@@ -354,7 +355,7 @@ async fn a_refused_resource_stands_in_nobodys_way() {
     let client = connect(&settings(&[fake.url()])).await.unwrap();
     let mut publication = Publication::new(client);
     let key = |name: &str| (Published::Endpoint, "shop".to_owned(), name.to_owned());
-    let value = json!({"metadata": {}, "status": {"id": 7}});
+    let value = Body::from(&json!({"metadata": {}, "status": {"id": 7}}));
     let all = |names: &[&str]| -> BTreeMap<_, _> {
         names
             .iter()

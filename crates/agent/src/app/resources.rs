@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What this node shows in Kubernetes: its CiliumNode, and a CiliumEndpoint per pod.
 
-use std::collections::BTreeMap;
+mod json;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubernetes::api::{self, Client, Ipam, Publication, Published, ResourceKey};
-use model::AddressType;
-use serde_json::{Map, Value, json};
+use ::api::models::EndpointState;
+use datapath::Linux;
+use kubernetes::api::{self, Body, Client, Publication, Published, ResourceKey};
+use model::{EndpointId, Labels, NumericIdentity, Pod};
 
-use crate::endpoint::Endpoint;
+use crate::core::Core;
+use crate::endpoint::{Attachment, Endpoint};
 use crate::service::Service;
 
-const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// What changed is written so often.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause after failures.
@@ -21,9 +24,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Keeps them as they shall be, for ever.
 pub(super) async fn publish(service: Arc<Service>, client: Client) {
     let mut publication = Publication::new(client);
+    let mut made = HashMap::new();
     let mut pause = tables::Backoff::new(INTERVAL, LONGEST);
     loop {
-        let wanted = wanted(&service);
+        let wanted = wanted(&service.core(), &mut made);
         let result = publication.sync(&wanted).await;
         let wait = match &result {
             Ok(()) => {
@@ -46,138 +50,75 @@ pub(super) async fn keep_open(service: Arc<Service>, client: Client) {
     api::keep_open(client, &node, seen, tell).await;
 }
 
-fn wanted(service: &Service) -> BTreeMap<ResourceKey, Value> {
-    let (name, node, endpoints) = {
-        let core = service.core();
-        let name = core.config.node.to_string();
-        (
-            name,
-            node(&core),
-            core.endpoints.values().cloned().collect::<Vec<_>>(),
-        )
-    };
-    let identities: BTreeMap<_, _> = endpoints
-        .iter()
-        .map(|local| {
-            let key = (
-                Published::Identity,
-                String::new(),
-                local.identity.to_string(),
-            );
-            (key, identity(local))
-        })
-        .collect();
-    let of_endpoint = |local: Endpoint| {
-        let pod = &local.attachment.pod;
-        let key = (
-            Published::Endpoint,
-            pod.namespace.to_string(),
-            pod.name.to_string(),
-        );
-        (key, endpoint(service, &local))
-    };
-    std::iter::once(((Published::Node, String::new(), name), node))
-        .chain(identities)
-        .chain(endpoints.into_iter().map(of_endpoint))
+/// What a CiliumEndpoint and the CiliumIdentity of its endpoint tell of.
+struct Seen {
+    attachment: Attachment,
+    labels: Labels,
+    identity: NumericIdentity,
+    state: EndpointState,
+    pod: Option<Pod>,
+    /// Ingress, egress.
+    enforcement: (bool, bool),
+}
+
+impl Seen {
+    fn of(core: &Core<Linux>, endpoint: &Endpoint) -> Self {
+        Self {
+            attachment: endpoint.attachment.clone(),
+            labels: endpoint.labels.clone(),
+            identity: endpoint.identity,
+            state: endpoint.state,
+            pod: core.pods.get(&endpoint.attachment.pod).cloned(),
+            enforcement: core.engine.enforcement(endpoint.attachment.id),
+        }
+    }
+
+    fn is_as_before(&self, core: &Core<Linux>, endpoint: &Endpoint) -> bool {
+        self.identity == endpoint.identity
+            && self.state == endpoint.state
+            && self.enforcement == core.engine.enforcement(endpoint.attachment.id)
+            && self.pod.as_ref() == core.pods.get(&endpoint.attachment.pod)
+            && self.labels == endpoint.labels
+            && self.attachment == endpoint.attachment
+    }
+}
+
+/// An endpoint's resources, and what they were made of.
+struct Made {
+    of: Seen,
+    resources: [(ResourceKey, Body); 2],
+}
+
+impl Made {
+    fn new(core: &Core<Linux>, endpoint: &Endpoint) -> Self {
+        let of = Seen::of(core, endpoint);
+        let pod = &of.attachment.pod;
+        let (namespace, name) = (pod.namespace.to_string(), pod.name.to_string());
+        let body = json::endpoint(&of, &core.node.ipv4.to_string());
+        let identity = (Published::Identity, String::new(), of.identity.to_string());
+        let resources = [
+            ((Published::Endpoint, namespace, name), Body::from(&body)),
+            (identity, Body::from(&json::identity(&of))),
+        ];
+        Self { of, resources }
+    }
+}
+
+/// What the node shall show. Resources of endpoints are made only if they are not as before.
+fn wanted(core: &Core<Linux>, made: &mut HashMap<EndpointId, Made>) -> BTreeMap<ResourceKey, Body> {
+    made.retain(|id, _| core.endpoints.contains_key(id));
+    for (id, endpoint) in &core.endpoints {
+        let is_current = |made: &Made| made.of.is_as_before(core, endpoint);
+        if !made.get(id).is_some_and(is_current) {
+            made.insert(*id, Made::new(core, endpoint));
+        }
+    }
+    let name = core.config.node.to_string();
+    let node = (Published::Node, String::new(), name);
+    let of_endpoints = made
+        .values()
+        .flat_map(|made| made.resources.iter().cloned());
+    std::iter::once((node, Body::from(&json::node(core))))
+        .chain(of_endpoints)
         .collect()
-}
-
-fn node(core: &crate::core::Core<datapath::Linux>) -> Value {
-    let node = core.node.published(&core.config);
-    let kind = |kind| match kind {
-        AddressType::InternalIp => "InternalIP",
-        AddressType::CiliumInternalIp => "CiliumInternalIP",
-        _ => "ExternalIP",
-    };
-    let addresses: Vec<Value> = node
-        .addresses
-        .iter()
-        .map(|address| json!({"type": kind(address.kind), "ip": address.ip.to_string()}))
-        .collect();
-    let mut spec = json!({
-        "addresses": addresses,
-        "bootid": node.boot_id,
-        "encryption": {"key": node.encryption_key},
-    });
-    // With a pool they are what the CiliumNode says.
-    if core
-        .config
-        .kubernetes
-        .as_ref()
-        .is_some_and(|kubernetes| kubernetes.ipam == Ipam::Kubernetes)
-    {
-        let nets: Vec<String> = core
-            .node
-            .pod_cidrs()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        spec["ipam"] = json!({"podCIDRs": nets});
-    }
-    // So the CiliumNode goes with the Node. Without a uid it has no owner yet.
-    let owner = |uid: &String| json!([{"apiVersion": "v1", "kind": "Node", "name": core.config.node, "uid": uid}]);
-    let metadata = match &core.node_uid {
-        Some(uid) => json!({"ownerReferences": owner(uid)}),
-        None => json!({}),
-    };
-    json!({"metadata": metadata, "spec": spec})
-}
-
-/// As Cilium writes it: the labels that make it up by source and key, and the pods' own again as labels of the object, by
-/// which people list identities.
-fn identity(local: &Endpoint) -> Value {
-    let (mut labels, mut security) = (Map::new(), Map::new());
-    for label in local.labels.iter() {
-        let key = format!("{}:{}", label.source(), label.key());
-        security.insert(key, label.value().into());
-        if label.source() == "k8s" && label.key() == POD_NAMESPACE {
-            labels.insert(POD_NAMESPACE.into(), label.value().into());
-        }
-    }
-    json!({"metadata": {"labels": labels}, "security-labels": security})
-}
-
-fn endpoint(service: &Service, local: &Endpoint) -> Value {
-    let core = service.core();
-    let a = &local.attachment;
-    let (ingress, egress) = core.engine.enforcement(a.id);
-    let labels: Vec<String> = local.labels.iter().map(ToString::to_string).collect();
-    let mut pair = json!({});
-    if let Some(ip) = a.ipv4 {
-        pair["ipv4"] = ip.to_string().into();
-    }
-    if let Some(ip) = a.ipv6 {
-        pair["ipv6"] = ip.to_string().into();
-    }
-    let pod = core.pods.get(&a.pod);
-    let ports: Vec<Value> = pod
-        .into_iter()
-        .flat_map(|pod| pod.named_ports.iter())
-        .map(|port| json!({"name": port.name, "port": port.port, "protocol": port.protocol.to_string()}))
-        .collect();
-    let mut metadata = json!({});
-    if let Some(pod) = pod {
-        metadata["labels"] = json!(pod.labels);
-        if !pod.uid.is_empty() {
-            metadata["ownerReferences"] =
-                json!([{"apiVersion": "v1", "kind": "Pod", "name": a.pod.name, "uid": pod.uid}]);
-        }
-    }
-    json!({
-        "metadata": metadata,
-        "status": {
-            "id": a.id.0,
-            "state": local.state.as_str(),
-            "identity": {"id": local.identity.0, "labels": labels},
-            "networking": {"addressing": [pair], "node": core.node.ipv4.to_string()},
-            "policy": {"ingress": {"enforcing": ingress}, "egress": {"enforcing": egress}},
-            "external-identifiers": {
-                "container-id": a.container_id,
-                "k8s-namespace": a.pod.namespace,
-                "k8s-pod-name": a.pod.name,
-                "pod-name": a.pod.to_string(),
-            },
-            "named-ports": ports,
-        },
-    })
 }

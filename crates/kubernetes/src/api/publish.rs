@@ -3,6 +3,7 @@
 //! stay theirs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -34,9 +35,19 @@ pub enum Published {
 /// Kind, namespace (empty for cluster scope) and name.
 pub type ResourceKey = (Published, String, String);
 
+/// A resource without kind and name, as JSON: as long as it is the same object in memory, comparing it costs nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Body(Arc<str>);
+
+impl From<&Value> for Body {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
 #[derive(Debug)]
 struct Written {
-    text: String,
+    body: Body,
     at: Instant,
     uid: Option<String>,
     version: Option<String>,
@@ -81,7 +92,7 @@ impl Publication {
     /// Makes the cluster's resources these. What fails is tried again with the next call; the answer is the first
     /// failure. One that the server refuses keeps none of the others from being written; a server that does not answer,
     /// or refuses many, is left alone until then.
-    pub async fn sync(&mut self, wanted: &BTreeMap<ResourceKey, Value>) -> Result<(), String> {
+    pub async fn sync(&mut self, wanted: &BTreeMap<ResourceKey, Body>) -> Result<(), String> {
         let gone: Vec<ResourceKey> = self
             .written
             .keys()
@@ -99,23 +110,22 @@ impl Publication {
                 Err(error) => failures.add(&key, &error)?,
             }
         }
-        for (key, value) in wanted {
-            if let Err(error) = self.put(key, value).await {
+        for (key, body) in wanted {
+            if let Err(error) = self.put(key, body).await {
                 failures.add(key, &error)?;
             }
         }
         failures.first.map_or(Ok(()), Err)
     }
 
-    async fn put(&mut self, key: &ResourceKey, value: &Value) -> kube::Result<()> {
-        let text = value.to_string();
-        let is_there = |old: &Written| old.text == text && old.at.elapsed() < AGAIN;
+    async fn put(&mut self, key: &ResourceKey, wanted: &Body) -> kube::Result<()> {
+        let is_there = |old: &Written| old.body == *wanted && old.at.elapsed() < AGAIN;
         if self.written.get(key).is_some_and(is_there) {
             return Ok(());
         }
         let (kind, namespace, name) = key;
         let resource = kind.resource();
-        let mut body = value.clone();
+        let mut body: Value = serde_json::from_str(&wanted.0).map_err(kube::Error::SerdeError)?;
         body["apiVersion"] = resource.api_version.clone().into();
         body["kind"] = resource.kind.clone().into();
         body["metadata"]["name"] = name.as_str().into();
@@ -128,7 +138,7 @@ impl Publication {
             )
             .await?;
         let written = Written {
-            text,
+            body: wanted.clone(),
             at: Instant::now(),
             uid: object.metadata.uid,
             version: object.metadata.resource_version,
