@@ -59,6 +59,8 @@ reasons! {
     NoBackend = 158, "Service backend not found";
     /// Frame without a usable ethertype.
     UnsupportedL2 = 166, "Unsupported L2 protocol";
+    /// A pod sends to the tunnel's port. The node's address before it would make it a packet of the tunnel.
+    Encapsulation = 170, "Encapsulation traffic is prohibited";
     /// VNI says an identity that may not travel.
     InvalidIdentity = 171, "Invalid identity";
     /// Outer source is not a node of the cluster that the VNI claims.

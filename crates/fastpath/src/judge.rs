@@ -275,6 +275,9 @@ pub(crate) fn decide<T: Tables>(
         work.report.src_identity = identity;
     }
     let question = question(work, policy, identity);
+    if question.encapsulates(config) {
+        return refuse(work, DropReason::Encapsulation);
+    }
     // Nothing keeps a pod from itself.
     let itself = work.flow.flags & flow_flags::LOOPED != 0;
     if !itself && !policy::allows(tables, config, question, &mut work.report) {

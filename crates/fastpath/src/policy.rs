@@ -7,6 +7,7 @@ use abi::{
     action, kind,
 };
 
+use crate::headers::UDP;
 use crate::{Report, Tables};
 
 /// Identities below this are reserved.
@@ -61,6 +62,17 @@ pub(crate) struct Question {
     pub(crate) direction: Direction,
     pub(crate) proto: u8,
     pub(crate) port: [u8; 2],
+}
+
+impl Question {
+    /// Whether a pod sends to the tunnel's port. It is not for pods: where the node's address is put before such a packet it
+    /// is one of the tunnel, with whatever identity the pod wrote.
+    #[inline(always)]
+    pub(crate) fn encapsulates(&self, config: &NodeConfig) -> bool {
+        self.direction == Direction::Egress
+            && self.proto == UDP
+            && u32::from(u16::from_be_bytes(self.port)) == config.tunnel_port
+    }
 }
 
 /// Asks a policy; the rule that decided, and the reason of a refusal, go to `report`. True: allowed.

@@ -5,6 +5,7 @@ mod common;
 
 use abi::{Addr, Direction, DropReason, ExtError, config_flags, flow_flags};
 use common::frames::{self, Ip};
+use common::services::{VIP, WAYS, udp, with};
 use common::*;
 use fastpath::Step;
 
@@ -304,5 +305,28 @@ fn fragments_for_the_node_itself_are_whole() {
     for frame in [ip(0x2000).udp(53, 5, 1400), ip(176).frame(17, &[0; 40])] {
         let outcome = world.overlay(ID_REMOTE, NODE_REMOTE, frame);
         assert_eq!((outcome.reason(), outcome.step), (None, Step::PassToNode));
+    }
+}
+
+/// The node's address, put before what a pod sends to another node, would make it a packet of the tunnel.
+#[test]
+fn pods_do_not_speak_in_the_tunnel() {
+    let refused = Some(DropReason::Encapsulation as u8);
+    for dst in [NODE_REMOTE, NODE, OUTSIDE, POD_REMOTE, POD_B] {
+        for way in WAYS {
+            let (world, ip) = (World::default(), way(POD_A, dst));
+            let out = world.send(IF_A, ip.udp(4000, 8472, 50));
+            assert_eq!(out.reason(), refused, "{ip:?}");
+            let out = world.send(IF_A, ip.tcp(4000, 8472, 2));
+            assert_eq!(out.reason(), None, "{ip:?}: the tunnel is UDP");
+            let out = world.send(IF_A, ip.udp(8472, 4000, 50));
+            assert_eq!(out.reason(), None, "{ip:?}: from that port");
+        }
+    }
+    for way in WAYS {
+        let mut world = with(&[OUTSIDE]);
+        world.config.tunnel_port = 8080;
+        let out = world.send(IF_A, udp(way(POD_A, VIP), 4000, 80));
+        assert_eq!(out.reason(), refused, "nor by a service");
     }
 }

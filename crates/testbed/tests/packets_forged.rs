@@ -25,6 +25,7 @@ fn forgeries_are_dropped_and_named() {
         pods_send_only_with_their_own_address(&lab, family);
         pod_addresses_do_not_come_by_the_wire(&lab, family);
         a_node_speaks_for_its_own_cluster_only(&lab, family);
+        pods_do_not_speak_in_the_tunnel(&lab, family);
     }
     strangers_speak_for_nobody(&lab);
     an_established_flow_cannot_be_joined(&lab);
@@ -92,8 +93,29 @@ fn pod_addresses_do_not_come_by_the_wire(lab: &Lab, family: Family) {
 /// Sends a VXLAN packet with a place's own outer source.
 fn send_vxlan(from: &Place, to: IpAddr, packet: &Packet, vni: u32) {
     let frame = packet.in_vxlan(vni);
-    let sent = from.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(&frame, (to, VXLAN)));
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let sent = from.within(|| UdpSocket::bind(any)?.send_to(&frame, (to, VXLAN)));
     sent.expect("a namespace").expect("sent");
+}
+
+/// What a pod sends to another node leaves with the address of its own node, which may speak for all its cluster.
+fn pods_do_not_speak_in_the_tunnel(lab: &Lab, family: Family) {
+    let (own, other) = (node(lab, "cluster5", 1), node(lab, "cluster7", 1));
+    let attacker = place(lab, "cluster5/a");
+    let to = SocketAddr::new(address(lab, "cluster7/c", Family::V4), PORT);
+    let catcher = catcher(lab, "cluster7/c", Family::V4);
+    let from = SocketAddr::new(address(lab, "cluster5/d", Family::V4), 1234);
+    let packet = Packet::udp(from, to, b"tunnelled");
+    let monitor = own.monitor().expect("a monitor");
+    let reason = "Encapsulation traffic is prohibited";
+    let source = address(lab, "cluster5/a", family);
+    for node in [own, other] {
+        let node = support::node_address(node, family);
+        dropped(&monitor, reason, source, || {
+            send_vxlan(&attacker, node, &packet, CLAIMED);
+        });
+    }
+    nothing_came(&catcher, "a pod's tunnel packet");
 }
 
 fn a_node_speaks_for_its_own_cluster_only(lab: &Lab, family: Family) {
