@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use kvstore::{ClientOptions, Config, Error, Etcd, Store, diagnose};
 use support::{Authority, Leaf, Server};
 
@@ -129,6 +130,19 @@ async fn a_renewed_certificate_is_used_by_the_next_connection() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("still refused: {last:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_told_in_a_few_words() {
+    let mut server = Server::start().await;
+    let etcd = server.client().await;
+    let mut watch = etcd.watch("a", 1).await.unwrap();
+    server.kill();
+    let limit = Duration::from_secs(5);
+    let event = tokio::time::timeout(limit, watch.next()).await;
+    let text = event.unwrap().unwrap().unwrap_err().to_string();
+    assert_says(&text, &["watch a", "the server closed the connection"]);
+    assert!(text.len() < 150, "{text}");
 }
 
 const STEP: Duration = Duration::from_secs(5);

@@ -153,7 +153,10 @@ impl Etcd {
                     let mut reason = reason;
                     let mut source = std::error::Error::source(status);
                     while let Some(cause) = source {
-                        reason = format!("{reason}: {cause}");
+                        let text = cause.to_string();
+                        if !reason.ends_with(&text) {
+                            reason = format!("{reason}: {text}");
+                        }
                         source = cause.source();
                     }
                     let reason = crate::error::cut(&reason, 512);

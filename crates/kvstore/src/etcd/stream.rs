@@ -28,6 +28,16 @@ pub(super) enum Io {
     Tls(Box<Started>),
 }
 
+/// A server that ends without a farewell is explained by the TLS library at length, with an address of its manual.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::UnexpectedEof => {
+            io::Error::new(kind, "the server closed the connection")
+        }
+        _ => error,
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -37,7 +47,8 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(started) if started.first.is_empty() => {
-                Pin::new(&mut started.stream).poll_read(cx, buf)
+                let read = Pin::new(&mut started.stream).poll_read(cx, buf);
+                read.map_err(in_words)
             }
             Io::Tls(started) => {
                 let taken = started.first.len().min(buf.remaining());
