@@ -24,11 +24,19 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// `text` without control characters: it may come from another cluster, and goes to a terminal.
+/// `text` without characters that control a terminal: it may come from another cluster.
 pub(crate) fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if controls(c) { '\u{fffd}' } else { c })
         .collect()
+}
+
+/// Whether `c` is a control character, ends a line, or turns the direction of the text around it.
+fn controls(c: char) -> bool {
+    let others = ['\u{61c}', '\u{200e}', '\u{200f}'];
+    c.is_control()
+        || others.contains(&c)
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The same for lists.
@@ -94,5 +102,9 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(clean("a\x1b[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
+        assert_eq!(
+            clean("né\u{202e}lortnoc\u{2069}"),
+            "né\u{fffd}lortnoc\u{fffd}"
+        );
     }
 }
