@@ -287,10 +287,19 @@ fn an_endpoint_that_nobody_waits_for_leaves_no_address() {
         (!taken()).then_some(()).ok_or("taken")
     })
     .expect("free");
-    let mut answer = String::new();
-    ask(head("POST", &format!("ipam/{ip}?owner=default/other"), 0))
-        .read_to_string(&mut answer)
-        .expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answers = |method, address, code: &str| {
+        let path = format!("ipam/{address}?owner=default/other");
+        let mut answer = String::new();
+        let read = ask(head(method, &path, 0)).read_to_string(&mut answer);
+        read.expect("an answer");
+        let start = format!("HTTP/1.1 {code}");
+        assert!(answer.starts_with(&start), "{method} {path}: {answer}");
+    };
+    answers("POST", ip, "200");
+    // What pods and the node itself have is not to be had.
+    for taken in ["10.7.1.1", "10.7.1.2"] {
+        answers("DELETE", taken, "500");
+        answers("POST", taken, "409");
+    }
     host.assert_traffic();
 }

@@ -107,6 +107,9 @@ impl Service {
 
     pub(super) fn free_address(&self, ip: IpAddr) -> Answer<()> {
         let mut core = self.core();
+        if core.node.routers().any(|router| router == ip) {
+            return Err(ApiError::failed(format!("address {ip} is this node's own")));
+        }
         if let Some(endpoint) = core
             .endpoints
             .values()
