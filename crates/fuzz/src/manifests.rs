@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kubernetes::{Manifests, ObjectEvent};
 use model::{ClusterId, ClusterName, EndpointId, IdentityScheme, Labels, NumericIdentity};
-use policy::{EnforcementMode, Engine, Families, Settings};
+use policy::{EnforcementMode, Engine, Families, Room, Settings};
 
 const SUBJECTS: [(u32, &str); 3] = [
     (
@@ -72,5 +72,6 @@ fn settings() -> Settings {
         mode: EnforcementMode::Default,
         allow_localhost: true,
         max_classes: 2048,
+        room: Room::UNBOUNDED,
     }
 }

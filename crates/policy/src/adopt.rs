@@ -66,6 +66,7 @@ impl Engine {
             engine.upsert_endpoint(id, endpoint.identity);
             engine.set_named_ports(id, &endpoint.ports);
         }
+        engine.admission = self.admission.anew();
         engine.revision = self.revision;
         engine
     }

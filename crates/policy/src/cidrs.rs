@@ -14,14 +14,14 @@ use crate::ids::Ids;
 pub(crate) const MAX_PREFIXES: usize = 32_767;
 const LAST: u32 = 65_535;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     identity: NumericIdentity,
     users: usize,
 }
 
 /// Prefixes with an identity.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cidrs {
     slots: BTreeMap<IpNet, Slot>,
     numbers: HashSet<u32>,

@@ -10,7 +10,7 @@ use crate::kind;
 use crate::selectors::{SelectorId, Signature};
 
 /// One class.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Class {
     pub(crate) kind: u32,
     signature: Signature,
@@ -24,7 +24,7 @@ impl Class {
 }
 
 /// All classes. Several may have the same kind and signature until they are merged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Classes {
     table: BTreeMap<u32, Class>,
     by_signature: HashMap<(u32, Signature), BTreeSet<u32>>,
@@ -46,6 +46,10 @@ impl Classes {
             crowded: BTreeSet::new(),
             ids,
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
     }
 
     pub(crate) fn get(&self, class: u32) -> Option<&Class> {

@@ -7,16 +7,16 @@
 //! policy and its new one under the new.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::{EndpointId, NamedPort, NumericIdentity};
+use model::{EndpointId, NumericIdentity};
 
-use crate::content::{Content, ContentKey, Matched};
+use crate::content::Matched;
 use crate::engine::{Engine, Live};
 use crate::records::Record;
 use crate::selectors::{SelectorId, Signature};
-use crate::{Op, kind};
+use crate::targets::Target;
+use crate::{Op, Room, kind};
 
 /// Identities that one commit moves only to merge classes.
 const MERGED: usize = 256;
@@ -28,11 +28,11 @@ pub(crate) struct Tx {
     pub(crate) fresh: BTreeSet<u32>,
     pub(crate) old: BTreeSet<u32>,
     /// Endpoints that leave a policy.
-    left: BTreeMap<u32, Vec<EndpointId>>,
+    pub(crate) left: BTreeMap<u32, Vec<EndpointId>>,
     pub(crate) new_selectors: BTreeSet<SelectorId>,
     pub(crate) dead_selectors: BTreeSet<SelectorId>,
     /// New prefixes; and the class that judged their addresses so far.
-    prefixes: Vec<(IpNet, NumericIdentity)>,
+    pub(crate) prefixes: Vec<(IpNet, NumericIdentity)>,
     pub(crate) origins: HashMap<NumericIdentity, u32>,
     /// Identities to delete after the flips.
     pub(crate) forgotten: Vec<NumericIdentity>,
@@ -43,19 +43,21 @@ pub(crate) struct Tx {
     pub(crate) refine: Vec<Op>,
     complete: Vec<Op>,
     pub(crate) moves: Vec<Op>,
-    flips: Vec<(EndpointId, u32)>,
+    pub(crate) flips: Vec<(EndpointId, u32)>,
     deletes: Vec<Op>,
+    /// What old and new may take together.
+    most: Option<Room>,
 }
 
 impl Engine {
-    /// The writes that bring the kernel from the last commit's state to the present one, in order. Empty if nothing
-    /// changed. After each single write every packet has its verdict from before or from after the commit.
-    pub fn commit(&mut self) -> Vec<Op> {
-        if !std::mem::take(&mut self.pending) {
-            return Vec::new();
-        }
-        let mut tx = Tx::default();
-        self.retarget(&mut tx);
+    /// Brings the endpoints to their targets, and the kernel from the last commit's state to the present one. With `most`
+    /// it ends half done when more than that is needed.
+    pub(crate) fn carry_out(&mut self, targets: Vec<Target>, most: Option<Room>) -> Vec<Op> {
+        let mut tx = Tx {
+            most,
+            ..Tx::default()
+        };
+        self.retarget(targets, &mut tx);
         self.retire(&mut tx);
         self.limit_classes(&tx);
         self.freeze(&mut tx);
@@ -64,69 +66,6 @@ impl Engine {
         self.complete(&mut tx);
         self.clean(&mut tx);
         tx.into_ops()
-    }
-
-    /// Finds the policy of every endpoint that may need another.
-    fn retarget(&mut self, tx: &mut Tx) {
-        for id in std::mem::take(&mut self.dirty_endpoints) {
-            let Some(endpoint) = self.endpoints.get(&id) else {
-                continue;
-            };
-            let (identity, ports) = (endpoint.identity, endpoint.ports.clone());
-            let policy = self.policy_for(identity, &ports, tx);
-            let endpoint = self.endpoints.get_mut(&id).expect("just found");
-            let before = endpoint.policy.replace(policy);
-            if before == Some(policy) {
-                continue;
-            }
-            if let Some(before) = before
-                && let Some(live) = self.policies.get_mut(&before)
-            {
-                live.endpoints -= 1;
-                self.left.insert(before);
-                tx.left.entry(before).or_default().push(id);
-            }
-            self.policies.get_mut(&policy).expect("just made").endpoints += 1;
-            tx.flips.push((id, policy));
-        }
-    }
-
-    fn policy_for(&mut self, identity: NumericIdentity, ports: &[NamedPort], tx: &mut Tx) -> u32 {
-        let rules = self.selecting(identity);
-        let key = ContentKey::new(
-            &self.settings,
-            self.labels(identity),
-            &rules,
-            ports,
-            &self.ports,
-        );
-        if let Some(&policy) = self.by_key.get(&key) {
-            return policy;
-        }
-        let content = Content::new(
-            key.clone(),
-            rules,
-            &mut self.selectors,
-            &self.home,
-            &mut tx.new_selectors,
-        );
-        for prefix in content.prefixes() {
-            if let Some(identity) = self.cidrs.acquire(prefix) {
-                tx.prefixes.push((prefix, identity));
-            }
-        }
-        let policy = self.policy_ids.take(|id| self.policies.contains_key(&id));
-        for selector in content.selectors() {
-            self.selectors.used_by(selector, policy);
-        }
-        let live = Live {
-            content: Some(Arc::new(content)),
-            ..Live::default()
-        };
-        self.policies.insert(policy, live);
-        self.by_key.insert(key, policy);
-        tx.fresh.insert(policy);
-        policy
     }
 
     /// Policies that no endpoint has any more let their selectors and prefixes go.
@@ -254,6 +193,9 @@ impl Engine {
     /// Writes new policies: kinds, then classes.
     fn complete(&mut self, tx: &mut Tx) {
         for policy in tx.fresh.clone() {
+            if tx.most.is_some_and(|most| !self.taken().fits(most)) {
+                return;
+            }
             for (i, of_kind) in kind::ALL.into_iter().enumerate() {
                 let row = self.row_for(policy, &self.kinds[i].clone(), tx);
                 self.policies.get_mut(&policy).expect("fresh").kinds[i] = row;

@@ -90,11 +90,15 @@ impl CompiledRule {
         self.subject.matches(labels) && labels.get("reserved", "host").is_none()
     }
 
+    /// Everybody whom it is about.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerSelector> {
+        let entries = self.sides.iter().flat_map(|side| &side.entries);
+        entries.flat_map(|entry| &entry.peers)
+    }
+
     /// What it says about CIDRs.
     pub(crate) fn cidr_sets(&self) -> impl Iterator<Item = &CidrSet> {
-        let entries = self.sides.iter().flat_map(|side| &side.entries);
-        let peers = entries.flat_map(|entry| &entry.peers);
-        peers.filter_map(|peer| match peer {
+        self.peers().filter_map(|peer| match peer {
             PeerSelector::Cidr(set) => Some(set),
             _ => None,
         })

@@ -120,6 +120,13 @@ impl ContentKey {
     }
 }
 
+impl ContentKey {
+    /// Numbers that stand for names.
+    pub(crate) fn named_ports(&self) -> usize {
+        self.named.len() + self.peers_named.len()
+    }
+}
+
 fn base(
     settings: &Settings,
     labels: Option<&Labels>,

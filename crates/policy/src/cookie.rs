@@ -44,7 +44,7 @@ pub struct RuleInfo {
 }
 
 /// Cookies by cause and back. A number is given to one cause only, for ever.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cookies {
     by_cause: HashMap<Cause, u32>,
     table: HashMap<u32, (Cause, usize)>,

@@ -20,7 +20,7 @@ use crate::selectors::{SelectorId, Signature};
 const AGAIN: usize = 256;
 
 /// Identities of other clusters.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Crowds {
     /// How many of a cluster have labels that count.
     population: HashMap<ClusterId, usize>,

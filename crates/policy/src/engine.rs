@@ -19,18 +19,19 @@ use crate::index::ByLabel;
 use crate::peer::Home;
 use crate::ports::Ports;
 use crate::records::Record;
+use crate::room::Admission;
 use crate::rows::Rows;
 use crate::selectors::{Selectors, Signature};
 use crate::{Error, PolicyKey, PolicyObject, Settings, kind, validate};
 
 /// An identity of endpoints of this node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Subject {
     pub(crate) rules: BTreeMap<(Arc<PolicyKey>, usize), Arc<CompiledRule>>,
     pub(crate) endpoints: BTreeSet<EndpointId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) identity: NumericIdentity,
     /// Ports to which its pod gives a name.
@@ -39,14 +40,14 @@ pub(crate) struct Endpoint {
     pub(crate) policy: Option<u32>,
 }
 
-#[derive(Debug)]
-struct Stored {
-    object: PolicyObject,
-    rules: Vec<Arc<CompiledRule>>,
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) object: PolicyObject,
+    pub(crate) rules: Vec<Arc<CompiledRule>>,
 }
 
 /// A policy id in the kernel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     /// `None`: a copy that ends with the commit that made it.
     pub(crate) content: Option<Arc<Content>>,
@@ -58,6 +59,12 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Entries in the kernel.
+    pub(crate) fn entries(&self) -> usize {
+        let of_kinds = self.kinds.iter().filter(|row| **row != 0);
+        of_kinds.count() + self.classes.len()
+    }
+
     /// The row that judges a class (0 none) of a kind.
     pub(crate) fn row(&self, class: u32, kind: u32) -> u32 {
         let of_kind = self.kinds[(kind - kind::BASE) as usize];
@@ -66,12 +73,12 @@ impl Live {
 }
 
 /// Turns policies, identities and endpoints into writes to the kernel's maps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) home: Home,
     pub(crate) revision: u64,
-    objects: BTreeMap<PolicyKey, Stored>,
+    pub(crate) objects: BTreeMap<PolicyKey, Stored>,
     pub(crate) groups: Groups,
     pub(crate) ports: Ports,
     pub(crate) crowds: Crowds,
@@ -96,6 +103,7 @@ pub struct Engine {
     pub(crate) cookies: Cookies,
     pub(crate) cidrs: Cidrs,
     pub(crate) next_rule: u64,
+    pub(crate) admission: Admission,
 }
 
 impl Engine {
@@ -133,6 +141,7 @@ impl Engine {
             cookies: Cookies::new(),
             cidrs: Cidrs::new(),
             next_rule: 0,
+            admission: Admission::default(),
         };
         for &(identity, _) in reserved::ALL {
             let labels = reserved::labels(identity).expect("a reserved identity has labels");
@@ -188,7 +197,8 @@ impl Engine {
             object,
             rules: Vec::new(),
         };
-        self.objects.insert(key.clone(), stored);
+        let old = self.objects.insert(key.clone(), stored);
+        self.admission.change(&key, old);
         self.put_rules(&key, rules);
         Ok(())
     }
@@ -229,6 +239,7 @@ impl Engine {
         let Some(old) = self.objects.remove(key) else {
             return;
         };
+        self.admission.forget(key);
         let prefixes = cidrs::prefixes_of(&old.rules);
         self.cidrs
             .rename(&prefixes, &Default::default())
@@ -342,6 +353,7 @@ impl Engine {
         };
         self.leave_subject(id, endpoint.identity);
         self.dirty_endpoints.remove(&id);
+        self.admission.unplaced.remove(&id);
         if let Some(live) = endpoint
             .policy
             .and_then(|policy| self.policies.get_mut(&policy))

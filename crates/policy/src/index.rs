@@ -9,7 +9,7 @@ use model::{Labels, NumericIdentity, Operator, Requirement, Selector, keys};
 use crate::kind;
 
 /// Who has a label. Most labels of a large mesh are either nearly unique or very common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Holders {
     One(NumericIdentity),
     Several(BTreeSet<NumericIdentity>),
@@ -67,7 +67,7 @@ pub(crate) enum Handle {
 type Values = HashMap<Arc<str>, Holders>;
 
 /// Identities by kind and label.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ByLabel {
     /// By key, for every kind in the order of [`kind::ALL`].
     keys: [HashMap<Arc<str>, Values>; 5],

@@ -25,10 +25,12 @@ mod peer;
 mod ports;
 mod records;
 mod regroup;
+mod room;
 mod row;
 mod rows;
 mod selectors;
 mod settings;
+mod targets;
 mod validate;
 
 pub use ast::{
@@ -42,5 +44,6 @@ pub use groups::CidrGroup;
 pub use listing::{Explanation, PolicyLine};
 pub use op::{Action, Direction, Op, PORT_BITS, RowMatch, RowVerdict, kind};
 pub use peer::Families;
+pub use room::{Refusal, Room};
 pub use settings::{EnforcementMode, Settings};
 pub use validate::validate;

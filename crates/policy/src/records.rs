@@ -9,7 +9,7 @@ use crate::kind;
 use crate::peer::Peer;
 
 /// An identity.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     /// `None`: not known any more, to be deleted with the next commit.
     pub(crate) labels: Option<Labels>,

@@ -11,19 +11,21 @@ use crate::{Op, RowMatch, RowVerdict};
 /// Entries of a row, ingress first.
 pub(crate) type RowContent = Arc<[(RowMatch, RowVerdict)]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     content: RowContent,
     users: usize,
 }
 
 /// All rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rows {
     by_content: HashMap<RowContent, u32>,
     table: BTreeMap<u32, Row>,
     idle: BTreeSet<u32>,
     ids: Ids,
+    /// Of all rows.
+    entries: usize,
 }
 
 impl Rows {
@@ -34,6 +36,7 @@ impl Rows {
             table,
             idle: BTreeSet::new(),
             ids: Ids::up_to(u32::MAX),
+            entries: 0,
         }
     }
 
@@ -57,6 +60,7 @@ impl Rows {
                 verdict,
             });
         }
+        self.entries += content.len();
         self.by_content.insert(content.clone(), row);
         self.table.insert(row, Row { content, users: 1 });
         row
@@ -90,11 +94,17 @@ impl Rows {
             if self.by_content.get(&row.content) == Some(&id) {
                 self.by_content.remove(&row.content);
             }
+            self.entries -= row.content.len();
             for &(matching, verdict) in row.content.iter() {
                 cookies.release(verdict.rule);
                 ops.push(Op::DeleteRow { row: id, matching });
             }
         }
+    }
+
+    /// Entries of all rows.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
     }
 
     pub(crate) fn content(&self, row: u32) -> &[(RowMatch, RowVerdict)] {

@@ -19,7 +19,7 @@ pub(crate) struct SelectorId(u64);
 /// The selectors that match, ascending.
 pub(crate) type Signature = Arc<[SelectorId]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InUse {
     selector: PeerSelector,
     users: usize,
@@ -30,14 +30,14 @@ struct InUse {
 }
 
 /// Selectors that ask for a key.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Asking {
     any: BTreeSet<SelectorId>,
     values: HashMap<String, BTreeSet<SelectorId>>,
 }
 
 /// All selectors in use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Selectors {
     by_value: HashMap<PeerSelector, SelectorId>,
     table: BTreeMap<SelectorId, InUse>,
@@ -142,6 +142,11 @@ impl Selectors {
                 self.by_key.remove(&key);
             }
         }
+    }
+
+    /// Whether somebody uses it.
+    pub(crate) fn is_in_use(&self, selector: &PeerSelector) -> bool {
+        self.by_value.contains_key(selector)
     }
 
     pub(crate) fn get(&self, id: SelectorId) -> &PeerSelector {

@@ -3,7 +3,7 @@
 
 use model::{ClusterId, ClusterName, IdentityScheme};
 
-use crate::Families;
+use crate::{Families, Room};
 
 /// `enable-policy`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -36,4 +36,6 @@ pub struct Settings {
     pub allow_localhost: bool,
     /// Classes that the identities of one other cluster may make, about. The labels of who would make more do not count.
     pub max_classes: usize,
+    /// What policies may take of the kernel's maps. While endpoints change to others, both are there: twice as much.
+    pub room: Room,
 }

@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::generate::{Event, NUMBERS, OTHER, OWN, any_settings, events, labels, named_ports};
 use common::kernel::Kernel;
 use common::reference::{Who, World};
 use model::{EndpointId, NumericIdentity};
-use policy::{Action, Direction, Engine, Families, Op, Settings};
+use policy::{Action, Direction, Engine, Families, Op, Refusal, Settings};
 use proptest::prelude::*;
 
 const FLOWS: [(u8, u16); 6] = [(6, 80), (6, 443), (17, 80), (132, 90), (1, 8), (6, 65535)];
@@ -18,6 +20,8 @@ struct Test {
     engine: Engine,
     kernel: Kernel,
     probes: Vec<Who>,
+    /// Endpoints whose policy found no room: they keep what they have.
+    unplaced: BTreeSet<EndpointId>,
 }
 
 type Verdicts = std::collections::BTreeMap<(EndpointId, Direction, Who, (u8, u16)), Action>;
@@ -53,6 +57,7 @@ impl Test {
             engine: Engine::new(settings),
             kernel: Kernel::default(),
             probes: identities.chain(addresses).filter(exists).collect(),
+            unplaced: BTreeSet::new(),
         }
     }
 
@@ -185,15 +190,24 @@ impl Test {
     }
 
     fn commit(&mut self, old: &Verdicts) {
+        self.engine.retry_unplaced();
         let ops = self.engine.commit();
-        let new = self.expected();
+        self.refuse();
+        let mut new = self.expected();
+        let unplaced: BTreeSet<EndpointId> = self.engine.unplaced().collect();
+        new.retain(|(endpoint, ..), _| !unplaced.contains(endpoint));
+        let before = std::mem::replace(&mut self.unplaced, unplaced);
         for op in ops {
+            if let Op::SetEndpointPolicy { endpoint, .. } = &op {
+                // A copy of what it has is the same.
+                assert!(!self.unplaced.contains(endpoint), "{op:?}");
+            }
             self.kernel.apply(&op);
             if matches!(op, Op::PutRow { .. }) {
                 continue;
             }
             for (key, after) in &new {
-                if !self.kernel.endpoints.contains_key(&key.0) {
+                if !self.kernel.endpoints.contains_key(&key.0) || before.contains(&key.0) {
                     continue;
                 }
                 let seen = self.seen(key);
@@ -212,6 +226,21 @@ impl Test {
         self.engine.snapshot().iter().for_each(|op| fresh.apply(op));
         assert_eq!(fresh, self.kernel, "a snapshot is what the kernel has");
         assert!(self.engine.commit().is_empty(), "nothing changed since");
+        let taken = self.engine.taken();
+        assert_eq!(taken.policies, self.kernel.policies.len());
+        assert_eq!(taken.rows, self.kernel.rows.len());
+    }
+
+    /// What found no room says what it said before.
+    fn refuse(&mut self) {
+        for Refusal { object, earlier } in self.engine.refused() {
+            let key = object.key.clone();
+            let told = match earlier {
+                Some(earlier) => self.world.policies.insert(key, earlier),
+                None => self.world.policies.remove(&key),
+            };
+            assert_eq!(told, Some(object));
+        }
     }
 
     fn explains(

@@ -137,7 +137,8 @@ pub(super) async fn upkeep(service: Arc<Service>) {
         // Walks the flows only if prefixes changed.
         let result = core.dp.settle();
         core.note("prefixes", result.err());
-        if core.retry_refused() {
+        // Both, whatever becomes of one.
+        if core.retry_refused() | core.retry_crowded() {
             service.objects.notify_waiters();
         }
         core.retry_policy();

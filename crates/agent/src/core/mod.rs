@@ -5,12 +5,14 @@
 
 mod endpoints;
 mod maps;
+mod notes;
 mod objects;
 mod ports;
 mod publish;
 mod ready;
 mod refused;
 mod remote;
+mod room;
 mod rules;
 mod runs;
 mod services;
@@ -21,7 +23,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use datapath::{Datapath, IpRow, Kernel};
 use ipnet::IpNet;
@@ -40,14 +41,8 @@ use crate::ipam::Pool;
 use crate::node::LocalNode;
 
 pub(crate) use endpoints::{CreateError, Gone, NewEndpoint, Relabel};
+pub(crate) use notes::Note;
 pub(crate) use runs::{AllRuns, Runs};
-
-/// A thing that an operator should know, with the time when it began.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Note {
-    pub(crate) since: SystemTime,
-    pub(crate) text: String,
-}
 
 /// The node's state.
 pub(crate) struct Core<K: Kernel> {
@@ -79,6 +74,7 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) balancer: services::Balancer,
     named_ports: ports::NamedPorts,
     refused: refused::Refused,
+    crowded: room::Crowded,
     /// What the objects of policies show of their validity.
     pub(crate) policy_shows: BTreeMap<PolicyKey, kubernetes::Condition>,
     /// Things that went wrong and still are, by what they are about.
@@ -131,6 +127,7 @@ impl<K: Kernel> Core<K> {
             mode: config.policy_mode,
             allow_localhost: config.allow_localhost,
             max_classes: rules::MAX_CLASSES,
+            room: room::room(dp.kernel()),
         });
         let mut core = Self {
             pool4: node.pods4.map(|net| Pool::new(net.into())),
@@ -143,6 +140,7 @@ impl<K: Kernel> Core<K> {
             balancer: services::Balancer::new(&config),
             named_ports: ports::NamedPorts::default(),
             refused: refused::Refused::default(),
+            crowded: room::Crowded::default(),
             engine,
             dp,
             config,
@@ -296,30 +294,6 @@ impl<K: Kernel> Core<K> {
         if !used && !identity.is_reserved() && self.identities.remove(&identity).is_some() {
             self.engine.remove_identity(identity);
             self.dirty = true;
-        }
-    }
-
-    /// Remembers what is wrong with `subject`, or that nothing is any more.
-    pub(crate) fn note(&mut self, subject: &str, problem: Option<impl std::fmt::Display>) {
-        let problem = problem.map(|problem| problem.to_string());
-        self.runs.ended(subject, problem.as_deref());
-        match problem {
-            None => {
-                self.notes.remove(subject);
-            }
-            Some(problem) => {
-                let text = format!("{subject}: {problem}");
-                if self.notes.get(subject).is_none_or(|note| note.text != text) {
-                    tracing::error!("{text}");
-                    self.notes.insert(
-                        subject.to_owned(),
-                        Note {
-                            since: SystemTime::now(),
-                            text,
-                        },
-                    );
-                }
-            }
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Objects of the cluster's source: pods and namespaces give labels, policies rules, services translations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datapath::Kernel;
 use kubernetes::{ObjectEvent, Update, Verdict};
@@ -60,8 +60,15 @@ impl<K: Kernel> Core<K> {
     /// What became of every policy: whether its newest version is in force, or why not.
     pub(crate) fn verdicts(&self) -> BTreeMap<PolicyKey, Verdict> {
         let in_force = self.engine.policies().map(|policy| &policy.key);
-        let in_force = self.refused_policies().chain(in_force).map(|key| {
+        // Whether there is room is another matter on every node.
+        let crowded: BTreeSet<&PolicyKey> = self.crowded_policies().map(|(key, _)| key).collect();
+        let known = self
+            .refused_policies()
+            .chain(in_force)
+            .chain(crowded.iter().copied());
+        let in_force = known.map(|key| {
             let note = self.notes.get(&key.to_string());
+            let note = note.filter(|_| !crowded.contains(key));
             (
                 key.clone(),
                 note.map_or(Ok(()), |note| Err(note.text.clone())),

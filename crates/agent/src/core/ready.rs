@@ -56,10 +56,11 @@ impl<K: Kernel> Core<K> {
             || self.services_wait()
     }
 
-    /// Removes what earlier runs left in the policy maps, once no endpoint uses it. While policy waits for room no endpoint
-    /// flips, so one look is enough.
+    /// Removes what earlier runs left in the policy maps, once no endpoint uses it. While policy waits for room endpoints
+    /// seldom flip, so a look now and then is enough.
     pub(crate) fn prune_generations(&mut self) {
-        if !self.ready || self.pruned || self.policy_waits() && self.renewal.was_pruned() {
+        let waits = self.policy_waits() || self.engine.unplaced().len() > 0;
+        if !self.ready || self.pruned || waits && self.renewal.was_pruned() {
             return;
         }
         match self.dp.prune_policy() {

@@ -32,6 +32,11 @@ impl Refused {
 impl<K: Kernel> Core<K> {
     /// Takes a change of a policy or of a group.
     pub(super) fn take_policy(&mut self, event: ObjectEvent) {
+        if let ObjectEvent::Policy(policy) = &event
+            && self.crowded.replace(&policy.key, Some(policy))
+        {
+            return;
+        }
         let (subject, result, remark) = match &event {
             ObjectEvent::Policy(policy) => {
                 let result = self.engine.upsert_policy(policy.clone());
@@ -39,6 +44,7 @@ impl<K: Kernel> Core<K> {
             }
             ObjectEvent::PolicyGone(key) => {
                 self.policy_shows.remove(key);
+                self.crowded.replace(key, None);
                 self.engine.remove_policy(key);
                 (key.to_string(), Ok(()), None)
             }

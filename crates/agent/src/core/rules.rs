@@ -27,14 +27,16 @@ pub(super) const MAX_CLASSES: usize = 2048;
 pub(super) struct Renewal {
     backoff: Backoff,
     pub(super) not_before: Option<Instant>,
-    /// What nobody uses was removed since policy waits.
-    pruned: bool,
+    /// When what nobody uses was removed last while policy waits.
+    pruned: Option<Instant>,
 }
 
 impl Renewal {
-    /// Whether what nobody uses was removed already; it is now.
+    /// Whether what nobody uses was removed a moment ago; it is now.
     pub(super) fn was_pruned(&mut self) -> bool {
-        std::mem::replace(&mut self.pruned, true)
+        let before = self.pruned.filter(|at| at.elapsed() < LONGEST);
+        self.pruned = before.or_else(|| Some(Instant::now()));
+        before.is_some()
     }
 }
 
@@ -43,7 +45,7 @@ impl Default for Renewal {
         Self {
             backoff: Backoff::new(FIRST, LONGEST),
             not_before: None,
-            pruned: false,
+            pruned: None,
         }
     }
 }
@@ -57,6 +59,7 @@ impl<K: Kernel> Core<K> {
         }
         self.dirty = false;
         self.asked.extend(self.engine.commit());
+        self.note_refusals();
         let left_out = self.engine.left_out().len();
         let problem = (left_out > 0).then(|| {
             format!(

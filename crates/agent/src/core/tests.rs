@@ -17,6 +17,7 @@ mod full;
 mod groups;
 mod ports;
 mod restarts;
+mod room;
 mod services;
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);

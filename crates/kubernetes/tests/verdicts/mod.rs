@@ -18,7 +18,7 @@ use model::{
     ClusterId, ClusterName, EndpointId, IdentityScheme, Labels, NamedPort, NumericIdentity,
     Protocol, reserved,
 };
-use policy::{Action, Direction, EnforcementMode, Engine, Families, PolicyObject, Settings};
+use policy::{Action, Direction, EnforcementMode, Engine, Families, PolicyObject, Room, Settings};
 
 pub const W: u32 = (5 << 16) + 1;
 pub const A: u32 = (5 << 16) + 2;
@@ -60,6 +60,7 @@ pub fn settings() -> Settings {
         mode: EnforcementMode::Default,
         allow_localhost: true,
         max_classes: 2048,
+        room: Room::UNBOUNDED,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Label, Labels, NamedPort, Protocol};
 use policy::{
     CidrGroup, CidrRule, DefaultDeny, EnforcementMode, Entity, Entry, Families, GroupRule,
-    NamedPortRule, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol, PortRule, Rule,
+    NamedPortRule, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol, PortRule, Room, Rule,
     Settings,
 };
 use proptest::prelude::*;
@@ -283,13 +283,21 @@ pub fn any_settings() -> impl Strategy<Value = Settings> {
         Families::Ipv6,
     ]);
     let classes = select(vec![1, 2, 2048]);
-    (mode, families, any::<bool>(), any::<bool>(), classes).prop_map(
-        |(mode, families, local, host, max_classes)| Settings {
+    let room = select(vec![
+        (usize::MAX, usize::MAX),
+        (40, 150),
+        (25, 60),
+        (11, 30),
+    ]);
+    let room = room.prop_map(|(policies, rows)| Room { policies, rows });
+    (mode, families, any::<bool>(), any::<bool>(), classes, room).prop_map(
+        |(mode, families, local, host, max_classes, room)| Settings {
             mode,
             families,
             default_local_cluster: local,
             allow_localhost: host,
             max_classes,
+            room,
             ..settings()
         },
     )

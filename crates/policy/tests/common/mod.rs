@@ -9,7 +9,7 @@ pub mod reference;
 use std::collections::BTreeSet;
 
 use model::{ClusterId, ClusterName, IdentityScheme, Labels, Operator, Requirement, Selector};
-use policy::{EnforcementMode, Families, Settings};
+use policy::{EnforcementMode, Families, Room, Settings};
 
 /// A member of a mesh: cluster 5 named `cluster5`, dual stack, everything at its default.
 pub fn settings() -> Settings {
@@ -22,6 +22,7 @@ pub fn settings() -> Settings {
         mode: EnforcementMode::Default,
         allow_localhost: true,
         max_classes: 2048,
+        room: Room::UNBOUNDED,
     }
 }
 

@@ -36,7 +36,7 @@ fn a_prefix_waits_for_its_identity_and_status_for_both() {
 }
 
 /// Allows the world but for `count` prefixes: each is a class of its own.
-fn wide(count: u32) -> PolicyObject {
+pub(super) fn wide(count: u32) -> PolicyObject {
     let cidrs = (0..count).map(|n| CidrRule {
         cidr: format!("198.51.{n}.0/24").parse().expect("valid"),
         except: vec![format!("198.51.{n}.128/25").parse().expect("valid")],

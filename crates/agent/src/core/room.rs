@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Policies and pods for which the kernel's maps have no room. Policies stay as they were, and pods keep what they have,
+//! until others need less; each is tried by itself, so that none waits for another.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use datapath::{Kernel, Map};
+use kubernetes::ObjectEvent;
+use policy::{PolicyKey, PolicyObject, Refusal, Room};
+use tables::Backoff;
+
+use super::Core;
+
+/// Each attempt compiles what waits: not more often than the first, ever more rarely while it does not help.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// Pods that status names.
+const NAMED: usize = 3;
+
+/// What waits for room.
+#[derive(Debug)]
+pub(super) struct Crowded {
+    /// The newest version of each policy.
+    policies: BTreeMap<PolicyKey, PolicyObject>,
+    /// When it was tried last, and what the others took then.
+    pub(super) tried: Option<(Instant, Room)>,
+    /// A newer version came since.
+    is_new: bool,
+    backoff: Backoff,
+    pause: Duration,
+}
+
+impl Default for Crowded {
+    fn default() -> Self {
+        Self {
+            policies: BTreeMap::new(),
+            tried: None,
+            is_new: false,
+            backoff: Backoff::new(FIRST, LONGEST),
+            pause: FIRST,
+        }
+    }
+}
+
+impl Crowded {
+    /// A policy that waits says something else now, or is gone. Returns whether it waited.
+    pub(super) fn replace(&mut self, key: &PolicyKey, newest: Option<&PolicyObject>) -> bool {
+        let Some(waits) = self.policies.get_mut(key) else {
+            return false;
+        };
+        match newest {
+            Some(newest) => {
+                newest.clone_into(waits);
+                self.is_new = true;
+            }
+            None => drop(self.policies.remove(key)),
+        }
+        true
+    }
+
+    /// Whether an attempt may help that did not when there was `taken`: soon, if others take less or something is new.
+    fn is_due(&self, taken: Room) -> bool {
+        let Some((at, before)) = self.tried else {
+            return true;
+        };
+        let is_less = taken.policies < before.policies || taken.rows < before.rows;
+        match self.is_new || is_less {
+            true => at.elapsed() >= FIRST,
+            false => taken != before && at.elapsed() >= self.pause,
+        }
+    }
+}
+
+/// Half of each map: whenever numbers begin anew, what is in force and what takes its place are both there.
+pub(super) fn room(kernel: &impl Kernel) -> Room {
+    let half = |map| kernel.limit(map) as usize / 2;
+    Room {
+        policies: half(Map::Policies),
+        rows: half(Map::Rows),
+    }
+}
+
+impl<K: Kernel> Core<K> {
+    /// Says what found no room with the last commit.
+    pub(super) fn note_refusals(&mut self) {
+        for Refusal { object, earlier } in self.engine.refused() {
+            let Room { policies, rows } = room(self.dp.kernel());
+            let stays = match earlier {
+                Some(_) => "; the previous version stays in force",
+                None => "",
+            };
+            let problem = format!(
+                "no room: with it the policies of this node's pods take more than {policies} entries of map {} or {rows} of {}: select fewer pods or peers, or use fewer ports{stays}",
+                Map::Policies,
+                Map::Rows,
+            );
+            self.note(&object.key.to_string(), Some(problem));
+            self.crowded.policies.insert(object.key.clone(), object);
+        }
+        let unplaced = self.engine.unplaced();
+        let count = unplaced.len();
+        let pods =
+            unplaced.filter_map(|id| Some(self.endpoints.get(&id)?.attachment.pod.to_string()));
+        let mut pods: Vec<String> = pods.take(NAMED).collect();
+        if count > pods.len() {
+            pods.push(format!("{} more", count - pods.len()));
+        }
+        let problem = (count > 0).then(|| {
+            format!(
+                "no room for the policy of {}: what was in force for them stays, and those without any get no packets",
+                pods.join(", ")
+            )
+        });
+        self.note("pods", problem);
+    }
+
+    /// Tries again what found no room, if others take something else now. Returns whether something was taken.
+    pub(crate) fn retry_crowded(&mut self) -> bool {
+        let unplaced = self.engine.unplaced().len();
+        let waiting = self.crowded.policies.len() + unplaced;
+        if waiting == 0 || !self.ready || self.policy_waits() {
+            return false;
+        }
+        if !self.crowded.is_due(self.engine.taken()) {
+            return false;
+        }
+        for (key, object) in std::mem::take(&mut self.crowded.policies) {
+            self.retry_policy_object(key, object);
+        }
+        self.engine.retry_unplaced();
+        self.dirty = true;
+        self.settle();
+        let left = self.crowded.policies.len() + self.engine.unplaced().len();
+        if left < waiting {
+            self.crowded.backoff.reset();
+        }
+        self.crowded.pause = self.crowded.backoff.next(0.0);
+        self.crowded.tried = Some((Instant::now(), self.engine.taken()));
+        self.crowded.is_new = false;
+        left < waiting
+    }
+
+    fn retry_policy_object(&mut self, key: PolicyKey, object: PolicyObject) {
+        if self.policy_waits() {
+            self.crowded.policies.insert(key, object);
+            return;
+        }
+        self.dirty = true;
+        if self.engine.upsert_policy(object.clone()).is_err() {
+            // It waits for something else now.
+            self.take_policy(ObjectEvent::Policy(object));
+            return;
+        }
+        self.settle();
+        if !self.crowded.policies.contains_key(&key) {
+            self.note(&key.to_string(), None::<String>);
+        }
+    }
+
+    /// Policies whose newest version has no room on this node, and what is said of it.
+    pub(crate) fn crowded_policies(&self) -> impl Iterator<Item = (&PolicyKey, &str)> {
+        let waiting = self.crowded.policies.keys();
+        waiting.filter_map(|key| Some((key, self.notes.get(&key.to_string())?.text.as_str())))
+    }
+}
