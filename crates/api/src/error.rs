@@ -105,7 +105,7 @@ pub enum Error {
         why: String,
     },
     /// The agent refused.
-    #[error("the agent refused: {} ({})", if .text.is_empty() { "no reason given" } else { .text }, .code.as_u16())]
+    #[error("the agent refused: {} ({})", reason(*.code, .text), .code.as_u16())]
     Refused {
         /// Status code.
         code: StatusCode,
@@ -136,5 +136,14 @@ impl Error {
             Error::Refused { code, .. } => Some(*code),
             _ => None,
         }
+    }
+}
+
+/// The agent's words, or what its code says where the API gives it none.
+fn reason(code: StatusCode, words: &str) -> &str {
+    match code {
+        _ if !words.is_empty() => words,
+        StatusCode::NOT_FOUND => "it has no such thing",
+        _ => "no reason given",
     }
 }

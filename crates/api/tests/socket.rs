@@ -80,7 +80,7 @@ async fn refusals_and_partial_deletions() {
     assert_eq!(nothing.refused(), Some(StatusCode::NOT_FOUND));
     assert_eq!(
         nothing.to_string(),
-        "the agent refused: no reason given (404)"
+        "the agent refused: it has no such thing (404)"
     );
     let delete = |id| {
         let c = c.clone();
