@@ -10,7 +10,7 @@ use netlink::{Dad, Mac, NetNs, Route, Scope, Socket, VethEnd, VethSpec, sysctl};
 
 use crate::Error;
 use crate::agent::{self, is_busy, patiently};
-use crate::delete::{is_own, queue_deletion};
+use crate::delete::queue_deletion;
 use crate::error::{Failure, is_away};
 use crate::input::{Add, Request};
 use crate::log::Log;
@@ -72,6 +72,11 @@ fn open_namespace(add: &Add) -> Result<NetNs, Error> {
     Ok(netns)
 }
 
+/// Whether a namespace is the plugin's own.
+fn is_own(netns: &NetNs) -> Result<bool, Error> {
+    Ok(netns.inode()? == NetNs::current()?.inode()?)
+}
+
 fn owner(add: &Add) -> String {
     if add.pod.name.is_empty() {
         add.container.clone()
@@ -97,30 +102,34 @@ impl Kernel {
     }
 }
 
-/// Removes devices of an ADD that was killed. Those of a living endpoint stay, and ADD ends.
+/// Removes devices of an ADD that was killed; the host's end takes the pod's along. Those of a living endpoint stay, and so
+/// does an interface of somebody else: then ADD ends.
 async fn remove_leftovers(kernel: &Kernel, client: &Client, add: &Add) -> Result<(), Error> {
-    let host = host_device(&add.container, &add.interface);
-    let left = [kernel.host.link(&host)?, kernel.pod.link(&add.interface)?];
-    if left == [None, None] {
-        return Ok(());
+    let (container, interface) = (add.container.clone(), add.interface.clone());
+    let host = host_device(&container, &interface);
+    if kernel.host.link(&host)?.is_some() {
+        let id = attachment(&container, Some(&interface));
+        match client.endpoint(&id).await {
+            Ok(_) => {
+                return Err(Error::Present {
+                    container,
+                    interface,
+                });
+            }
+            Err(error) if error.refused() == Some(StatusCode::NOT_FOUND) => {
+                kernel.host.delete_link(&host)?;
+            }
+            Err(source) => {
+                return Err(Error::Agent {
+                    operation: "look for an earlier endpoint",
+                    source,
+                });
+            }
+        }
     }
-    let id = attachment(&add.container, Some(&add.interface));
-    match client.endpoint(&id).await {
-        Ok(_) => {
-            let (container, interface) = (add.container.clone(), add.interface.clone());
-            Err(Error::Present {
-                container,
-                interface,
-            })
-        }
-        Err(error) if error.refused() == Some(StatusCode::NOT_FOUND) => {
-            kernel.host.delete_link(&host)?;
-            Ok(kernel.pod.delete_link(&add.interface)?)
-        }
-        Err(source) => Err(Error::Agent {
-            operation: "look for an earlier endpoint",
-            source,
-        }),
+    match kernel.pod.link(&interface)? {
+        None => Ok(()),
+        Some(_) => Err(Error::Occupied { interface }),
     }
 }
 

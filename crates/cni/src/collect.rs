@@ -56,7 +56,6 @@ async fn endpoints(request: &Request, collect: &Collect, log: &Log) -> Result<()
         let gone = Delete {
             container,
             interface: Some(interface),
-            netns: None,
         };
         let deleted = delete::delete(request, &gone, log).await;
         result = result.and(deleted.map(drop));

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! DEL: idempotent, and without the agent too.
 
-use std::path::Path;
 use std::time::Duration;
 
 use api::models::EndpointBatchDelete;
 use api::{Client, Deleted, StatusCode};
-use netlink::{NetNs, Socket};
+use netlink::Socket;
 
 use crate::error::is_away;
 use crate::input::{Delete, Request};
@@ -33,9 +32,7 @@ pub(crate) async fn delete(request: &Request, delete: &Delete, log: &Log) -> Res
     };
     let told = tell_agent(request, &deletion, log).await;
     let removed = match delete.interface.as_deref() {
-        Some(interface) => {
-            remove_devices(&delete.container, interface, delete.netns.as_deref(), log)
-        }
+        Some(interface) => remove_devices(&delete.container, interface),
         None => Ok(()),
     };
     told.and(removed).map(|()| String::new())
@@ -102,33 +99,8 @@ async fn try_agent(
     true
 }
 
-/// Removes the pair by its host end; the pod's end alone, where a foreign one took its place, only by its name.
-fn remove_devices(
-    container: &str,
-    interface: &str,
-    netns: Option<&Path>,
-    log: &Log,
-) -> Result<(), Error> {
-    let host = host_device(container, interface);
-    let socket = Socket::open()?;
-    if socket.link(&host)?.is_some() {
-        socket.delete_link(&host)?;
-    }
-    let Some(netns) = netns else { return Ok(()) };
-    match NetNs::open(netns) {
-        Ok(netns) if is_own(&netns)? => {
-            log.warn("CNI_NETNS is the host's own namespace: nothing is deleted there");
-            Ok(())
-        }
-        Ok(netns) => Ok(Socket::open_in(&netns)?.delete_link(interface)?),
-        Err(error) => {
-            log.debug(&format!("the namespace is gone: {error}"));
-            Ok(())
-        }
-    }
-}
-
-/// Whether a namespace is the plugin's own.
-pub(crate) fn is_own(netns: &NetNs) -> Result<bool, Error> {
-    Ok(netns.inode()? == NetNs::current()?.inode()?)
+/// Removes the pair by its host's end, whose name is the attachment's. The namespace is not looked at: an interface there
+/// may be another container's by now.
+fn remove_devices(container: &str, interface: &str) -> Result<(), Error> {
+    Ok(Socket::open()?.delete_link(&host_device(container, interface))?)
 }

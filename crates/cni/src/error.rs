@@ -127,6 +127,12 @@ pub enum Error {
         /// Interface.
         interface: String,
     },
+    /// ADD: the namespace has an interface of this name, and it is of no attachment of this container.
+    #[error("CNI_NETNS has an interface {interface} already, of another plugin or container")]
+    Occupied {
+        /// Interface.
+        interface: String,
+    },
     /// ADD, DEL: the kernel refused.
     #[error("{source}")]
     Kernel {
@@ -193,7 +199,7 @@ impl Error {
             Error::NotReady { .. } => 50,
             Error::Agent { .. } | Error::Answer { .. } => 100,
             Error::Unhealthy { .. } => 101,
-            Error::Present { .. } => 102,
+            Error::Present { .. } | Error::Occupied { .. } => 102,
             Error::Changed { .. } => 103,
         }
     }

@@ -88,7 +88,6 @@ impl Invocation {
                     .is_some()
                     .then(|| self.interface())
                     .transpose()?,
-                netns: self.netns.as_ref().map(PathBuf::from),
             }),
             "CHECK" => Command::Check(self.check(version, conf.prev_result.clone())?),
             "GC" => Command::Collect(conf.collect(version)?),
@@ -259,8 +258,6 @@ pub(crate) struct Delete {
     pub(crate) container: String,
     /// `None`: all interfaces of the container.
     pub(crate) interface: Option<String>,
-    /// `None`: it is gone already.
-    pub(crate) netns: Option<PathBuf>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

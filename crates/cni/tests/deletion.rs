@@ -35,6 +35,27 @@ fn delete_is_idempotent() {
     assert!(lab.run("ADD").success);
 }
 
+/// A path may name the namespace of another container by the time a runtime comes around to a DEL.
+#[test]
+fn another_containers_interface_stays() {
+    let lab = Lab::new();
+    assert!(lab.run("ADD").success);
+    let output = lab.run_as("c0", "DEL");
+    assert!(output.success, "{}", output.text);
+    let output = lab.run_as("c2", "ADD");
+    let told = "an interface eth0 already, of another plugin or container";
+    assert!(
+        !output.success && output.text.contains(told),
+        "{}",
+        output.text
+    );
+    let pod = Socket::open_in(&lab.pod).unwrap();
+    assert!(pod.link("eth0").unwrap().is_some());
+    assert_eq!(lab.agent.lock().unwrap().endpoints.len(), 1);
+    assert!(lab.run("DEL").success);
+    lab.assert_empty();
+}
+
 #[test]
 fn delete_without_agent_is_queued() {
     let lab = Lab::new();

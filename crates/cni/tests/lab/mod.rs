@@ -100,6 +100,13 @@ impl Lab {
         self.host.run(|| cni::run(&invocation)).unwrap()
     }
 
+    /// Runs the plugin for another container in the same namespace.
+    pub(crate) fn run_as(&self, container: &str, command: &str) -> Output {
+        let mut invocation = self.invocation(command, "");
+        invocation.container = Some(container.into());
+        self.host.run(|| cni::run(&invocation)).unwrap()
+    }
+
     /// Runs the plugin with the path of a namespace that does not exist.
     pub(crate) fn without_namespace(&self, command: &str) -> Output {
         let mut invocation = self.invocation(command, "");
