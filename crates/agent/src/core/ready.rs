@@ -52,6 +52,7 @@ impl<K: Kernel> Core<K> {
             || self.dp.is_unsettled()
             || self.policy_waits()
             || self.refused.is_due()
+            || self.crowd_is_due()
             || !self.unwritten.is_empty()
             || self.services_wait()
     }

@@ -115,23 +115,32 @@ impl<K: Kernel> Core<K> {
         self.note("pods", problem);
     }
 
+    /// Policies and pods that wait for room.
+    fn crowd(&self) -> usize {
+        self.crowded.policies.len() + self.engine.unplaced().len()
+    }
+
+    /// Whether something waits for room that may find some now.
+    pub(super) fn crowd_is_due(&self) -> bool {
+        self.crowd() > 0
+            && self.ready
+            && !self.policy_waits()
+            && self.crowded.is_due(self.engine.taken())
+    }
+
     /// Tries again what found no room, if others take something else now. Returns whether something was taken.
     pub(crate) fn retry_crowded(&mut self) -> bool {
-        let unplaced = self.engine.unplaced().len();
-        let waiting = self.crowded.policies.len() + unplaced;
-        if waiting == 0 || !self.ready || self.policy_waits() {
+        if !self.crowd_is_due() {
             return false;
         }
-        if !self.crowded.is_due(self.engine.taken()) {
-            return false;
-        }
+        let waiting = self.crowd();
         for (key, object) in std::mem::take(&mut self.crowded.policies) {
             self.retry_policy_object(key, object);
         }
         self.engine.retry_unplaced();
         self.dirty = true;
         self.settle();
-        let left = self.crowded.policies.len() + self.engine.unplaced().len();
+        let left = self.crowd();
         if left < waiting {
             self.crowded.backoff.reset();
         }
