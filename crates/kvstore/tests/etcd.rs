@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use kvstore::{ClientOptions, Error, Etcd, KeyValue, LeaseId, Store, Update, WatchEvent, reflect};
+use kvstore::{
+    ClientOptions, Error, Etcd, KeyValue, LeaseId, Op, Store, Update, WatchEvent, reflect,
+};
 use nix::sys::signal::Signal;
 use support::Server;
 use tables::Event;
@@ -167,6 +169,48 @@ async fn reflect_survives_a_restart_and_another_cluster() {
         }
     }
     assert!(changed);
+}
+
+/// Writes that many keys with this beginning.
+async fn fill(etcd: &Etcd, prefix: &str, count: usize) {
+    let writes = (0..count).step_by(100).map(|first| async move {
+        let put = |i| Op::Put {
+            key: format!("{prefix}{i:06}"),
+            value: "v".into(),
+            lease: None,
+        };
+        let ops = (first..first + 100).map(put).collect();
+        etcd.txn(Vec::new(), ops).await.unwrap();
+    });
+    let written = futures::stream::iter(writes).buffer_unordered(8);
+    written.collect::<Vec<()>>().await;
+}
+
+/// As when somebody deletes the copy of a whole cluster.
+#[tokio::test]
+async fn everything_is_deleted_at_once() {
+    let server = Server::start().await;
+    let etcd = server.client().await;
+    fill(&etcd, "d/", 100_000).await;
+    let mut updates = pin!(reflect(etcd.clone(), "d/"));
+    assert_eq!(listed(&mut updates).await.len(), 100_000);
+    let begin = Instant::now();
+    server.ctl(&["del", "--prefix", "d/"]);
+    for _ in 0..100_000 {
+        let update = next(&mut updates).await;
+        assert!(matches!(update, Update::Event(Event::Delete(_))));
+    }
+    let after = begin.elapsed();
+    assert!(after < Duration::from_secs(8), "{after:?}");
+
+    let long = format!("l/{}/", "x".repeat(1000));
+    fill(&etcd, &long, 20_000).await;
+    let mut updates = pin!(reflect(etcd.clone(), "l/"));
+    assert_eq!(listed(&mut updates).await.len(), 20_000);
+    server.ctl(&["del", "--prefix", "l/"]);
+    let update = next(&mut updates).await;
+    assert!(matches!(update, Update::Failed(_)), "{update:?}");
+    assert!(listed(&mut updates).await.is_empty(), "too large to tell");
 }
 
 #[tokio::test]

@@ -30,11 +30,12 @@ struct Watch {
 /// Opens a watch; it is in place when this returns.
 pub(super) async fn open(etcd: &Etcd, prefix: &str, from: i64) -> Result<WatchStream> {
     let operation = format!("watch {prefix}");
+    // Without fragments: to cut one revision with a hundred thousand deletions takes etcd a minute for each watcher. What is
+    // larger than a message is listed instead.
     let options = WatchOptions::new()
         .with_prefix()
         .with_start_revision(from)
-        .with_progress_notify()
-        .with_fragment();
+        .with_progress_notify();
     let client = etcd.client().await?.watch_client();
     let mut client = client.max_decoding_message_size(MAX_MESSAGE);
     let broken = etcd.inner.broken.subscribe();
