@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 
 use abi::{Addr, Endpoint};
 use datapath::{Attached, Error, Kernel, Linux, Map, Program, Settings, Typed, devices, table};
-use lab::{Lab, POD_IP, POD_MAC, Pings, ROUTER, eventually};
+use lab::{Lab, POD_IP, POD_MAC, ROUTER, SERVED, eventually};
 use model::EndpointId;
 use support::{flow, ip, ip_row, map_addr, net};
 
@@ -208,49 +208,38 @@ fn old_versions_are_removed_and_nothing_else() {
 #[test]
 fn links_are_replaced_under_traffic_without_loss() {
     let lab = Lab::new();
-    let device = "lxc.test";
-    let ifindex = lab.wire(device);
-    lab.node
-        .run(|| {
-            let mut datapath = lab.open();
-            lab.serve(&mut datapath, device, ifindex);
-            let pings = Pings::start(&lab);
-            eventually("an answer", || (pings.answered() > 0).then_some(()));
-            for _ in 0..10 {
-                drop(datapath);
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                datapath = lab.open();
-                let overlay = lab.overlay();
-                let replaced = datapath
-                    .attach_overlay("cilium_vxlan", overlay)
-                    .expect("attaches");
-                assert_eq!(replaced, Attached::Replaced);
-                assert_eq!(
-                    datapath.attach_pod(device, ifindex).expect("attaches"),
-                    Attached::Replaced
-                );
-                datapath.apply(&support::allow_all(1, 9)).expect("room");
-                datapath.prune_policy().expect("readable");
-            }
-            let (sent, answered) = pings.stop();
-            assert!(
-                sent > 50 && sent == answered,
-                "{answered} of {sent} answered"
-            );
-            let links = datapath.kernel().links().expect("readable");
-            let pinned = [Program::FromOverlay, Program::ToOverlay];
-            assert_eq!(
-                links,
-                pinned.map(|program| ("cilium_vxlan".into(), program))
-            );
-            datapath
-                .prune_links(&|name| name == "cilium_vxlan")
-                .expect("nothing to do");
-            assert_eq!(datapath.kernel().links().expect("readable").len(), 2);
-            datapath.prune_links(&|_| false).expect("removable");
-            assert!(datapath.kernel().links().expect("readable").is_empty());
-        })
-        .expect("the node");
+    let mut datapath = lab.change_under_traffic(50, 10, |_, datapath, _, ifindex| {
+        drop(datapath);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let mut datapath = lab.open();
+        let overlay = lab.overlay();
+        let replaced = datapath
+            .attach_overlay("cilium_vxlan", overlay)
+            .expect("attaches");
+        assert_eq!(replaced, Attached::Replaced);
+        assert_eq!(
+            datapath.attach_pod(SERVED, ifindex).expect("attaches"),
+            Attached::Replaced
+        );
+        datapath.apply(&support::allow_all(1, 9)).expect("room");
+        datapath.prune_policy().expect("readable");
+        datapath
+    });
+    let remove = || {
+        let links = datapath.kernel().links().expect("readable");
+        let pinned = [Program::FromOverlay, Program::ToOverlay];
+        assert_eq!(
+            links,
+            pinned.map(|program| ("cilium_vxlan".into(), program))
+        );
+        datapath
+            .prune_links(&|name| name == "cilium_vxlan")
+            .expect("nothing to do");
+        assert_eq!(datapath.kernel().links().expect("readable").len(), 2);
+        datapath.prune_links(&|_| false).expect("removable");
+        assert!(datapath.kernel().links().expect("readable").is_empty());
+    };
+    lab.node.run(remove).expect("the node");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod support;
 use std::path::PathBuf;
 
 use datapath::{Datapath, Kernel, Linux, Map, Settings, Typed, table};
-use lab::{Lab, POD_IP, Pings, eventually};
+use lab::{Lab, POD_IP, eventually};
 use support::{flow, ip_row, net};
 
 fn version(lab: &Lab, version: u32) -> PathBuf {
@@ -76,33 +76,19 @@ fn everything_is_taken_over_once() {
 #[test]
 fn versions_change_under_traffic_without_loss() {
     let lab = Lab::new();
-    let device = "lxc.test";
-    let ifindex = lab.wire(device);
-    lab.node
-        .run(|| {
-            let mut datapath = lab.open();
-            lab.serve(&mut datapath, device, ifindex);
-            let pings = Pings::start(&lab);
-            eventually("an answer", || (pings.answered() > 0).then_some(()));
-            for round in 0..5 {
-                let flows = datapath.flows().expect("readable");
-                drop(datapath);
-                rename(&lab, 100 + round);
-                // Without an attach: the programs already use the new maps.
-                datapath = lab.open();
-                let removed = datapath.kernel().remove_old_versions().expect("removed");
-                assert_eq!(removed, [format!("v{}", 100 + round)]);
-                let before = pings.answered();
-                eventually("answers", || (pings.answered() > before + 3).then_some(()));
-                let now = datapath.flows().expect("readable");
-                let has = |old: &abi::FlowKey| now.iter().any(|(key, _)| key == old);
-                assert!(flows.iter().all(|(old, _)| has(old)));
-            }
-            let (sent, answered) = pings.stop();
-            assert!(sent > 10);
-            assert_eq!(sent, answered);
-            Ok::<_, netlink::Error>(())
-        })
-        .expect("a namespace")
-        .expect("no error");
+    lab.change_under_traffic(10, 5, |round, datapath, pings, _| {
+        let flows = datapath.flows().expect("readable");
+        drop(datapath);
+        rename(&lab, 100 + round);
+        // Without an attach: the programs already use the new maps.
+        let datapath = lab.open();
+        let removed = datapath.kernel().remove_old_versions().expect("removed");
+        assert_eq!(removed, [format!("v{}", 100 + round)]);
+        let before = pings.answered();
+        eventually("answers", || (pings.answered() > before + 3).then_some(()));
+        let now = datapath.flows().expect("readable");
+        let has = |old: &abi::FlowKey| now.iter().any(|(key, _)| key == old);
+        assert!(flows.iter().all(|(old, _)| has(old)));
+        datapath
+    });
 }

@@ -6,7 +6,7 @@ mod lab;
 mod support;
 
 use datapath::{Datapath, Kernel, Linux, Map, Settings, Typed, table};
-use lab::{Lab, POD_IP, Pings, eventually};
+use lab::{Lab, POD_IP, eventually};
 use support::{flow, ip_row, net};
 
 #[test]
@@ -106,48 +106,31 @@ fn a_resize_that_died_is_gone_on_with() {
 #[test]
 fn limits_change_under_traffic_without_loss() {
     let lab = Lab::new();
-    let device = "lxc.test";
-    let ifindex = lab.wire(device);
-    lab.node
-        .run(|| {
-            let mut datapath = lab.open();
-            lab.serve(&mut datapath, device, ifindex);
-            let pings = Pings::start(&lab);
-            eventually("an answer", || (pings.answered() > 0).then_some(()));
+    lab.change_under_traffic(50, 10, |round, datapath, pings, _| {
+        let flows = datapath.flows().expect("readable");
+        drop(datapath);
+        let settings = Settings {
+            flows_max: 2048 << (round % 3),
+            ipcache_max: 100 + round,
+            ..lab.settings()
+        };
+        let linux = Linux::open(&settings).expect("opens");
+        assert_eq!(linux.limit(Map::Flows), settings.flows_max);
+        // Without an attach: the programs already use the new maps.
+        let mut datapath = Datapath::new(linux).expect("adopts");
+        let before = pings.answered();
+        eventually("answers", || (pings.answered() > before + 3).then_some(()));
+        let now = datapath.flows().expect("readable");
+        let has = |old: &abi::FlowKey| now.iter().any(|(key, _)| key == old);
+        assert!(flows.iter().all(|(old, _)| has(old)));
+        let kernel = datapath.kernel_mut();
+        for (key, _) in &now {
+            kernel.delete_row::<table::Flows>(key).expect("removable");
+        }
+        eventually("programs that write to the map in force", || {
             let flows = datapath.flows().expect("readable");
-            for round in 0..10 {
-                drop(datapath);
-                let settings = Settings {
-                    flows_max: 2048 << (round % 3),
-                    ipcache_max: 100 + round,
-                    ..lab.settings()
-                };
-                let linux = Linux::open(&settings).expect("opens");
-                assert_eq!(linux.limit(Map::Flows), settings.flows_max);
-                // Without an attach: the programs already use the new maps.
-                datapath = Datapath::new(linux).expect("adopts");
-                let before = pings.answered();
-                eventually("answers", || (pings.answered() > before + 3).then_some(()));
-                let now = datapath.flows().expect("readable");
-                assert!(
-                    flows
-                        .iter()
-                        .all(|(old, _)| now.iter().any(|(key, _)| key == old))
-                );
-                let kernel = datapath.kernel_mut();
-                for (key, _) in &now {
-                    kernel.delete_row::<table::Flows>(key).expect("removable");
-                }
-                eventually("programs that write to the map in force", || {
-                    let flows = datapath.flows().expect("readable");
-                    (!flows.is_empty()).then_some(())
-                });
-            }
-            let (sent, answered) = pings.stop();
-            assert!(
-                sent > 50 && sent == answered,
-                "{answered} of {sent} answered"
-            );
-        })
-        .expect("the node");
+            (!flows.is_empty()).then_some(())
+        });
+        datapath
+    });
 }

@@ -109,26 +109,17 @@ impl Peer {
     /// Node `n`: underlay 172.id.0.n, pods 10.id.n.0/24.
     pub fn node(&self, n: u8) -> Node {
         let id = self.id as u8;
+        let name = NodeName {
+            cluster: self.name.clone(),
+            name: format!("node{n}").into(),
+        };
+        let address = NodeAddress {
+            kind: AddressType::InternalIp,
+            ip: Ipv4Addr::new(172, id, 0, n).into(),
+        };
         Node {
-            name: NodeName {
-                cluster: self.name.clone(),
-                name: format!("node{n}").into(),
-            },
-            cluster_id: ClusterId(self.id),
-            addresses: vec![NodeAddress {
-                kind: AddressType::InternalIp,
-                ip: Ipv4Addr::new(172, id, 0, n).into(),
-            }],
             ipv4_alloc: Some(net(&format!("10.{id}.{n}.0/24"))),
-            ipv6_alloc: None,
-            secondary_alloc: Vec::new(),
-            health: Vec::new(),
-            ingress: Vec::new(),
-            encryption_key: 0,
-            wireguard_pub_key: String::new(),
-            boot_id: String::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            ..Node::new(name, ClusterId(self.id), vec![address])
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 pub(crate) const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 1, 9];
 pub(crate) const POD_IP: &str = "10.5.1.9";
 pub(crate) const ROUTER: &str = "10.5.1.1";
+/// The device of [`Lab::change_under_traffic`].
+pub(crate) const SERVED: &str = "lxc.test";
 const PORT: u16 = 9000;
 
 pub(crate) struct Lab {
@@ -183,6 +185,34 @@ fn config(overlay: u32) -> abi::NodeConfig {
         event_rate: 1000,
         tunnel_port: 8472,
         ..abi::NodeConfig::default()
+    }
+}
+
+impl Lab {
+    /// Has a pod served and pinged while the datapath changes, round by round; at least `least` pings, all answered.
+    pub(crate) fn change_under_traffic(
+        &self,
+        least: u32,
+        rounds: u32,
+        mut change: impl FnMut(u32, Datapath<Linux>, &Pings, u32) -> Datapath<Linux> + Send,
+    ) -> Datapath<Linux> {
+        let ifindex = self.wire(SERVED);
+        let all_rounds = || {
+            let mut datapath = self.open();
+            self.serve(&mut datapath, SERVED, ifindex);
+            let pings = Pings::start(self);
+            eventually("an answer", || (pings.answered() > 0).then_some(()));
+            for round in 0..rounds {
+                datapath = change(round, datapath, &pings, ifindex);
+            }
+            let (sent, answered) = pings.stop();
+            assert!(
+                sent > least && sent == answered,
+                "{answered} of {sent} answered"
+            );
+            datapath
+        };
+        self.node.run(all_rounds).expect("the node")
     }
 }
 
