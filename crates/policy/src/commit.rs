@@ -21,6 +21,9 @@ use crate::{Op, Room, kind};
 /// Identities that one commit moves only to merge classes.
 const MERGED: usize = 256;
 
+/// So many classes are written between two looks at the room that is left.
+const LOOK: usize = 64;
+
 /// A commit in the making: facts, and writes by step.
 #[derive(Default)]
 pub(crate) struct Tx {
@@ -193,9 +196,6 @@ impl Engine {
     /// Writes new policies: kinds, then classes.
     fn complete(&mut self, tx: &mut Tx) {
         for policy in tx.fresh.clone() {
-            if tx.most.is_some_and(|most| !self.taken().fits(most)) {
-                return;
-            }
             for (i, of_kind) in kind::ALL.into_iter().enumerate() {
                 let row = self.row_for(policy, &self.kinds[i].clone(), tx);
                 self.policies.get_mut(&policy).expect("fresh").kinds[i] = row;
@@ -205,9 +205,15 @@ impl Engine {
                     row,
                 });
             }
-            for (class, kind, signature) in self.told_apart(policy) {
-                let row = self.row_for(policy, &signature, tx);
-                tx.complete.extend(self.put_class(policy, class, kind, row));
+            for some in self.told_apart(policy).chunks(LOOK) {
+                for (class, kind, signature) in some {
+                    let row = self.row_for(policy, signature, tx);
+                    tx.complete
+                        .extend(self.put_class(policy, *class, *kind, row));
+                }
+                if tx.most.is_some_and(|most| !self.taken().fits(most)) {
+                    return;
+                }
             }
         }
     }

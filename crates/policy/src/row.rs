@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All order is resolved here: the entries that match a peer become entries of a row, where the longest match is final.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::compile::{Origin, Span};
@@ -38,6 +39,16 @@ pub(crate) fn entries<'a>(
         port,
         port_bits,
     };
+    // Neighbours seldom differ in who wins.
+    let mut last: Option<(Winner<'a>, RowVerdict)> = None;
+    let mut verdict = |winner: Winner<'a>| match &last {
+        Some((same, value)) if *same == winner => *value,
+        _ => {
+            let value = verdict(winner.clone());
+            last = Some((winner, value));
+            value
+        }
+    };
     let any = verdict(winner(terms.iter().filter(|t| t.span.proto.is_none())));
     let mut entries = vec![(key(None, 0, 0), any)];
     let protocols: BTreeSet<u8> = terms.iter().filter_map(|t| t.span.proto).collect();
@@ -66,15 +77,22 @@ fn intervals<'a>(
     let narrow = terms.iter().filter(|t| !t.span.is_whole());
     let ends = narrow.flat_map(|t| [u32::from(t.span.first), u32::from(t.span.last) + 1]);
     let cuts: Vec<u32> = ends.collect::<BTreeSet<_>>().into_iter().collect();
+    let mut coming: Vec<&Term<'a>> = terms.iter().collect();
+    coming.sort_unstable_by_key(|t| Reverse(t.span.first));
+    let mut covering: Vec<&Term<'a>> = Vec::new();
     let mut runs: Vec<(u16, u16, RowVerdict)> = Vec::new();
     for pair in cuts.windows(2) {
         let (first, last) = (pair[0] as u16, (pair[1] - 1) as u16);
-        let covering = terms
-            .iter()
-            .filter(|t| t.span.first <= first && last <= t.span.last);
-        let value = verdict(winner(covering));
+        covering.retain(|t| first <= t.span.last);
+        while let Some(term) = coming.pop_if(|t| t.span.first <= first) {
+            covering.push(term);
+        }
+        if covering.iter().all(|t| t.span.is_whole()) {
+            continue;
+        }
+        let value = verdict(winner(covering.iter().copied()));
         match runs.last_mut() {
-            Some(run) if run.2 == value => run.1 = last,
+            Some(run) if run.2 == value && run.1 + 1 == first => run.1 = last,
             _ => runs.push((first, last, value)),
         }
     }
