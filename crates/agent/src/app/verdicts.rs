@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What became of policies is written into their objects. Every agent of the cluster comes to the same answer; one of them
 //! writes it, and the others find it written. A NetworkPolicy shows nothing; its refusal is an Event, which is one and the
-//! same whoever tells it.
+//! same whoever tells it. So is what is true of a node alone: that it has no room for a policy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const MAX_SPREAD: Duration = Duration::from_secs(30);
 /// Between two looks, so that what was written is seen.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// NetworkPolicies whose refusal was told, and why they are refused.
+/// Policies about which an Event was told, and what it said.
 type Told = BTreeMap<PolicyKey, String>;
 
 /// Keeps the objects of policies true, for ever.
@@ -36,9 +36,9 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
         let spread = {
             let core = service.core();
             let nodes = u32::try_from(core.nodes.len() + 1).unwrap_or(u32::MAX);
-            let verdicts = core.verdicts();
-            told.retain(|key, _| verdicts.get(key).is_some_and(Result::is_err));
-            let is_told = untold(&core, &told).next().is_none();
+            let events = by_event(&core);
+            told.retain(|key, _| events.contains_key(key));
+            let is_told = untold(&core).next().is_none() && told == events;
             (!is_told).then(|| SPREAD.saturating_mul(nodes).min(MAX_SPREAD))
         };
         let Some(spread) = spread else {
@@ -53,38 +53,47 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
 }
 
 async fn write(service: &Service, writer: &Verdicts, told: &mut Told) -> Result<(), String> {
-    let untold: Vec<_> = {
+    let (untold, events): (Vec<_>, _) = {
         let core = service.core();
-        untold(&core, told)
-            .map(|(key, verdict)| {
-                let shown = core.policy_shows.get(&key).cloned();
-                (key, verdict, shown)
-            })
-            .collect()
+        let untold = untold(&core).map(|(key, verdict)| {
+            let shown = core.policy_shows.get(&key).cloned();
+            (key, verdict, shown)
+        });
+        (untold.collect(), by_event(&core))
     };
     for (key, verdict, shown) in untold {
         if let Some(now) = writer.write(&key, &verdict, shown.as_ref()).await? {
             service.core().policy_shows.insert(key, now);
-        } else if let (PolicyKind::NetworkPolicy, Err(reason)) = (key.kind, verdict) {
+        }
+    }
+    for (key, reason) in events {
+        if told.get(&key) != Some(&reason) {
+            writer.warn(&key, &reason).await?;
             told.insert(key, reason);
         }
     }
     Ok(())
 }
 
-/// Policies whose objects say something else than what became of them, once all are known.
-fn untold<'a>(
-    core: &'a Core<Linux>,
-    told: &'a Told,
-) -> impl Iterator<Item = (PolicyKey, Verdict)> + 'a {
+/// Policies whose objects show something else than what became of them, once all are known.
+fn untold(core: &Core<Linux>) -> impl Iterator<Item = (PolicyKey, Verdict)> + '_ {
     let verdicts = core.ready.then(|| core.verdicts()).into_iter().flatten();
-    verdicts.filter(move |(key, verdict)| {
-        if key.kind == PolicyKind::NetworkPolicy {
-            let refused = verdict.as_ref().err();
-            return refused.is_some_and(|reason| told.get(key) != Some(reason));
-        }
+    let shows = verdicts.filter(|(key, _)| key.kind != PolicyKind::NetworkPolicy);
+    shows.filter(|(key, verdict)| {
         let wanted = Condition::of(verdict, None, String::new());
         let shown = core.policy_shows.get(key);
         shown.is_none_or(|shown| !wanted.agrees(shown))
     })
+}
+
+/// What no object shows: why NetworkPolicies are refused, and for what this node alone has no room.
+fn by_event(core: &Core<Linux>) -> Told {
+    let verdicts = core.ready.then(|| core.verdicts()).into_iter().flatten();
+    let silent = verdicts.filter(|(key, _)| key.kind == PolicyKind::NetworkPolicy);
+    let refused = silent.filter_map(|(key, verdict)| Some((key, verdict.err()?)));
+    let node = &core.node.name.name;
+    let here = core.ready.then(|| core.crowded_policies());
+    let here = here.into_iter().flatten();
+    let here = here.map(|(key, text)| (key.clone(), format!("node {node}: {text}")));
+    refused.chain(here).collect()
 }

@@ -59,16 +59,21 @@ impl Crowded {
         true
     }
 
-    /// Whether an attempt may help that did not when there was `taken`: soon, if others take less or something is new.
-    fn is_due(&self, taken: Room) -> bool {
-        let Some((at, before)) = self.tried else {
-            return true;
+    /// How long after the last attempt another may help, with others at `taken`: soon, if they take less or something is new.
+    fn pause(&self, taken: Room) -> Option<Duration> {
+        let Some((_, before)) = self.tried else {
+            return Some(Duration::ZERO);
         };
         let is_less = taken.policies < before.policies || taken.rows < before.rows;
         match self.is_new || is_less {
-            true => at.elapsed() >= FIRST,
-            false => taken != before && at.elapsed() >= self.pause,
+            true => Some(FIRST),
+            false => (taken != before).then_some(self.pause),
         }
+    }
+
+    fn is_time(&self, taken: Room) -> bool {
+        let since = self.tried.map_or(Duration::MAX, |(at, _)| at.elapsed());
+        self.pause(taken).is_some_and(|pause| since >= pause)
     }
 }
 
@@ -84,7 +89,9 @@ pub(super) fn room(kernel: &impl Kernel) -> Room {
 impl<K: Kernel> Core<K> {
     /// Says what found no room with the last commit.
     pub(super) fn note_refusals(&mut self) {
-        for Refusal { object, earlier } in self.engine.refused() {
+        let refused = self.engine.refused();
+        let several = refused.len() > 1;
+        for Refusal { object, earlier } in refused {
             let Room { policies, rows } = room(self.dp.kernel());
             let stays = match earlier {
                 Some(_) => "; the previous version stays in force",
@@ -100,6 +107,11 @@ impl<K: Kernel> Core<K> {
         }
         let unplaced = self.engine.unplaced();
         let count = unplaced.len();
+        let waits = count + self.crowded.policies.len() > 0;
+        let now = || (Instant::now(), self.engine.taken());
+        self.crowded.tried = waits.then(|| self.crowded.tried.unwrap_or_else(now));
+        // Who of several is too much shows when each is tried by itself.
+        self.crowded.is_new |= several;
         let pods =
             unplaced.filter_map(|id| Some(self.endpoints.get(&id)?.attachment.pod.to_string()));
         let mut pods: Vec<String> = pods.take(NAMED).collect();
@@ -120,17 +132,17 @@ impl<K: Kernel> Core<K> {
         self.crowded.policies.len() + self.engine.unplaced().len()
     }
 
-    /// Whether something waits for room that may find some now.
+    /// Whether something waits for room that may find some, now or in a while.
     pub(super) fn crowd_is_due(&self) -> bool {
         self.crowd() > 0
             && self.ready
             && !self.policy_waits()
-            && self.crowded.is_due(self.engine.taken())
+            && self.crowded.pause(self.engine.taken()).is_some()
     }
 
     /// Tries again what found no room, if others take something else now. Returns whether something was taken.
     pub(crate) fn retry_crowded(&mut self) -> bool {
-        if !self.crowd_is_due() {
+        if !self.crowd_is_due() || !self.crowded.is_time(self.engine.taken()) {
             return false;
         }
         let waiting = self.crowd();

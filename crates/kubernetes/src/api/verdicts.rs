@@ -32,8 +32,8 @@ impl Verdicts {
         Self { client, events }
     }
 
-    /// Makes the object of `key`, which shows `shown`, show `verdict`. The answer is what it shows now; `None`: nothing,
-    /// for there is no such object, or its kind has no such status and an Event has to do.
+    /// Makes the object of `key`, of a kind that has such a status, show `verdict` where it shows `shown`. The answer is what
+    /// it shows now; `None`: nothing, for there is no such object.
     ///
     /// # Errors
     /// Why it was not written.
@@ -43,22 +43,12 @@ impl Verdicts {
         verdict: &Verdict,
         shown: Option<&Condition>,
     ) -> Result<Option<Condition>, String> {
-        let kind = match key.kind {
-            PolicyKind::CiliumNetworkPolicy => Kind::CiliumNetworkPolicy,
-            PolicyKind::CiliumClusterwideNetworkPolicy => Kind::CiliumClusterwideNetworkPolicy,
-            PolicyKind::NetworkPolicy => {
-                let Err(reason) = verdict else {
-                    return Ok(None);
-                };
-                return self.tell_refusal(key, reason).await.map(|()| None);
-            }
-        };
         let now = serde_json::to_value(Time(Timestamp::now())).ok();
         let now = now
             .and_then(|now| now.as_str().map(str::to_owned))
             .unwrap_or_default();
         let condition = Condition::of(verdict, shown, now);
-        let resource = kind.resource();
+        let resource = kind(key).resource();
         let api = self.api(key, &resource);
         // To the status of an object that is gone nothing is applied.
         let body = json!({
@@ -90,9 +80,12 @@ impl Verdicts {
         }
     }
 
-    /// An Event about a NetworkPolicy.
-    async fn tell_refusal(&self, key: &PolicyKey, reason: &str) -> Result<(), String> {
-        let resource = Kind::NetworkPolicy.resource();
+    /// Tells by an Event alone why a policy is not in force.
+    ///
+    /// # Errors
+    /// Why it was not told.
+    pub async fn warn(&self, key: &PolicyKey, reason: &str) -> Result<(), String> {
+        let resource = kind(key).resource();
         let found = self.api(key, &resource).get_opt(&key.name).await;
         let found = found.map_err(|error| format!("{key}: {}", told(&error)))?;
         let Some(object) = found else {
@@ -100,5 +93,13 @@ impl Verdicts {
         };
         let subject = Subject::of(&resource, &object);
         self.events.warn(&subject, REFUSED, reason).await
+    }
+}
+
+fn kind(key: &PolicyKey) -> Kind {
+    match key.kind {
+        PolicyKind::CiliumNetworkPolicy => Kind::CiliumNetworkPolicy,
+        PolicyKind::CiliumClusterwideNetworkPolicy => Kind::CiliumClusterwideNetworkPolicy,
+        PolicyKind::NetworkPolicy => Kind::NetworkPolicy,
     }
 }
