@@ -18,6 +18,8 @@ use crate::endpoint::{self, Damaged};
 /// Files below the state directory.
 const FREED_FILE: &str = "state/freed-addresses.json";
 const HELD_FILE: &str = "state/held-addresses.json";
+/// What follows if one is damaged.
+const CONSEQUENCE: &str = "its addresses may be given out again at once";
 /// Largest file that is read.
 const MAX_FILE: u64 = 16 << 20;
 /// An address that no endpoint has taken is free again after this.
@@ -72,7 +74,8 @@ struct PendingRow {
 impl<K: Kernel> Core<K> {
     /// Addresses of before this start that no restored endpoint has. `links` are the devices of this node.
     pub(crate) fn restore_held(&mut self, damaged: Vec<Damaged>, links: &[Link]) {
-        let file: File = self.read(HELD_FILE).unwrap_or_default();
+        let file: Option<File> = self.read(HELD_FILE, CONSEQUENCE);
+        let file = file.unwrap_or_default();
         for row in file.pending {
             if self.reserve(row.ip, &row.owner) {
                 let pending = Pending {
@@ -114,7 +117,8 @@ impl<K: Kernel> Core<K> {
         // Written down at once: the kernel forgets the endpoint with this start.
         self.save_held();
         // A damaged file costs only the order.
-        let freed: Vec<IpAddr> = self.read(FREED_FILE).unwrap_or_default();
+        let freed: Option<Vec<IpAddr>> = self.read(FREED_FILE, CONSEQUENCE);
+        let freed = freed.unwrap_or_default();
         self.restore_freed(&freed);
     }
 
@@ -186,7 +190,8 @@ impl<K: Kernel> Core<K> {
         self.note("freed addresses on disk", result.err());
     }
 
-    fn write(&self, file: &str, content: &impl Serialize) -> std::io::Result<()> {
+    /// Writes a file below the state directory.
+    pub(crate) fn write(&self, file: &str, content: &impl Serialize) -> std::io::Result<()> {
         let path = self.config.state_dir.join(file);
         let new = path.with_extension("new");
         if let Some(dir) = path.parent() {
@@ -196,15 +201,19 @@ impl<K: Kernel> Core<K> {
         std::fs::rename(&new, &path)
     }
 
-    /// `None` if there is no such file, or it is damaged, which is noted.
-    fn read<T: for<'de> Deserialize<'de>>(&mut self, file: &str) -> Option<T> {
+    /// Reads such a file. `None` if there is none, or it is damaged, which is noted with what follows from that.
+    pub(crate) fn read<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        file: &str,
+        consequence: &str,
+    ) -> Option<T> {
         let path = self.config.state_dir.join(file);
         let result = read_bounded(&path)?;
         let subject = path.display().to_string();
         match result {
             Ok(content) => Some(content),
             Err(error) => {
-                let problem = format!("{error}; its addresses may be given out again at once");
+                let problem = format!("{error}; {consequence}");
                 self.note(&subject, Some(problem));
                 None
             }

@@ -184,6 +184,7 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
         }
     }
     core.restore_held(damaged, &links);
+    core.restore_in_force();
     if !gone.is_empty() {
         // They were in use a moment ago.
         core.restore_freed(&gone);

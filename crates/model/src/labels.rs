@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub(crate) use cidr::prefix_of_key;
 pub use filter::{LabelFilter, LabelFilterError};
+use serde::{Deserialize, Serialize};
 
 /// Keys of the automatic labels, source `k8s`.
 pub mod keys {
@@ -34,7 +35,7 @@ pub mod keys {
 }
 
 /// One label. Ordered by key, then source, then value.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Label {
     source: Arc<str>,
     key: Arc<str>,

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::labels::prefix_of_key;
 use crate::{Label, Labels};
 
 /// Operator of a requirement.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Operator {
     /// The value is one of these.
     In(BTreeSet<String>),
@@ -21,7 +23,7 @@ pub enum Operator {
 }
 
 /// One condition on one key.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Requirement {
     /// Source of the label; `None` is any source.
     pub source: Option<String>,
@@ -32,7 +34,7 @@ pub struct Requirement {
 }
 
 /// All requirements must hold. Without any it matches every identity. Sorted, so that equal selectors are equal values.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Selector {
     requirements: BTreeSet<Requirement>,
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::Selector;
+use serde::{Deserialize, Serialize};
 
 /// Kind of a policy object.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum PolicyKind {
     /// `cilium.io/v2 CiliumNetworkPolicy`.
     CiliumNetworkPolicy,
@@ -40,7 +41,7 @@ impl PolicyKind {
 }
 
 /// Identifies a policy object.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct PolicyKey {
     /// Its kind.
     pub kind: PolicyKind,
@@ -62,7 +63,7 @@ impl fmt::Display for PolicyKey {
 }
 
 /// One policy object: replaced and refused as a whole.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PolicyObject {
     /// Kind, namespace and name.
     pub key: PolicyKey,
@@ -75,7 +76,7 @@ pub struct PolicyObject {
 }
 
 /// One rule.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Rule {
     /// `endpointSelector` as written; this crate scopes it to namespace.
     pub subject: Selector,
@@ -107,7 +108,7 @@ impl Rule {
 }
 
 /// `enableDefaultDeny`: `None` is decided by which lists the rule has.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct DefaultDeny {
     /// For ingress.
     pub ingress: Option<bool>,
@@ -116,7 +117,7 @@ pub struct DefaultDeny {
 }
 
 /// One element of a list: peers and ports must both match.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Entry {
     /// `from…` or `to…`.
     pub peers: Peers,
@@ -139,7 +140,7 @@ impl Entry {
 }
 
 /// Peers of an entry. At most one field is present, else [`crate::validate`] refuses the object.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Peers {
     /// `fromEndpoints`, `toEndpoints` as written; this crate scopes them to namespace and cluster.
     pub endpoints: Option<Vec<Selector>>,
@@ -152,7 +153,7 @@ pub struct Peers {
 }
 
 /// Word for a group of peers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Entity {
     /// Everybody.
     All,
@@ -230,7 +231,7 @@ impl Entity {
 }
 
 /// A prefix without some narrower ones.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct CidrRule {
     /// The prefix.
     pub cidr: IpNet,
@@ -239,7 +240,7 @@ pub struct CidrRule {
 }
 
 /// Prefixes of groups ([`crate::CidrGroup`]) without some others.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct GroupRule {
     /// Over labels of source `cidrgroup`.
     pub selector: Selector,
@@ -248,7 +249,7 @@ pub struct GroupRule {
 }
 
 /// A port, a range of ports, or (port 0) every port.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PortRule {
     /// First port; 0 is every port of the protocol.
     pub port: u16,
@@ -259,7 +260,7 @@ pub struct PortRule {
 }
 
 /// A port by the name that a container gives it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct NamedPortRule {
     /// Its name.
     pub name: Arc<str>,
@@ -268,7 +269,7 @@ pub struct NamedPortRule {
 }
 
 /// Protocol of a port rule.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum PortProtocol {
     /// TCP.
     Tcp,

@@ -386,6 +386,11 @@ impl Engine {
         self.revision
     }
 
+    /// A policy as it is in force.
+    pub fn policy(&self, key: &PolicyKey) -> Option<&PolicyObject> {
+        self.objects.get(key).map(|stored| &stored.object)
+    }
+
     /// The policies in force.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyObject> {
         self.objects.values().map(|stored| &stored.object)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::{Label, Operator, Selector};
+use serde::{Deserialize, Serialize};
 
 use crate::cidrs::{self, CidrSet};
 use crate::compile::CompiledRule;
@@ -14,7 +15,7 @@ use crate::engine::Engine;
 use crate::{Error, GroupRule, PolicyKey, PolicyObject, Rule};
 
 /// A group of prefixes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CidrGroup {
     /// Its name.
     pub name: String,
@@ -84,6 +85,10 @@ impl Groups {
         set
     }
 
+    fn get(&self, name: &str) -> Option<&CidrGroup> {
+        self.by_name.get(name).map(|group| &**group)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CidrGroup> {
         self.by_name.values().map(|group| &**group)
     }
@@ -132,6 +137,11 @@ impl Engine {
     /// As [`Engine::upsert_group`]: a selector that asks for the absence of its labels may select more now.
     pub fn remove_group(&mut self, name: &str) -> Result<(), Error> {
         self.change_group(name, None)
+    }
+
+    /// A group as it is in force.
+    pub fn group(&self, name: &str) -> Option<&CidrGroup> {
+        self.groups.get(name)
     }
 
     fn change_group(&mut self, name: &str, new: Option<Arc<CidrGroup>>) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! it, policy before the pod that it judges.
 
 mod endpoints;
+mod in_force;
 mod maps;
 mod notes;
 mod objects;
@@ -74,6 +75,7 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) balancer: services::Balancer,
     named_ports: ports::NamedPorts,
     refused: refused::Refused,
+    in_force: in_force::InForce,
     crowded: room::Crowded,
     /// What the objects of policies show of their validity.
     pub(crate) policy_shows: BTreeMap<PolicyKey, kubernetes::Condition>,
@@ -140,6 +142,7 @@ impl<K: Kernel> Core<K> {
             balancer: services::Balancer::new(&config),
             named_ports: ports::NamedPorts::default(),
             refused: refused::Refused::default(),
+            in_force: in_force::InForce::default(),
             crowded: room::Crowded::default(),
             engine,
             dp,

@@ -41,6 +41,7 @@ impl<K: Kernel> Core<K> {
             }
         }
         self.settle();
+        self.save_in_force();
         self.write_services();
     }
 

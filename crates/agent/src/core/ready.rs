@@ -13,6 +13,7 @@ impl<K: Kernel> Core<K> {
             return;
         }
         self.ready = true;
+        self.forget_untold();
         self.dirty = true;
         self.settle();
         self.write_services();

@@ -16,9 +16,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What waits, by the subject of its note; the newest version of each.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    events: BTreeMap<String, ObjectEvent>,
+    pub(super) events: BTreeMap<String, ObjectEvent>,
     /// Something changed since the last attempt.
-    due: bool,
+    pub(super) due: bool,
     pub(super) not_before: Option<Instant>,
 }
 
@@ -35,6 +35,9 @@ impl<K: Kernel> Core<K> {
         if let ObjectEvent::Policy(policy) = &event
             && self.crowded.replace(&policy.key, Some(policy))
         {
+            return;
+        }
+        if self.hold_back(&event) {
             return;
         }
         let (subject, result, remark) = match &event {
@@ -72,7 +75,7 @@ impl<K: Kernel> Core<K> {
     pub(crate) fn retry_refused(&mut self) -> bool {
         let now = Instant::now();
         let may = self.refused.not_before.is_none_or(|at| at <= now);
-        if !self.refused.due || !may {
+        if !self.ready || !self.refused.due || !may {
             return false;
         }
         self.refused.due = false;
@@ -88,6 +91,7 @@ impl<K: Kernel> Core<K> {
         // What was taken may have made room for what came before it.
         self.refused.due = self.refused.events.len() < before;
         self.settle();
+        self.save_in_force();
         self.refused.due
     }
 
@@ -101,8 +105,17 @@ impl<K: Kernel> Core<K> {
                 _ => None,
             })
     }
+
+    /// Groups that wait.
+    pub(super) fn refused_groups(&self) -> impl Iterator<Item = &str> {
+        let events = self.refused.events.values();
+        events.filter_map(|event| match event {
+            ObjectEvent::CidrGroup(object) => Some(object.group.name.as_str()),
+            _ => None,
+        })
+    }
 }
 
-fn group_subject(name: &str) -> String {
+pub(super) fn group_subject(name: &str) -> String {
     format!("CiliumCIDRGroup {name}")
 }

@@ -159,6 +159,7 @@ impl<K: Kernel> Core<K> {
         self.crowded.pause = self.crowded.backoff.next(0.0);
         self.crowded.tried = Some((Instant::now(), self.engine.taken()));
         self.crowded.is_new = false;
+        self.save_in_force();
         left < waiting
     }
 

@@ -15,6 +15,7 @@ use crate::options::Values;
 
 mod full;
 mod groups;
+mod in_force;
 mod ports;
 mod restarts;
 mod room;

@@ -7,7 +7,7 @@ use policy::{CidrGroup, GroupRule};
 
 use super::*;
 
-fn group(prefixes: impl IntoIterator<Item = IpNet>) -> ObjectEvent {
+pub(super) fn group(prefixes: impl IntoIterator<Item = IpNet>) -> ObjectEvent {
     let key = format!("{}/vpn", model::keys::CIDR_GROUP_NAME);
     ObjectEvent::CidrGroup(CidrGroupObject {
         group: CidrGroup {
@@ -19,7 +19,7 @@ fn group(prefixes: impl IntoIterator<Item = IpNet>) -> ObjectEvent {
     })
 }
 
-fn from_group() -> ObjectEvent {
+pub(super) fn from_group() -> ObjectEvent {
     let key = format!("cidrgroup:{}/vpn", model::keys::CIDR_GROUP_NAME);
     let selector = Selector::new([Requirement::new(&key, Operator::Exists)]);
     ObjectEvent::Policy(policy(Peers {
@@ -32,7 +32,7 @@ fn from_group() -> ObjectEvent {
     }))
 }
 
-fn net(n: u32) -> IpNet {
+pub(super) fn net(n: u32) -> IpNet {
     let addr = Ipv4Addr::from(0xc633_0000 + n);
     IpNet::new(addr.into(), 32).expect("a length")
 }
@@ -56,7 +56,7 @@ fn prefixes_of_a_group_come_and_go_with_it() {
 }
 
 /// A policy of this name about `count` prefixes.
-fn about(name: &str, first: u32, count: u32) -> PolicyObject {
+pub(super) fn about(name: &str, first: u32, count: u32) -> PolicyObject {
     let cidr = |n| CidrRule {
         cidr: net(n),
         except: Vec::new(),

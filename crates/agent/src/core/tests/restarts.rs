@@ -56,7 +56,7 @@ fn a_prefix_of_a_policy_outlives_a_restart() {
     assert!(prefixes(&core).is_empty(), "and goes with the policy");
 }
 
-fn keep_state_in(core: &mut Core<Fake>, dir: &std::path::Path) {
+pub(super) fn keep_state_in(core: &mut Core<Fake>, dir: &std::path::Path) {
     let mut config = (*core.config).clone();
     config.state_dir = dir.to_owned();
     core.config = Arc::new(config);
