@@ -20,6 +20,9 @@ const FREED_FILE: &str = "state/freed-addresses.json";
 const HELD_FILE: &str = "state/held-addresses.json";
 /// What follows if one is damaged.
 const CONSEQUENCE: &str = "its addresses may be given out again at once";
+/// What status calls them.
+const FREED: &str = "freed addresses on disk";
+const HELD: &str = "held addresses on disk";
 /// Largest file that is read.
 const MAX_FILE: u64 = 16 << 20;
 /// An address that no endpoint has taken is free again after this.
@@ -181,13 +184,23 @@ impl<K: Kernel> Core<K> {
             living: self.living.clone(),
         };
         let result = self.write(HELD_FILE, &file);
-        self.note("held addresses on disk", result.err());
+        self.note(HELD, result.err());
     }
 
     /// Writes down which addresses were in use.
     pub(crate) fn save_freed(&mut self) {
         let result = self.write(FREED_FILE, &self.freed());
-        self.note("freed addresses on disk", result.err());
+        self.note(FREED, result.err());
+    }
+
+    /// Writes what a full disk refused.
+    pub(crate) fn retry_held(&mut self) {
+        if self.notes.contains_key(HELD) {
+            self.save_held();
+        }
+        if self.notes.contains_key(FREED) {
+            self.save_freed();
+        }
     }
 
     /// Writes a file below the state directory.

@@ -202,6 +202,9 @@ impl Source {
             let begun = Instant::now();
             self.file_problem = disk::write(file, &self.objects.saved()).err();
             self.save_after = SAVE_AFTER.max(begun.elapsed() * SAVE_SHARE);
+            if self.file_problem.is_some() {
+                self.save_at = Some(Instant::now() + self.save_after);
+            }
         }
     }
 

@@ -187,8 +187,9 @@ impl Follow {
                 let name = file.display().to_string();
                 problems.push(Problem::of_file(&name, reason.clone(), false));
             }
-            // The first time for those that went while nobody looked.
-            if first || events.iter().any(ObjectEvent::is_of_policy) {
+            // The first time for those that went while nobody looked, and again while the disk is full.
+            let unsaved = first || self.file_problem.is_some();
+            if unsaved || events.iter().any(ObjectEvent::is_of_policy) {
                 self.save();
             }
             problems.extend(self.manifests.problems());

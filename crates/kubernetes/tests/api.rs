@@ -230,6 +230,24 @@ async fn the_previous_version_stays_over_a_restart() {
     }
 }
 
+/// What is in force is on disk as soon as there is room, although nothing changes.
+#[tokio::test]
+async fn a_full_disk_is_written_to_when_there_is_room() {
+    let (fake, _running) = Fake::start().await;
+    filled(&fake);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("later/kubernetes");
+    let mut source = source(&fake, Some(file.clone())).await;
+    let told = |update: &kubernetes::Update| {
+        let words = "cannot be written";
+        update.problems.iter().any(|p| p.reason.contains(words))
+    };
+    while !told(&next(&mut source).await) {}
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    while told(&next(&mut source).await) {}
+    assert!(file.exists());
+}
+
 #[tokio::test]
 async fn kinds_that_are_not_served_yet_do_not_hold_up_a_start() {
     let (fake, _running) = Fake::start().await;

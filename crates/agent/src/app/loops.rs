@@ -155,6 +155,7 @@ pub(super) async fn upkeep(service: Arc<Service>) {
             Err(_) => collect = now + COLLECT,
         }
         core.note("conntrack", result.err());
+        core.retry_held();
         drop(core);
         service.expire_addresses();
     }

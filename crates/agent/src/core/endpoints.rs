@@ -268,9 +268,8 @@ impl<K: Kernel> Core<K> {
             true,
             "Identity changed with the pod's labels",
         );
-        if let Err(error) = endpoint.save(&self.endpoint_dir) {
-            self.note(&format!("endpoint {id} on disk"), Some(error));
-        }
+        let saved = endpoint.save(&self.endpoint_dir);
+        self.note(&format!("endpoint {id} on disk"), saved.err());
         self.endpoints.insert(id, endpoint);
         Some(old)
     }

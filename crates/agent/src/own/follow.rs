@@ -278,7 +278,11 @@ impl Follower {
             state.rows.snapshot(self.cluster(), &config)
         };
         let saved = snapshot.map(|snapshot| persist::save(&self.directory(), &snapshot));
-        self.core.lock().note(SUBJECT, saved.and_then(Result::err));
+        let problem = saved.and_then(Result::err);
+        if problem.is_some() {
+            self.state().changed = true;
+        }
+        self.core.lock().note(SUBJECT, problem);
     }
 }
 

@@ -208,6 +208,29 @@ fn wide(count: u32) -> String {
     head.to_owned() + &entries.collect::<String>()
 }
 
+/// What is in force is on disk as soon as there is room, although no policy changes.
+#[tokio::test]
+async fn a_full_disk_is_told_until_there_is_room() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let state = tempfile::tempdir().expect("temp dir");
+    let file = state.path().join("later/policies");
+    let mut follow = Follow::new(dir.path(), Some(file.clone())).expect("a directory");
+    follow.next().await;
+    let mut told = async |name: &str| {
+        // So that the directory is looked at now and not in a while.
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        std::fs::write(dir.path().join("a.yaml"), text).expect("write");
+        let problems = follow.next().await.problems;
+        let words = "cannot be written";
+        problems.iter().any(|p| p.reason.contains(words))
+    };
+    assert!(told("first").await);
+    std::fs::create_dir(file.parent().expect("below")).expect("made");
+    assert!(told("second").await, "of the attempt before");
+    assert!(file.exists());
+    assert!(!told("third").await);
+}
+
 /// Whatever keeps the previous version of a policy in a run keeps it for the next one, and what was removed meanwhile is
 /// not back.
 #[tokio::test]

@@ -101,6 +101,25 @@ fn addresses_of_plugins_are_theirs_over_a_restart() {
     assert!(core.notes.is_empty(), "{:?}", core.notes);
 }
 
+/// What a full disk refused is written when there is room, although nothing changes.
+#[test]
+fn addresses_are_written_down_when_there_is_room() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let full = dir.path().join("full");
+    std::fs::write(&full, "").expect("writable");
+    let mut core = core();
+    keep_state_in(&mut core, &full);
+    core.save_held();
+    core.save_freed();
+    assert_eq!(core.notes.len(), 2, "{:?}", core.notes);
+    core.retry_held();
+    assert_eq!(core.notes.len(), 2, "{:?}", core.notes);
+    std::fs::remove_file(&full).expect("there");
+    core.retry_held();
+    assert!(core.notes.is_empty(), "{:?}", core.notes);
+    assert!(full.join("state/held-addresses.json").exists());
+}
+
 /// A pod that lives and whose endpoint cannot be read keeps its address, over further starts too, until its device goes.
 #[test]
 fn a_damaged_file_of_a_living_pod_keeps_its_address() {
