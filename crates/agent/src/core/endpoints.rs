@@ -12,6 +12,7 @@ use model::{EndpointId, Labels, NumericIdentity, reserved};
 use netlink::Socket;
 
 use super::Core;
+use super::room::finish;
 use crate::addresses::{Claim, Source};
 use crate::endpoint::{self, Attachment, Endpoint};
 
@@ -119,11 +120,8 @@ impl<K: Kernel> Core<K> {
         for ip in endpoint.attachment.ips() {
             self.claim_pod(endpoint, ip);
         }
-        endpoint.enter(
-            EndpointState::Ready,
-            true,
-            "Successfully regenerated endpoint program",
-        );
+        let message = "Successfully regenerated endpoint program";
+        finish(endpoint, &self.engine, message);
         let dir = self.endpoint_dir.clone();
         endpoint.save(&dir).map_err(|source| CreateError::Save {
             dir: dir.display().to_string(),
@@ -263,11 +261,8 @@ impl<K: Kernel> Core<K> {
         for ip in endpoint.attachment.ips() {
             self.claim_pod(&endpoint, ip);
         }
-        endpoint.enter(
-            EndpointState::Ready,
-            true,
-            "Identity changed with the pod's labels",
-        );
+        let message = "Identity changed with the pod's labels";
+        finish(&mut endpoint, &self.engine, message);
         let saved = endpoint.save(&self.endpoint_dir);
         self.note(&format!("endpoint {id} on disk"), saved.err());
         self.endpoints.insert(id, endpoint);

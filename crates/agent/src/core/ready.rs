@@ -4,6 +4,7 @@
 use datapath::Kernel;
 
 use super::Core;
+use super::room::finish;
 use crate::addresses::Source;
 
 impl<K: Kernel> Core<K> {
@@ -21,7 +22,7 @@ impl<K: Kernel> Core<K> {
         self.pruned = false;
         self.prune_generations();
         for endpoint in self.endpoints.values_mut() {
-            endpoint.enter(api::models::EndpointState::Ready, true, "Policy in force");
+            finish(endpoint, &self.engine, "Policy in force");
         }
     }
 

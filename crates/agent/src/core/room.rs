@@ -2,15 +2,18 @@
 //! Policies and pods for which the kernel's maps have no room. Policies stay as they were, and pods keep what they have,
 //! until others need less; each is tried by itself, so that none waits for another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use api::models::EndpointState;
 use datapath::{Kernel, Map};
 use kubernetes::ObjectEvent;
-use policy::{PolicyKey, PolicyObject, Refusal, Room};
+use model::EndpointId;
+use policy::{Engine, PolicyKey, PolicyObject, Refusal, Room};
 use tables::Backoff;
 
 use super::Core;
+use crate::endpoint::Endpoint;
 
 /// Each attempt compiles what waits: not more often than the first, ever more rarely while it does not help.
 const FIRST: Duration = Duration::from_secs(1);
@@ -23,6 +26,8 @@ const NAMED: usize = 3;
 pub(super) struct Crowded {
     /// The newest version of each policy.
     policies: BTreeMap<PolicyKey, PolicyObject>,
+    /// Endpoints that wait since the last commit.
+    pods: BTreeSet<EndpointId>,
     /// When it was tried last, and what the others took then.
     pub(super) tried: Option<(Instant, Room)>,
     /// A newer version came since.
@@ -35,6 +40,7 @@ impl Default for Crowded {
     fn default() -> Self {
         Self {
             policies: BTreeMap::new(),
+            pods: BTreeSet::new(),
             tried: None,
             is_new: false,
             backoff: Backoff::new(FIRST, LONGEST),
@@ -86,45 +92,70 @@ pub(super) fn room(kernel: &impl Kernel) -> Room {
     }
 }
 
+/// An endpoint has what it shall have, or there is no room for it.
+pub(super) fn finish(endpoint: &mut Endpoint, engine: &Engine, message: &str) {
+    match engine.unplaced().any(|id| id == endpoint.attachment.id) {
+        true => endpoint.enter(EndpointState::NotReady, false, "No room for its policy"),
+        false => endpoint.enter(EndpointState::Ready, true, message),
+    }
+}
+
 impl<K: Kernel> Core<K> {
     /// Says what found no room with the last commit.
     pub(super) fn note_refusals(&mut self) {
         let refused = self.engine.refused();
-        let several = refused.len() > 1;
-        for Refusal { object, earlier } in refused {
-            let Room { policies, rows } = room(self.dp.kernel());
-            let stays = match earlier {
-                Some(_) => "; the previous version stays in force",
-                None => "",
-            };
-            let problem = format!(
-                "no room: with it the policies of this node's pods take more than {policies} entries of map {} or {rows} of {}: select fewer pods or peers, or use fewer ports{stays}",
-                Map::Policies,
-                Map::Rows,
-            );
-            self.note(&object.key.to_string(), Some(problem));
-            self.crowded.policies.insert(object.key.clone(), object);
-        }
-        let unplaced = self.engine.unplaced();
-        let count = unplaced.len();
-        let waits = count + self.crowded.policies.len() > 0;
-        let now = || (Instant::now(), self.engine.taken());
-        self.crowded.tried = waits.then(|| self.crowded.tried.unwrap_or_else(now));
         // Who of several is too much shows when each is tried by itself.
-        self.crowded.is_new |= several;
-        let pods =
-            unplaced.filter_map(|id| Some(self.endpoints.get(&id)?.attachment.pod.to_string()));
-        let mut pods: Vec<String> = pods.take(NAMED).collect();
-        if count > pods.len() {
-            pods.push(format!("{} more", count - pods.len()));
+        self.crowded.is_new |= refused.len() > 1;
+        for refusal in refused {
+            self.note_refusal(refusal);
         }
-        let problem = (count > 0).then(|| {
+        let unplaced: BTreeSet<EndpointId> = self.engine.unplaced().collect();
+        if !unplaced.is_empty() || !self.crowded.pods.is_empty() {
+            self.note_unplaced(unplaced);
+        }
+        let now = || (Instant::now(), self.engine.taken());
+        let tried = self.crowded.tried;
+        self.crowded.tried = (self.crowd() > 0).then(|| tried.unwrap_or_else(now));
+    }
+
+    fn note_refusal(&mut self, refusal: Refusal) {
+        let Room { policies, rows } = room(self.dp.kernel());
+        let stays = match refusal.earlier {
+            Some(_) => "; the previous version stays in force",
+            None => "",
+        };
+        let problem = format!(
+            "no room: with it the policies of this node's pods take more than {policies} entries of map {} or {rows} of {}: select fewer pods or peers, or use fewer ports{stays}",
+            Map::Policies,
+            Map::Rows,
+        );
+        let key = refusal.object.key.clone();
+        self.note(&key.to_string(), Some(problem));
+        self.crowded.policies.insert(key, refusal.object);
+    }
+
+    fn note_unplaced(&mut self, unplaced: BTreeSet<EndpointId>) {
+        let pods = unplaced.iter().map(|id| match self.endpoints.get(id) {
+            Some(endpoint) => endpoint.attachment.pod.to_string(),
+            None => format!("endpoint {id}"),
+        });
+        let mut pods: Vec<String> = pods.take(NAMED).collect();
+        if unplaced.len() > pods.len() {
+            pods.push(format!("{} more", unplaced.len() - pods.len()));
+        }
+        let problem = (!pods.is_empty()).then(|| {
             format!(
                 "no room for the policy of {}: what was in force for them stays, and those without any get no packets",
                 pods.join(", ")
             )
         });
         self.note("pods", problem);
+        let before = std::mem::replace(&mut self.crowded.pods, unplaced);
+        for id in before.symmetric_difference(&self.crowded.pods) {
+            if let Some(endpoint) = self.endpoints.get_mut(id) {
+                finish(endpoint, &self.engine, "Policy in force");
+            }
+        }
     }
 
     /// Policies and pods that wait for room.

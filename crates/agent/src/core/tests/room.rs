@@ -142,6 +142,31 @@ fn it_is_taken_when_another_makes_room() {
     assert_eq!(lets(&core, ENDPOINT), Some(Action::Allow));
 }
 
+/// The API says of an endpoint what status says of its pod.
+#[test]
+fn an_endpoint_without_room_is_not_ready() {
+    let mut core = small();
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let pod = PodKey {
+        namespace: "demo".into(),
+        name: "late-1".into(),
+    };
+    core.restore_endpoint(endpoint(LATE, pod)).expect("room");
+    objects(&mut core, vec![of("late", "huge", wide(40))]);
+    let state = |core: &Core<Fake>| core.endpoints[&LATE].state.as_str();
+    assert_eq!(state(&core), "ready");
+    core.relabel(LATE, labels("cluster5", "late"), NumericIdentity(DB.0 + 1));
+    assert_eq!(state(&core), "not-ready");
+    objects(
+        &mut core,
+        vec![of("db", "small", from_cidr("192.0.2.0/24"))],
+    );
+    let told = &core.notes["pods"].text;
+    assert!(told.contains("policy of demo/late-1: "), "{told}");
+    objects(&mut core, vec![ObjectEvent::PolicyGone(key("huge"))]);
+    assert_eq!(state(&core), "ready");
+}
+
 /// Nobody changed a policy: a new pod whose policy has no room gets no packets, and the next one is not its affair.
 #[test]
 fn a_pod_without_room_waits_alone() {
