@@ -17,7 +17,7 @@ impl<K: Kernel> Datapath<K> {
         self.generation
     }
 
-    /// Takes an unused generation, and clears what an interrupted run left in it.
+    /// Takes an unused generation, and clears what an interrupted run left: in it, and of what it was about to remove.
     pub(crate) fn begin_generation(&mut self) -> Result<()> {
         let used = self.used_generations();
         let free = (0..GENERATIONS as u32).find(|number| !used.contains(number));
@@ -26,7 +26,9 @@ impl<K: Kernel> Datapath<K> {
             None => self.vacate()?,
         };
         let number = self.generation;
-        self.clear(&|found| found == number)
+        self.kernel.barrier();
+        self.clear_classes(&|found| found == number)?;
+        self.clear_unreachable()
     }
 
     /// Begins another run without a restart, for an engine whose writes a full map stopped: gives up what waits, takes a
@@ -44,7 +46,7 @@ impl<K: Kernel> Datapath<K> {
         self.backlog.clear();
         self.graves.clear();
         self.kernel.barrier();
-        self.clear(&|found| !used.contains(&found))?;
+        self.clear_classes(&|found| !used.contains(&found))?;
         self.clear_unreachable()?;
         for (identity, _) in self.kernel.dump::<table::Identities>()? {
             if !known(NumericIdentity(identity)) {
@@ -113,6 +115,22 @@ impl<K: Kernel> Datapath<K> {
 
     /// Removes what is of a generation that `gone` names; the programs must have done with it.
     fn clear(&mut self, gone: &dyn Fn(u32) -> bool) -> Result<()> {
+        self.clear_classes(gone)?;
+        for (key, _) in self.kernel.dump::<table::Policies>()? {
+            if gone(generation(key.policy)) {
+                self.erase::<table::Policies>(&key)?;
+            }
+        }
+        for (key, _) in self.kernel.dump::<table::Rows>()? {
+            if gone(generation(u32::from_be_bytes(key.row))) {
+                self.erase::<table::Rows>(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of classes alone.
+    fn clear_classes(&mut self, gone: &dyn Fn(u32) -> bool) -> Result<()> {
         for (identity, old) in self.kernel.dump::<table::Identities>()? {
             let mut new = old;
             for (number, class) in new.slot.iter_mut().enumerate() {
@@ -122,16 +140,6 @@ impl<K: Kernel> Datapath<K> {
             }
             if new != old {
                 self.write_classes(identity, &new)?;
-            }
-        }
-        for (key, _) in self.kernel.dump::<table::Policies>()? {
-            if gone(generation(key.policy)) {
-                self.erase::<table::Policies>(&key)?;
-            }
-        }
-        for (key, _) in self.kernel.dump::<table::Rows>()? {
-            if gone(generation(u32::from_be_bytes(key.row))) {
-                self.erase::<table::Rows>(&key)?;
             }
         }
         Ok(())
