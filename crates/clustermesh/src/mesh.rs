@@ -70,9 +70,12 @@ impl Mesh {
         check(&settings)?;
         let (changed, told) = mpsc::channel(1);
         let dir = ConfigDir::new(&settings.config_dir, settings.cluster.clone());
-        // Watched before it is read, so that no change falls between.
-        let watcher = dir.watch(changed)?;
-        Self::begin(settings, dir, connector, events, told, watcher)
+        // Watched before it is read, so that no change falls between. Other programs may have taken all watches that a node
+        // has (`fs.inotify.max_user_instances`): then the directory is read now and then.
+        let watcher = dir.watch(changed).inspect_err(|error| {
+            tracing::warn!(%error, "changes in the directory are seen after some seconds");
+        });
+        Self::begin(settings, dir, connector, events, told, watcher.ok())
     }
 
     /// The same, told of changes in the directory by `told` instead of the kernel: in virtual time the kernel's notices

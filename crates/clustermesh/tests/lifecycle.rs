@@ -57,6 +57,20 @@ async fn connects_syncs_follows_and_drains() {
     assert_eq!(lab.state("cluster7"), State::Ready);
 }
 
+/// As where other programs have taken all watches that the kernel gives.
+#[tokio::test(start_paused = true)]
+async fn without_notices_the_directory_is_read_now_and_then() {
+    let peer = Peer::new("cluster7", 7);
+    peer.populate().await;
+    let mut lab = Lab::new(&[&peer]);
+    lab.start();
+    lab.without_notices();
+    lab.seconds(1).await;
+    lab.file("cluster7", None);
+    lab.seconds(6).await;
+    assert_eq!(lab.agent.removed, [cluster("cluster7")]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_identity_comes_before_and_goes_after_its_addresses() {
     let peer = Peer::new("cluster7", 7);

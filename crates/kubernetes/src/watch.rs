@@ -51,16 +51,6 @@ pub enum WatchError {
         /// Why.
         source: std::io::Error,
     },
-    /// The kernel gives no notices.
-    #[error(
-        "cannot watch manifest directory {path}: {source}; check fs.inotify.max_user_instances"
-    )]
-    Watch {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: notify::Error,
-    },
 }
 
 /// Files that somebody writes, and since when.
@@ -76,10 +66,12 @@ pub struct Follow {
     file_problem: Option<String>,
     reader: Reader,
     notices: mpsc::Receiver<()>,
+    tell: mpsc::Sender<()>,
     writing: Writing,
     last_problems: Vec<Problem>,
     first: bool,
-    watcher: notify::RecommendedWatcher,
+    /// `None` while the kernel gives no notices: other programs may have taken all that it has.
+    watcher: Option<notify::RecommendedWatcher>,
     /// The directory that is watched: device and inode.
     watched: Option<(u64, u64)>,
 }
@@ -92,20 +84,7 @@ impl Follow {
             path: dir.to_owned(),
             source,
         })?;
-        let (tx, notices) = mpsc::channel(1);
-        let watch = |source| WatchError::Watch {
-            path: dir.to_owned(),
-            source,
-        };
-        let writing = Writing::default();
-        let files = writing.clone();
-        let watcher = notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
-            if notice.map_or(true, |notice| take_notice(&files, &notice)) {
-                // A full channel already holds a wake-up.
-                let _ = tx.try_send(());
-            }
-        })
-        .map_err(watch)?;
+        let (tell, notices) = mpsc::channel(1);
         let mut follow = Self {
             dir: dir.to_owned(),
             manifests: Manifests::default(),
@@ -113,13 +92,15 @@ impl Follow {
             file_problem: None,
             reader: Reader::default(),
             notices,
-            writing,
+            tell,
+            writing: Writing::default(),
             last_problems: Vec::new(),
             first: true,
-            watcher,
+            watcher: None,
             watched: None,
         };
-        follow.watch().map_err(watch)?;
+        // Before the directory is read; what fails is told with what is read.
+        let _ = follow.watch();
         follow.restore();
         Ok(follow)
     }
@@ -145,11 +126,15 @@ impl Follow {
         if now.is_none() || now == self.watched {
             return Ok(());
         }
+        let watcher = match &mut self.watcher {
+            Some(watcher) => watcher,
+            none => none.insert(watcher(self.tell.clone(), self.writing.clone())?),
+        };
         if self.watched.take().is_some() {
             // What was watched may be gone with its watch.
-            let _ = self.watcher.unwatch(&self.dir);
+            let _ = watcher.unwatch(&self.dir);
         }
-        self.watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+        watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
         self.watched = now;
         Ok(())
     }
@@ -164,12 +149,12 @@ impl Follow {
             let listing = self.settled().await;
             let first = std::mem::take(&mut self.first);
             let mut problems = Vec::new();
+            let directory = self.dir.display().to_string();
             if let Err(error) = self.watch() {
-                problems.push(Problem::of_file(
-                    "",
-                    format!("cannot watch the directory: {error}"),
-                    true,
-                ));
+                let reason = format!(
+                    "cannot be watched, changes are seen after some seconds: {error}; check fs.inotify.max_user_instances"
+                );
+                problems.push(Problem::of_file(&directory, reason, false));
             }
             let events = match listing {
                 Ok(listing) => {
@@ -178,8 +163,8 @@ impl Follow {
                     self.manifests.update(texts)
                 }
                 Err(error) => {
-                    let reason = format!("cannot read the directory: {error}");
-                    problems.push(Problem::of_file("", reason, true));
+                    let reason = format!("cannot be read: {error}");
+                    problems.push(Problem::of_file(&directory, reason, true));
                     self.manifests.tell()
                 }
             };
@@ -227,6 +212,16 @@ impl Follow {
         writing.retain(|_, since| since.elapsed() < WRITING);
         writing.keys().cloned().collect()
     }
+}
+
+/// Tells of changes in directories.
+fn watcher(tell: mpsc::Sender<()>, writing: Writing) -> notify::Result<notify::RecommendedWatcher> {
+    notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
+        if notice.map_or(true, |notice| take_notice(&writing, &notice)) {
+            // A full channel already holds a wake-up.
+            let _ = tell.try_send(());
+        }
+    })
 }
 
 /// Notes who is being written. Returns whether to look.

@@ -340,6 +340,11 @@ impl Lab {
         self.dir.path().join("config")
     }
 
+    /// From now on nobody tells of changes in the directory.
+    pub fn without_notices(&mut self) {
+        self.changed = None;
+    }
+
     pub fn file(&self, name: &str, content: Option<&str>) {
         let path = self.config_dir().join(name);
         match content {
