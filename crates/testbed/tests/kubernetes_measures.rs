@@ -5,16 +5,16 @@
 mod kubernetes_common;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kubernetes_common::change::{deployment, existing, objects, ready, scale};
-use kubernetes_common::{READY, SOON, WEB_PORT, curl, is_refused, mesh, pods, url};
+use kubernetes_common::process::{agent, cpu, resident};
+use kubernetes_common::{READY, SOON, WEB_PORT, check, curl, is_refused, mesh, pods, url};
 use serde_json::{Value, json};
 use testbed::client;
 use testbed::kubernetes::images::TOOLS;
@@ -30,13 +30,14 @@ const TOGETHER: usize = 10;
 const FRESH: usize = 30;
 /// Pods on the node whose agent is looked at.
 const PODS: usize = 60;
+/// Services whose memory is looked at, in calls of kubectl for so many.
+const SERVICES: usize = 400;
+const AT_ONCE: usize = 100;
 const SCALED: Duration = Duration::from_secs(240);
 /// How long an agent that rests is watched.
 const REST: Duration = Duration::from_secs(60);
 /// Starts of an agent.
 const STARTS: usize = 5;
-/// Jiffies of /proc per second.
-const TICKS: f64 = 100.0;
 
 #[test]
 fn what_pods_and_agents_take() {
@@ -44,6 +45,7 @@ fn what_pods_and_agents_take() {
     let (five, seven) = (&lab.clusters[0], &lab.clusters[1]);
     new_identities_are_known_when_they_connect(five, seven);
     ready_pods_answer_another_cluster(five, seven);
+    services_take_memory(five);
     agents_with_many_pods(five);
     starts(five);
 }
@@ -180,6 +182,59 @@ fn ready_pods_answer_another_cluster(five: &Cluster, seven: &Cluster) {
     kubectl.delete(&objects_text).expect("deleted");
 }
 
+/// Memory for objects of the whole cluster: services of both families with four endpoints.
+fn services_take_memory(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let machine = &cluster.machines[0];
+    let agent = agent(machine).expect("an agent runs");
+    let before = resident(&agent);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowd"}});
+    kubectl.apply(&namespace.to_string()).expect("applied");
+    for first in (0..SERVICES).step_by(AT_ONCE) {
+        let objects = (first..first + AT_ONCE).flat_map(service);
+        let list =
+            json!({"apiVersion": "v1", "kind": "List", "items": objects.collect::<Vec<_>>()});
+        kubectl.apply(&list.to_string()).expect("applied");
+    }
+    let list = ["cilium", "service", "list"];
+    check("the agent knows all services", || {
+        let agents = kubectl.pods(NAMESPACE, AGENTS)?;
+        let here = agents.iter().find(|pod| pod.node == machine.name);
+        let known = kubectl.exec(NAMESPACE, &here.expect("its pod").name, &list)?;
+        Ok(known.matches(":8080").count() >= SERVICES)
+    });
+    println!(
+        "figure: resident memory of an agent per service with four endpoints: {:.1} kB ({SERVICES}, {:.1} MB)",
+        (resident(&agent) - before) * 1e3 / SERVICES as f64,
+        resident(&agent) - before,
+    );
+    let gone = ["delete", "namespace", "crowd"];
+    kubectl.run(&gone).expect("deleted");
+}
+
+/// A service and the slice of its endpoints.
+fn service(number: usize) -> [Value; 2] {
+    let name = format!("crowd-{number}");
+    let metadata = json!({
+        "name": name, "namespace": "crowd", "labels": {"kubernetes.io/service-name": name, "app": "crowd"},
+    });
+    let endpoint = |host: usize| {
+        let address = format!("10.99.{}.{}", number / 60, number % 60 * 4 + host + 1);
+        json!({"addresses": [address], "conditions": {"ready": true}})
+    };
+    let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
+    [
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"ipFamilyPolicy": "PreferDualStack", "ports": ports},
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
+            "endpoints": (0..4).map(endpoint).collect::<Vec<_>>(), "ports": ports,
+        }),
+    ]
+}
+
 /// Memory with many pods, and processor time when nothing happens.
 fn agents_with_many_pods(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
@@ -275,41 +330,6 @@ fn is_healthy(place: &Place) -> bool {
         Some(answer.ends_with(b" 200"))
     };
     place.within(ask).is_ok_and(|answer| answer == Some(true))
-}
-
-/// The directory in /proc of a machine's agent.
-fn agent(machine: &Machine) -> Option<PathBuf> {
-    let namespace = fs::read_link(format!("/proc/{}/ns/net", machine.init().ok()?)).ok()?;
-    let is_agent = |path: &PathBuf| {
-        let line = fs::read(path.join("cmdline")).unwrap_or_default();
-        line.starts_with(b"/usr/bin/isthmus\0agent\0")
-            && fs::read_link(path.join("ns/net")).is_ok_and(|found| found == namespace)
-    };
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes.map(|entry| entry.path()).find(is_agent)
-}
-
-/// Megabytes.
-fn resident(process: &Path) -> f64 {
-    let text = fs::read_to_string(process.join("status")).expect("it runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: f64 = line
-        .and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
-        .expect("a number");
-    kilobytes * 1024.0 / 1e6
-}
-
-/// Seconds, of the kernel and of itself.
-fn cpu(process: &Path) -> f64 {
-    let text = fs::read_to_string(process.join("stat")).expect("it runs");
-    let (_, rest) = text.rsplit_once(')').expect("a name");
-    let fields: Vec<f64> = rest
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    fields.iter().sum::<f64>() / TICKS
 }
 
 /// Milliseconds that the plugin took to add the pods whose name begins with `prefix`.

@@ -5,6 +5,7 @@
 pub(crate) mod change;
 pub(crate) mod node_state;
 pub(crate) mod plugin;
+pub(crate) mod process;
 pub(crate) mod services;
 
 use std::net::IpAddr;
