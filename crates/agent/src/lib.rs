@@ -31,6 +31,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use config::Config;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use options::{OptionErrors, Values};
 
 /// Runs the agent until it is told to stop. `args` are the arguments after `agent`.
@@ -54,6 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             false,
         );
     }
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(4)
@@ -71,6 +73,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match runtime.block_on(app::run(config, values)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => print(&format!("isthmus agent: {error}\n"), false),
+    }
+}
+
+/// As many descriptors as this process may have. It begins with 1024 in most places, and each of up to 510 remote clusters
+/// takes two.
+fn raise_descriptors() {
+    let limit = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(limit).and_then(|(_, most)| setrlimit(limit, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open files stays limited");
     }
 }
 
@@ -99,5 +111,19 @@ fn print(text: &str, well: bool) -> ExitCode {
     } else {
         let _ = std::io::stderr().write_all(text.as_bytes());
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_descriptor_is_left_unused() {
+        let limit = Resource::RLIMIT_NOFILE;
+        let (now, most) = getrlimit(limit).expect("a limit");
+        setrlimit(limit, now.min(512), most).expect("lowered");
+        raise_descriptors();
+        assert_eq!(getrlimit(limit), Ok((most, most)));
     }
 }
