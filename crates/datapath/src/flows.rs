@@ -8,10 +8,13 @@
 //! Shares (entries per endpoint) are counted by the programs and drift when an entry is replaced. Each full
 //! pass counts anew. A share that is too low is corrected at once. One that is too high may be so because the
 //! pass did not see flows that began meanwhile; it is lowered by the smaller surplus of two passes in a row.
+//!
+//! An endpoint that has used half of its share is crowded: a name server gets each question from another port. There a
+//! flow without connection is over after [`REST`] seconds without a packet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abi::{Flow, FlowKey};
+use abi::{Flow, FlowKey, NodeConfig};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::{Cursor, Kernel, Put, Scan, Typed};
@@ -22,6 +25,9 @@ use crate::{Datapath, Map, Result};
 const STEP: u32 = 2048;
 /// Seconds that an expired entry is left alone.
 const GRACE: u32 = 2;
+/// Seconds without a packet after which a crowded endpoint gives a flow without connection up.
+const REST: u32 = 10;
+const TCP: u8 = 6;
 
 /// Result of one step of [`Datapath::collect_flows`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,6 +51,8 @@ pub(crate) struct Sweep {
     counts: BTreeMap<u16, u32>,
     surplus: BTreeMap<u16, u32>,
     live: u32,
+    /// Endpoints that had used half of their share at the end of the last full pass.
+    crowded: BTreeSet<u16>,
 }
 
 impl Sweep {
@@ -54,8 +62,28 @@ impl Sweep {
     }
 }
 
-fn is_dead(flow: &Flow, now: u32) -> bool {
-    flow.expires.saturating_add(GRACE) < now
+/// When entries are dead.
+struct End {
+    now: u32,
+    /// How much earlier flows without connection end at crowded endpoints.
+    earlier: u32,
+    crowded: BTreeSet<u16>,
+}
+
+impl End {
+    fn has_come(&self, key: &[u8], flow: &Flow) -> bool {
+        let end = flow.expires.saturating_add(GRACE);
+        end < self.now
+            || end < self.now.saturating_add(self.earlier)
+                && self.crowded.contains(&flow.endpoint)
+                && FlowKey::read_from_bytes(key).is_ok_and(|key| key.proto != TCP)
+    }
+}
+
+fn crowded(counts: &BTreeMap<u16, u32>, config: &NodeConfig) -> BTreeSet<u16> {
+    let many = config.flow_share / 2;
+    let crowded = counts.iter().filter(|(_, count)| **count >= many);
+    crowded.map(|(endpoint, _)| *endpoint).collect()
 }
 
 impl<K: Kernel> Datapath<K> {
@@ -63,6 +91,11 @@ impl<K: Kernel> Datapath<K> {
     pub fn collect_flows(&mut self, now: u32) -> Result<FlowStats> {
         self.settle()?;
         self.bury_old()?;
+        let end = End {
+            now,
+            earlier: self.config.timeout_any.saturating_sub(REST),
+            crowded: self.sweep.crowded.clone(),
+        };
         let mut dead = Vec::new();
         let Sweep { cursor, counts, .. } = &mut self.sweep;
         let scan =
@@ -71,7 +104,7 @@ impl<K: Kernel> Datapath<K> {
                 cursor,
                 STEP,
                 &mut |key, value| match Flow::read_from_bytes(value) {
-                    Ok(flow) if is_dead(&flow, now) => dead.push(key.to_vec()),
+                    Ok(flow) if end.has_come(key, &flow) => dead.push(key.to_vec()),
                     Ok(flow) => *counts.entry(flow.endpoint).or_default() += 1,
                     Err(_) => {}
                 },
@@ -81,11 +114,12 @@ impl<K: Kernel> Datapath<K> {
             ..FlowStats::default()
         };
         for key in &dead {
-            stats.removed += u32::from(self.collect(key, now)?);
+            stats.removed += u32::from(self.collect(key, &end)?);
         }
         if stats.finished {
             let counts = std::mem::take(&mut self.sweep.counts);
             self.sweep.live = counts.values().sum();
+            self.sweep.crowded = crowded(&counts, &self.config);
             stats.corrected = self.correct_shares(&counts)?;
         }
         stats.live = self.sweep.live;
@@ -95,14 +129,14 @@ impl<K: Kernel> Datapath<K> {
     }
 
     /// Takes an entry out unless it came to life again.
-    fn collect(&mut self, key: &[u8], now: u32) -> Result<bool> {
+    fn collect(&mut self, key: &[u8], end: &End) -> Result<bool> {
         let Some(value) = self.kernel.take(Map::Flows, key)? else {
             return Ok(false);
         };
         let Ok(flow) = Flow::read_from_bytes(value.as_slice()) else {
             return Ok(true);
         };
-        if !is_dead(&flow, now) {
+        if !end.has_come(key, &flow) {
             self.kernel
                 .put(Map::Flows, key, flow.as_bytes(), Put::New)?;
             *self.sweep.counts.entry(flow.endpoint).or_default() += 1;

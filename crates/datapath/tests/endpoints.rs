@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use abi::{addr_bucket, endpoint_flags::READY};
+use abi::{FlowKey, NodeConfig, addr_bucket, endpoint_flags::READY};
 use datapath::{Call, Datapath, Error, Fake, Kernel, Map, Typed, table};
 use model::EndpointId;
 use support::{allow_all, endpoint, flow, ip, map_addr};
@@ -255,6 +255,39 @@ fn collection_takes_the_dead_and_corrects_shares() {
         .expect("array");
     datapath.collect_flows(103).expect("readable");
     assert_eq!(share(&datapath), 6, "too low is corrected at once");
+}
+
+/// A name server gets each question from another port: its flows make room for each other before its share is full.
+#[test]
+fn a_crowded_endpoint_gives_up_datagrams_that_rest() {
+    let mut datapath = fresh();
+    let config = NodeConfig {
+        flow_share: 40,
+        timeout_any: 60,
+        ..*datapath.config()
+    };
+    datapath.set_config(config).expect("written");
+    let mut fill = |endpoint, ip, proto, ports: std::ops::Range<u16>, expires| {
+        for port in ports {
+            let (key, value) = flow(endpoint, ip, "10.5.2.2", port, expires);
+            let key = FlowKey { proto, ..key };
+            let put = datapath.kernel_mut().put_row::<table::Flows>(&key, &value);
+            put.expect("room");
+        }
+    };
+    // At 1000: the last packet came now, or 13 seconds ago.
+    fill(9, "10.5.1.9", 17, 0..10, 1060);
+    fill(9, "10.5.1.9", 17, 10..20, 1047);
+    fill(9, "10.5.1.9", 6, 20..30, 1047);
+    fill(8, "10.5.1.8", 17, 0..19, 1047);
+    let passes = [0, 10].map(|expected| {
+        let stats = datapath.collect_flows(1000).expect("readable");
+        assert!(stats.finished);
+        (expected, stats.removed)
+    });
+    assert_eq!(passes, [(0, 0), (10, 10)], "only where it is crowded");
+    let stats = datapath.collect_flows(1000).expect("readable");
+    assert_eq!((stats.live, stats.removed), (39, 0));
 }
 
 #[test]
