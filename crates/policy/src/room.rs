@@ -158,24 +158,35 @@ impl Engine {
             policies: (self.policies.len() + new.len()).saturating_mul(classes),
             rows: self.rows.entries() + longest.saturating_mul(classes),
         };
-        !bound.fits(self.settings.room)
+        !bound.fits(self.limit(self.taken()))
+    }
+
+    /// What the next commit may come to where there was `taken`: all that there is, or half of what is left if policies change,
+    /// so that a large one leaves some to others. What is too much already may stay as much.
+    fn limit(&self, taken: Room) -> Room {
+        let part = if self.admission.changed.is_empty() {
+            1
+        } else {
+            2
+        };
+        let limit = |room: usize, taken| taken + room.saturating_sub(taken) / part;
+        Room {
+            policies: limit(self.settings.room.policies, taken.policies),
+            rows: limit(self.settings.room.rows, taken.rows),
+        }
     }
 
     fn commit_what_fits(&mut self, mut targets: Vec<Target>) -> Vec<Op> {
         let taken = self.taken();
-        // What is too much already may stay as much.
-        let room = Room {
-            policies: self.settings.room.policies.max(taken.policies),
-            rows: self.settings.room.rows.max(taken.rows),
-        };
-        let most = Room {
-            policies: room.policies.saturating_add(taken.policies),
-            rows: room.rows.saturating_add(taken.rows),
-        };
         loop {
+            let limit = self.limit(taken);
+            let most = Room {
+                policies: limit.policies.saturating_add(taken.policies),
+                rows: limit.rows.saturating_add(taken.rows),
+            };
             let before = self.clone();
             let ops = self.carry_out(targets, Some(most));
-            if self.taken().fits(room) {
+            if self.taken().fits(limit) {
                 return ops;
             }
             *self = before;

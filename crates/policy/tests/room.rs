@@ -123,7 +123,7 @@ fn named(name: &str, stays: bool) -> Vec<(String, bool)> {
 
 #[test]
 fn who_grew_most_is_refused_and_nobody_else() {
-    let mut lab = Lab::new(room(24));
+    let mut lab = Lab::new(room(40));
     lab.put(policy("small", "b", 1, 1));
     lab.put(policy("huge", "a", 30, 1));
     assert_eq!(lab.commit(), named("huge", false));
@@ -161,7 +161,7 @@ fn the_earlier_version_stays() {
 
 #[test]
 fn it_is_taken_when_others_need_less() {
-    let mut lab = Lab::new(room(50));
+    let mut lab = Lab::new(room(70));
     lab.put(policy("first", "a", 20, 1));
     lab.commit();
     lab.put(policy("second", "b", 25, 1));
@@ -232,7 +232,7 @@ fn what_an_engine_begins_with_is_not_taken_back() {
 /// What is too much because of identities may still become less, and what does not grow may change.
 #[test]
 fn a_full_node_still_follows_what_needs_no_more() {
-    let mut lab = Lab::new(room(44));
+    let mut lab = Lab::new(room(78));
     lab.put(policy("a", "a", 30, 1));
     assert_eq!(lab.commit(), []);
     for n in 0..40u32 {
@@ -242,10 +242,31 @@ fn a_full_node_still_follows_what_needs_no_more() {
         lab.engine.upsert_identity(id, labels);
     }
     assert_eq!(lab.commit(), [], "identities are not refused");
-    assert!(lab.engine.taken().policies > 44);
+    assert!(lab.engine.taken().policies > 78);
     lab.put(policy("a", "a", 29, 1));
     assert_eq!(lab.commit(), []);
     assert_eq!(lab.lets(A, 29), Some(Action::DefaultDeny));
     lab.put(policy("a", "a", 30, 1));
     assert_eq!(lab.commit(), named("a", true));
+}
+
+/// One large policy after the other: each may have half of what is left, and small ones still fit.
+#[test]
+fn a_large_policy_leaves_some_to_others() {
+    let mut lab = Lab::new(room(50));
+    lab.put(policy("large", "a", 16, 1));
+    assert_eq!(lab.commit(), []);
+    lab.put(policy("next", "b", 12, 1));
+    assert_eq!(lab.commit(), named("next", false));
+    lab.put(policy("small", "b", 3, 1));
+    assert_eq!(lab.commit(), []);
+    // Pods have all of it.
+    lab.put(policy("huge", "c", 15, 1));
+    assert_eq!(lab.commit(), []);
+    lab.pod(LATE, "c");
+    assert_eq!(lab.commit(), []);
+    assert_eq!(lab.engine.unplaced().count(), 1);
+    lab.put(policy("huge", "c", 1, 1));
+    assert_eq!(lab.commit(), []);
+    assert_eq!(lab.lets(LATE, 0), Some(Action::Allow));
 }

@@ -125,7 +125,7 @@ impl<K: Kernel> Core<K> {
             None => "",
         };
         let problem = format!(
-            "no room: with it the policies of this node's pods take more than {policies} entries of map {} or {rows} of {}: select fewer pods or peers, or use fewer ports{stays}",
+            "no room: it needs more than half of what this node's policies leave of {policies} entries of map {} or {rows} of {}: select fewer pods or peers, or use fewer ports{stays}",
             Map::Policies,
             Map::Rows,
         );

@@ -125,10 +125,10 @@ fn the_version_before_stays_until_a_newer_one_fits() {
 #[test]
 fn it_is_taken_when_another_makes_room() {
     let mut core = small();
-    objects(&mut core, vec![of("web", "first", wide(12))]);
+    objects(&mut core, vec![of("web", "first", wide(8))]);
     objects(
         &mut core,
-        vec![of("db", "second", wide(14)), of("db", "third", wide(1))],
+        vec![of("db", "second", wide(8)), of("db", "third", wide(1))],
     );
     assert_eq!(crowded(&core), ["second"]);
     assert!(!try_again(&mut core));
