@@ -115,10 +115,10 @@ pub(crate) fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError
     };
     devices::ensure_masquerade(&nft, &spec)?;
     let tunnel = (core.node.ipv4, core.config.tunnel_port).into();
-    let untracked = devices::ensure_untracked(&nft, tunnel);
-    let problem = untracked.err().map(|error| {
+    let rules = devices::ensure_tunnel_rules(&nft, tunnel);
+    let problem = rules.err().map(|error| {
         format!(
-            "{error}; the kernel makes an entry for every flow in the tunnel; its module nft_ct would prevent that"
+            "{error}; the kernel makes an entry for every flow in the tunnel, and services may lead to its port; the module nft_ct would prevent both"
         )
     });
     core.note("connection tracking of the tunnel", problem);

@@ -12,7 +12,7 @@ mod switches;
 
 pub use crate::linux::missing_filters;
 pub use masquerade::{
-    MasqueradeSpec, NFT_TABLE, NFT_UNTRACKED, ensure_masquerade, ensure_untracked, has_masquerade,
+    MasqueradeSpec, NFT_TABLE, NFT_TUNNEL, ensure_masquerade, ensure_tunnel_rules, has_masquerade,
     masquerade_table, remove_masquerade,
 };
 pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use datapath::Error;
 use datapath::devices::{
-    self, Families, MasqueradeSpec, NFT_TABLE, NFT_UNTRACKED, OVERLAY_DEVICE, OverlaySpec,
-    PodDevice, ROUTE_PROTOCOL, RoutePlan,
+    self, Families, MasqueradeSpec, NFT_TABLE, NFT_TUNNEL, OVERLAY_DEVICE, OverlaySpec, PodDevice,
+    ROUTE_PROTOCOL, RoutePlan,
 };
 use netlink::nft::Nft;
 use netlink::{NetNs, Route, RouteKind, Scope, Socket, VethEnd, VethSpec};
@@ -214,7 +214,7 @@ fn a_pods_device_is_made_ready_and_its_routes_go() {
 }
 
 #[test]
-fn translation_and_what_is_not_tracked_are_tables_of_ours() {
+fn translation_and_the_tunnel_have_tables_of_ours() {
     inside(|_| {
         let nft = Nft::open().expect("a socket");
         let spec = MasqueradeSpec {
@@ -230,12 +230,12 @@ fn translation_and_what_is_not_tracked_are_tables_of_ours() {
         };
         for _ in 0..2 {
             devices::ensure_masquerade(&nft, &spec).expect("made");
-            devices::ensure_untracked(&nft, tunnel).expect("made");
-            assert_eq!([chains(NFT_TABLE), chains(NFT_UNTRACKED)], [1, 2]);
+            devices::ensure_tunnel_rules(&nft, tunnel).expect("made");
+            assert_eq!([chains(NFT_TABLE), chains(NFT_TUNNEL)], [1, 4]);
         }
         devices::remove_masquerade(&nft).expect("deletable");
         devices::remove_masquerade(&nft).expect("absent is fine");
-        for table in [NFT_TABLE, NFT_UNTRACKED] {
+        for table in [NFT_TABLE, NFT_TUNNEL] {
             assert!(nft.read_table(table).expect("readable").is_none());
         }
     });

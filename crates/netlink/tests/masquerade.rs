@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use common::namespace;
-use netlink::nft::{DevicePattern, Mark, Masquerade, Nft, TableSpec, UntrackedSpec};
+use netlink::nft::{DevicePattern, Mark, Masquerade, Nft, TableSpec, TunnelSpec};
 use netlink::{Dad, NetNs, Route, Scope, Socket, VethEnd, VethSpec, sysctl};
 
 const TABLE: &str = "own";
@@ -192,16 +192,16 @@ fn tunnels_that_end_here_are_not_tracked() {
         },
     };
     nft.ensure_table(&spec).unwrap();
-    let mut untracked = UntrackedSpec {
+    let mut untracked = TunnelSpec {
         name: "own-raw".into(),
         tunnels: vec!["192.0.2.1:8472".parse().unwrap()],
     };
-    nft.ensure_untracked(&untracked).unwrap();
-    nft.ensure_untracked(&untracked).unwrap();
+    nft.ensure_tunnels(&untracked).unwrap();
+    nft.ensure_tunnels(&untracked).unwrap();
     // What cannot be made leaves both tables as they are.
     untracked.tunnels = vec![untracked.tunnels[0]; 1000];
-    assert!(nft.ensure_untracked(&untracked).is_err());
-    assert_eq!(nft.read_table("own-raw").unwrap().unwrap().chains.len(), 2);
+    assert!(nft.ensure_tunnels(&untracked).is_err());
+    assert_eq!(nft.read_table("own-raw").unwrap().unwrap().chains.len(), 4);
     assert_eq!(nft.read_table(TABLE).unwrap().unwrap().chains.len(), 1);
     let bind = |ns: &NetNs, address: &str| {
         let socket = ns.run(|| UdpSocket::bind(address).unwrap()).unwrap();
@@ -233,4 +233,43 @@ fn tunnels_that_end_here_are_not_tracked() {
     pod.send_to(b"through", "192.0.2.9:8472").unwrap();
     let (_, source) = world.recv_from(&mut buffer).unwrap();
     assert_eq!(source.ip().to_string(), "192.0.2.1");
+}
+
+#[test]
+fn nothing_is_translated_to_a_tunnel() {
+    let lab = lab();
+    let nft = Nft::open_in(&lab.router).unwrap();
+    let tunnels = TunnelSpec {
+        name: "own-raw".into(),
+        tunnels: vec!["192.0.2.1:8472".parse().unwrap()],
+    };
+    let rules = "table ip others { chain services { type nat hook prerouting priority dstnat; \
+                 udp dport 1 dnat to 192.0.2.9:8472; udp dport 2 dnat to 192.0.2.1:8472; \
+                 udp dport 3 dnat to 192.0.2.9:8473; udp dport 4 dnat to 192.0.2.1:8473; }\n}";
+    let made = lab
+        .router
+        .run(|| std::process::Command::new("nft").arg(rules).status());
+    assert!(made.unwrap().unwrap().success());
+    let bind = |ns: &NetNs, address: &str| ns.run(|| UdpSocket::bind(address).unwrap()).unwrap();
+    // Each service's port, and who is behind it.
+    let behind = [
+        (1, bind(&lab.world, "192.0.2.9:8472")),
+        (2, bind(&lab.router, "192.0.2.1:8472")),
+        (3, bind(&lab.world, "192.0.2.9:8473")),
+        (4, bind(&lab.router, "192.0.2.1:8473")),
+    ];
+    let reached = || -> Vec<u16> {
+        let pod = bind(&lab.pod, "10.1.1.7:0");
+        let mut buffer = [0; 16];
+        let asked = behind.iter().filter(|(port, socket)| {
+            pod.send_to(b"in", ("10.1.1.1", *port)).unwrap();
+            let limit = Some(Duration::from_millis(300));
+            socket.set_read_timeout(limit).unwrap();
+            socket.recv_from(&mut buffer).is_ok()
+        });
+        asked.map(|(port, _)| *port).collect()
+    };
+    assert_eq!(reached(), [1, 2, 3, 4]);
+    nft.ensure_tunnels(&tunnels).unwrap();
+    assert_eq!(reached(), [3, 4]);
 }

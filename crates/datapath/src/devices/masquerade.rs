@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use netlink::nft::{DevicePattern, Masquerade, Nft, TableSpec, UntrackedSpec};
+use netlink::nft::{DevicePattern, Masquerade, Nft, TableSpec, TunnelSpec};
 
 use super::POD_DEVICE_PREFIX;
 use crate::Result;
 
 /// Name of our table of translations (family inet).
 pub const NFT_TABLE: &str = "isthmus";
-/// Name of our table of what is not tracked.
-pub const NFT_UNTRACKED: &str = "isthmus-tunnel";
+/// Name of our table about the tunnel.
+pub const NFT_TUNNEL: &str = "isthmus-tunnel";
 
 /// What is translated.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -53,18 +53,19 @@ pub fn has_masquerade(nft: &Nft) -> Result<bool> {
     Ok(nft.read_table(NFT_TABLE)?.is_some())
 }
 
-/// Has the kernel's connection tracking, which translation brings with it, leave the tunnel alone. Without it everything
+/// Has the kernel's connection tracking, which translation brings with it, leave the tunnel alone, and nothing be translated
+/// to the tunnel's port: whoever can have a service lead there would speak for the node that forwards. Without it everything
 /// works as well, at the price of an entry per flow in the tunnel.
-pub fn ensure_untracked(nft: &Nft, tunnel: SocketAddr) -> Result<()> {
-    Ok(nft.ensure_untracked(&UntrackedSpec {
-        name: NFT_UNTRACKED.into(),
+pub fn ensure_tunnel_rules(nft: &Nft, tunnel: SocketAddr) -> Result<()> {
+    Ok(nft.ensure_tunnels(&TunnelSpec {
+        name: NFT_TUNNEL.into(),
         tunnels: vec![tunnel],
     })?)
 }
 
 /// Removes our tables; absent is fine. Goes on after an error.
 pub fn remove_masquerade(nft: &Nft) -> Result<()> {
-    let tables = [NFT_TABLE, NFT_UNTRACKED];
+    let tables = [NFT_TABLE, NFT_TUNNEL];
     let removed = tables.map(|table| nft.delete_table(table));
     Ok(removed
         .into_iter()

@@ -34,6 +34,13 @@ const PRIORITY_SOURCE_NAT: i32 = 100;
 const HOOK_PREROUTING: u32 = 0;
 const HOOK_OUTPUT: u32 = 3;
 const PRIORITY_RAW: i32 = -300;
+/// `NF_INET_LOCAL_IN`, `NF_INET_FORWARD`, and the priority of filters.
+const HOOK_INPUT: u32 = 1;
+const HOOK_FORWARD: u32 = 2;
+const PRIORITY_FILTER: i32 = 0;
+/// `NFT_CT_STATUS`.
+const CT_STATUS: u32 = 2;
+const VERDICT_DROP: u32 = 0;
 const VERDICT_ACCEPT: u32 = 1;
 
 /// A transaction being written.
@@ -96,13 +103,15 @@ impl Batch {
         self.base_chain(table, chain, "nat", (HOOK_POSTROUTING, PRIORITY_SOURCE_NAT));
     }
 
-    /// Makes the chain ahead of connection tracking, if it is not there.
-    pub(super) fn raw_chain(&mut self, table: &str, hook: Hook) {
-        let number = match hook {
-            Hook::Prerouting => HOOK_PREROUTING,
-            Hook::Output => HOOK_OUTPUT,
+    /// Makes the chain there.
+    pub(super) fn filter_chain(&mut self, table: &str, hook: Hook) {
+        let place = match hook {
+            Hook::Prerouting => (HOOK_PREROUTING, PRIORITY_RAW),
+            Hook::Output => (HOOK_OUTPUT, PRIORITY_RAW),
+            Hook::Input => (HOOK_INPUT, PRIORITY_FILTER),
+            Hook::Forward => (HOOK_FORWARD, PRIORITY_FILTER),
         };
-        self.base_chain(table, hook.chain(), "filter", (number, PRIORITY_RAW));
+        self.base_chain(table, hook.chain(), "filter", place);
     }
 
     fn base_chain(&mut self, table: &str, chain: &str, kind: &str, (hook, priority): (u32, i32)) {
@@ -198,14 +207,23 @@ fn expression(b: &mut Vec<u8>, step: &Step) {
             number(b, 2, 0);
             nested(b, 3, |b| attribute(b, 1, value));
         }),
-        Step::Counter => named(b, "counter", |_| {}),
-        Step::Accept => named(b, "immediate", |b| {
-            number(b, 1, 0);
-            nested(b, 2, |b| nested(b, 2, |b| number(b, 1, VERDICT_ACCEPT)));
+        Step::Tracked => named(b, "ct", |b| {
+            number(b, 1, REGISTER);
+            number(b, 2, CT_STATUS);
         }),
+        Step::Counter => named(b, "counter", |_| {}),
+        Step::Accept => verdict(b, VERDICT_ACCEPT),
+        Step::Drop => verdict(b, VERDICT_DROP),
         Step::Masquerade => named(b, "masq", |_| {}),
         Step::NoTrack => named(b, "notrack", |_| {}),
     }
+}
+
+fn verdict(b: &mut Vec<u8>, verdict: u32) {
+    named(b, "immediate", |b| {
+        number(b, 1, 0);
+        nested(b, 2, |b| nested(b, 2, |b| number(b, 1, verdict)));
+    });
 }
 
 /// Loads bytes of a header: 1 is the network's, 2 the transport's.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! nftables over `NETLINK_NETFILTER`: tables of our own, one with source translation and one with what is not tracked, each
+//! nftables over `NETLINK_NETFILTER`: tables of our own, one with source translation and one about tunnels, each
 //! replaced as a whole in one transaction, and read back. The encoder is our own: the part of the protocol in use is a page,
 //! and the `nft` program is not to be started.
 
@@ -65,14 +65,14 @@ pub struct TableSpec {
     pub masquerade: Masquerade,
 }
 
-/// Such a table with what connection tracking, which translation brings with it, leaves alone. It needs more of the
-/// kernel (the expression `notrack`) than translation does.
+/// Such a table that keeps tunnels and connection tracking, which translation brings with it, apart. It needs more of the
+/// kernel (the expressions `ct` and `notrack`) than translation does.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UntrackedSpec {
+pub struct TunnelSpec {
     /// Its name.
     pub name: String,
-    /// Addresses and UDP ports of tunnels that end here: packets from and to this node would make an entry for every
-    /// flow inside.
+    /// Addresses and UDP ports of tunnels that end here. Their packets are not tracked: each flow inside would make an
+    /// entry. Packets that were translated to such a port are dropped, here and on their way to others.
     pub tunnels: Vec<SocketAddr>,
 }
 
@@ -109,18 +109,18 @@ impl Nft {
         })
     }
 
-    /// The same for a table of what is not tracked. Entries that are there already stay until they expire.
-    pub fn ensure_untracked(&self, spec: &UntrackedSpec) -> Result<()> {
+    /// The same for a table about tunnels. Entries that are there already stay until they expire.
+    pub fn ensure_tunnels(&self, spec: &TunnelSpec) -> Result<()> {
         check_name(&spec.name)?;
-        check_rules(&spec.name, 2 * spec.tunnels.len())?;
+        check_rules(&spec.name, Hook::ALL.len() * spec.tunnels.len())?;
         self.commit("replace", &spec.name, |batch| {
             batch.new_table(&spec.name);
             batch.delete_table(&spec.name);
             batch.new_table(&spec.name);
-            for hook in [Hook::Prerouting, Hook::Output] {
-                batch.raw_chain(&spec.name, hook);
+            for hook in Hook::ALL {
+                batch.filter_chain(&spec.name, hook);
                 for tunnel in &spec.tunnels {
-                    batch.rule(&spec.name, hook.chain(), &program::untracked(hook, *tunnel));
+                    batch.rule(&spec.name, hook.chain(), &program::tunnel(hook, *tunnel));
                 }
             }
         })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A [`Masquerade`] as rules: the exceptions first, each of which accepts, then the sources. And the rules that
-//! keep tunnels out of connection tracking.
+//! A [`Masquerade`] as rules: the exceptions first, each of which accepts, then the sources. And the rules about tunnels:
+//! they are not tracked, and nothing is translated to them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,24 +8,36 @@ use ipnet::IpNet;
 
 use super::{DevicePattern, Mark, Masquerade};
 
+/// `IPS_DST_NAT`: the destination of the flow was translated.
+const TRANSLATED: u32 = 1 << 5;
+
 /// The chain of translations.
 pub(super) const CHAIN: &str = "postrouting";
 
-/// Where packets are kept out of connection tracking, before it sees them.
+/// Where rules about tunnels look at packets: before connection tracking sees them, and after it translated them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Hook {
     /// Those that arrive.
     Prerouting,
     /// Those of this node.
     Output,
+    /// Those for this node.
+    Input,
+    /// Those for others.
+    Forward,
 }
 
 impl Hook {
+    /// All.
+    pub(super) const ALL: [Self; 4] = [Self::Prerouting, Self::Output, Self::Input, Self::Forward];
+
     /// Name of our chain there.
     pub(super) fn chain(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",
             Self::Output => "output",
+            Self::Input => "input",
+            Self::Forward => "forward",
         }
     }
 }
@@ -43,10 +55,14 @@ pub(super) enum Step {
     Mask(Vec<u8>),
     /// Go on only if the register begins with these bytes.
     Equal(Vec<u8>),
+    /// Load what connection tracking did with the packet.
+    Tracked,
     /// Count.
     Counter,
     /// Leave the chain.
     Accept,
+    /// Drop the packet.
+    Drop,
     /// Take the address of the output device.
     Masquerade,
     /// Do not track.
@@ -104,8 +120,9 @@ pub(super) fn rules(masquerade: &Masquerade) -> Vec<Vec<Step>> {
     rules
 }
 
-/// UDP to the tunnel's port, if it ends here (`Prerouting`) or begins here (`Output`): others' tunnels are tracked.
-pub(super) fn untracked(hook: Hook, tunnel: SocketAddr) -> Vec<Step> {
+/// About UDP to the tunnel's port. It is not tracked if it ends here (`Prerouting`) or begins here (`Output`): others' tunnels
+/// are. Packets that were translated to it, whose senders are unknown behind that, are dropped.
+pub(super) fn tunnel(hook: Hook, tunnel: SocketAddr) -> Vec<Step> {
     let udp = libc::IPPROTO_UDP as u8;
     let mut steps = vec![
         Step::Meta(MetaKey::Protocol),
@@ -113,10 +130,20 @@ pub(super) fn untracked(hook: Hook, tunnel: SocketAddr) -> Vec<Step> {
         Step::Port,
         Step::Equal(tunnel.port().to_be_bytes().to_vec()),
     ];
-    if hook == Hook::Prerouting {
-        steps.extend(within(Field::Destination, tunnel.ip().into()));
+    match hook {
+        Hook::Prerouting => {
+            steps.extend(within(Field::Destination, tunnel.ip().into()));
+            steps.push(Step::NoTrack);
+        }
+        Hook::Output => steps.push(Step::NoTrack),
+        Hook::Input | Hook::Forward => steps.extend([
+            Step::Tracked,
+            Step::Mask(TRANSLATED.to_ne_bytes().to_vec()),
+            Step::Equal(TRANSLATED.to_ne_bytes().to_vec()),
+            Step::Counter,
+            Step::Drop,
+        ]),
     }
-    steps.push(Step::NoTrack);
     steps
 }
 
