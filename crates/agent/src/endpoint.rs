@@ -160,17 +160,26 @@ pub(crate) struct Damaged {
 }
 
 /// Reads all endpoints below `dir`. Files that are damaged are left alone.
-pub(crate) fn restore(dir: &Path) -> (Vec<Endpoint>, Vec<Damaged>) {
+///
+/// # Errors
+/// The directory cannot be read, or the machine is short of something: what is there is not known then, and none of it is
+/// gone.
+pub(crate) fn restore(dir: &Path) -> io::Result<(Vec<Endpoint>, Vec<Damaged>)> {
     let (mut endpoints, mut damaged) = (Vec::new(), Vec::new());
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return (endpoints, damaged);
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((endpoints, damaged)),
+        entries => entries?,
     };
-    for entry in entries.flatten() {
-        let path = entry.path();
+    for entry in entries {
+        let path = entry?.path();
         if path.extension().is_none_or(|e| e != "json") {
             continue;
         }
-        match read(&path) {
+        let bytes = match bytes(&path) {
+            Err(error) if is_shortage(&error) => return Err(error),
+            bytes => bytes.map_err(|error| error.to_string()),
+        };
+        match bytes.and_then(|bytes| parse(&bytes)) {
             Ok(endpoint) => endpoints.push(endpoint),
             Err(reason) => {
                 let name = path.file_stem().and_then(|name| name.to_str());
@@ -180,16 +189,26 @@ pub(crate) fn restore(dir: &Path) -> (Vec<Endpoint>, Vec<Damaged>) {
         }
     }
     endpoints.sort_by_key(|endpoint| endpoint.attachment.id);
-    (endpoints, damaged)
+    Ok((endpoints, damaged))
 }
 
-fn read(path: &Path) -> Result<Endpoint, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+/// Whether the same may succeed a moment later, whatever is in the file.
+fn is_shortage(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    matches!(number, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let size = std::fs::metadata(path)?.len();
     if size > MAX_FILE {
-        return Err(format!("{size} bytes, at most {MAX_FILE} are read"));
+        let text = format!("{size} bytes, at most {MAX_FILE} are read");
+        return Err(io::Error::other(text));
     }
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let file: File = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+    std::fs::read(path)
+}
+
+fn parse(bytes: &[u8]) -> Result<Endpoint, String> {
+    let file: File = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if file.format != FORMAT {
         return Err(format!(
             "format {}, this version reads {FORMAT}",
@@ -261,12 +280,23 @@ mod tests {
         };
         endpoint.save(dir.path()).expect("saved");
         std::fs::write(dir.path().join("9.json"), "{").expect("write");
-        let (restored, damaged) = restore(dir.path());
+        let (restored, damaged) = restore(dir.path()).expect("readable");
         assert_eq!(restored[0].attachment, endpoint.attachment);
         assert_eq!(restored[0].labels, endpoint.labels);
         assert_eq!(damaged.len(), 1);
         assert_eq!(damaged[0].id, Some(EndpointId(9)));
         forget(dir.path(), EndpointId(7)).expect("removed");
         forget(dir.path(), EndpointId(7)).expect("absent is fine");
+    }
+
+    /// All pods would be forgotten.
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_nothing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let missing = restore(&dir.path().join("new")).expect("nothing yet");
+        assert!(missing.0.is_empty() && missing.1.is_empty());
+        let other = dir.path().join("other");
+        std::fs::write(&other, "").expect("write");
+        assert!(restore(&other).is_err());
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datapath::devices::{self, Families, MasqueradeSpec, OverlaySpec, RoutePlan};
@@ -31,6 +32,16 @@ pub(crate) enum StartError {
     /// Sockets of the kernel.
     #[error("kernel: {0}")]
     Netlink(#[from] netlink::Error),
+    /// The files of endpoints.
+    #[error(
+        "cannot read the endpoints in {dir}: {source}; the node forwards as before until an agent can"
+    )]
+    Endpoints {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// A node that forwards.
@@ -162,7 +173,11 @@ pub(crate) fn restore_programs(
 
 /// Takes back the endpoints whose devices are still there; the others are forgotten.
 fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), StartError> {
-    let (endpoints, damaged) = endpoint::restore(&core.endpoint_dir);
+    let endpoints = endpoint::restore(&core.endpoint_dir);
+    let (endpoints, damaged) = endpoints.map_err(|source| StartError::Endpoints {
+        dir: core.endpoint_dir.clone(),
+        source,
+    })?;
     let links = socket.links()?;
     let mut gone = Vec::new();
     for endpoint in endpoints {

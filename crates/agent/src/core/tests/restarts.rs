@@ -137,7 +137,7 @@ fn a_damaged_file_of_a_living_pod_keeps_its_address() {
     for start in ["first", "second"] {
         let mut core = core_before_lists(kernel);
         keep_state_in(&mut core, dir.path());
-        let (restored, damaged) = crate::endpoint::restore(&core.endpoint_dir);
+        let (restored, damaged) = crate::endpoint::restore(&core.endpoint_dir).expect("readable");
         assert!(restored.is_empty());
         if start == "second" {
             core.dp.remove_endpoint(ENDPOINT).expect("writable");
