@@ -41,7 +41,11 @@ impl CniFile {
         if self.portmap {
             plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
         }
-        let all = json!({ "cniVersion": "1.0.0", "name": "cilium", "plugins": plugins });
+        let mut all = json!({ "cniVersion": "1.0.0", "name": "cilium", "plugins": plugins });
+        if !self.portmap {
+            // Runtimes that know the field and 1.1 ask for STATUS and GC. Not with others' plugins, which may be older.
+            all["cniVersions"] = json!(["1.0.0", "1.1.0"]);
+        }
         format!("{all:#}\n")
     }
 
@@ -157,10 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn portmap_comes_behind() {
+    fn portmap_comes_behind_and_sets_the_version() {
         let mut file = file(Path::new("/x"));
+        let value = |file: &CniFile| -> serde_json::Value {
+            serde_json::from_str(&file.text()).expect("JSON")
+        };
+        assert_eq!(value(&file)["cniVersions"], json!(["1.0.0", "1.1.0"]));
         file.portmap = true;
-        let value: serde_json::Value = serde_json::from_str(&file.text()).expect("JSON");
+        let value = value(&file);
+        assert_eq!(value["cniVersions"], serde_json::Value::Null);
         assert_eq!(value["plugins"][0]["type"], "cilium-cni");
         assert_eq!(value["plugins"][1]["type"], "portmap");
     }
