@@ -59,31 +59,21 @@ fn labels(n: u32) -> Labels {
 
 fn node(cluster: &ClusterName, n: u32) -> Arc<Node> {
     let text = format!("node{n}");
+    let name = NodeName {
+        cluster: cluster.clone(),
+        name: text.as_str().into(),
+    };
+    let address = NodeAddress {
+        kind: AddressType::InternalIp,
+        ip: Ipv4Addr::from(0xac07_0000 + n).into(),
+    };
+    // 128 addresses each, of which 100 are in use.
+    let pods = Ipv4Net::new(Ipv4Addr::from(0x0a07_0000 + n * 128), 25).unwrap();
     Arc::new(Node {
-        name: NodeName {
-            cluster: cluster.clone(),
-            name: text.as_str().into(),
-        },
-        cluster_id: ClusterId(7),
-        addresses: vec![NodeAddress {
-            kind: AddressType::InternalIp,
-            ip: Ipv4Addr::from(0xac07_0000 + n).into(),
-        }],
-        // 128 addresses each, of which 100 are in use.
-        ipv4_alloc: Some(
-            Ipv4Net::new(Ipv4Addr::from(0x0a07_0000 + n * 128), 25)
-                .unwrap()
-                .into(),
-        ),
-        ipv6_alloc: None,
-        secondary_alloc: Vec::new(),
-        health: Vec::new(),
-        ingress: Vec::new(),
-        encryption_key: 0,
-        wireguard_pub_key: String::new(),
+        ipv4_alloc: Some(pods.into()),
         boot_id: "570d3fd1-93db-4862-ba99-6a3c2c10c38f".into(),
         labels: [("kubernetes.io/hostname".to_owned(), text)].into(),
-        annotations: Default::default(),
+        ..Node::new(name, ClusterId(7), vec![address])
     })
 }
 

@@ -3,7 +3,7 @@
 
 use datapath::Linux;
 use kubernetes::api::Ipam;
-use model::{AddressType, Pod};
+use model::AddressType;
 use serde_json::{Map, Value, json};
 
 use super::Seen;
@@ -53,8 +53,8 @@ pub(super) fn node(core: &Core<Linux>) -> Value {
     json!({"metadata": metadata, "spec": spec})
 }
 
-/// A CiliumIdentity, as Cilium writes it: the labels that make it up by source and key, and the pods' own again as labels of the object, by
-/// which people list identities.
+/// A CiliumIdentity: the labels that make it up by source and key, and the pods' own again as labels of the object, by which
+/// people list identities.
 pub(super) fn identity(local: &Seen) -> Value {
     let (mut labels, mut security) = (Map::new(), Map::new());
     for label in local.labels.iter() {
@@ -79,14 +79,14 @@ pub(super) fn endpoint(local: &Seen, node: &str) -> Value {
     if let Some(ip) = a.ipv6 {
         pair["ipv6"] = ip.to_string().into();
     }
-    let pod: Option<&Pod> = local.pod.as_ref();
-    let ports: Vec<Value> = pod
-        .into_iter()
+    let ports: Vec<Value> = local
+        .pod
+        .iter()
         .flat_map(|pod| pod.named_ports.iter())
         .map(|port| json!({"name": port.name, "port": port.port, "protocol": port.protocol.to_string()}))
         .collect();
     let mut metadata = json!({});
-    if let Some(pod) = pod {
+    if let Some(pod) = &local.pod {
         metadata["labels"] = json!(pod.labels);
         if !pod.uid.is_empty() {
             metadata["ownerReferences"] =
