@@ -19,6 +19,8 @@ use crate::node::{LocalNode, NodeError};
 
 /// The tunnel's device.
 const OVERLAY: &str = "cilium_vxlan";
+/// Under what it is noted that the kernel cannot have the rules about the tunnel.
+const TUNNEL_RULES: &str = "connection tracking of the tunnel";
 
 /// Why a node cannot be brought up.
 #[derive(Debug, thiserror::Error)]
@@ -132,15 +134,22 @@ pub(crate) fn ensure_masquerade(core: &mut Core<Linux>) -> Result<(), StartError
             "{error}; the kernel makes an entry for every flow in the tunnel, and services may lead to its port; the module nft_ct would prevent both"
         )
     });
-    core.note("connection tracking of the tunnel", problem);
+    core.note(TUNNEL_RULES, problem);
     Ok(())
 }
 
 /// Translation again, if somebody flushed it.
 pub(crate) fn restore_masquerade(core: &mut Core<Linux>) -> Result<(), StartError> {
     let (v4, v6) = core.config.masquerade;
-    if (v4 || v6) && !devices::has_masquerade(&Nft::open()?)? {
-        tracing::warn!("translation of what leaves the mesh was gone");
+    if !(v4 || v6) {
+        return Ok(());
+    }
+    let nft = Nft::open()?;
+    // A kernel that cannot have the second is known by its note.
+    let is_whole = devices::has_masquerade(&nft)?
+        && (core.notes.contains_key(TUNNEL_RULES) || devices::has_tunnel_rules(&nft)?);
+    if !is_whole {
+        tracing::warn!("translation of what leaves the mesh, or the tunnel's rules, were gone");
         ensure_masquerade(core)?;
     }
     Ok(())

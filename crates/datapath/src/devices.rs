@@ -13,7 +13,7 @@ mod switches;
 pub use crate::linux::missing_filters;
 pub use masquerade::{
     MasqueradeSpec, NFT_TABLE, NFT_TUNNEL, ensure_masquerade, ensure_tunnel_rules, has_masquerade,
-    masquerade_table, remove_masquerade,
+    has_tunnel_rules, masquerade_table, remove_masquerade,
 };
 pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};
 pub use pod::{PodDevice, defects, ensure_pod_device, remove_pod_routes};

@@ -9,7 +9,7 @@ use common::{Mesh, SPREAD};
 use testbed::{Family, eventually};
 
 /// What somebody does on a node, as root, and within which time pods have to be reached again.
-const DEEDS: [(&str, &str, Duration); 6] = [
+const DEEDS: [(&str, &str, Duration); 7] = [
     (
         "the tunnel's device is deleted",
         "ip link del cilium_vxlan",
@@ -23,6 +23,11 @@ const DEEDS: [(&str, &str, Duration); 6] = [
     (
         "the firewall is flushed",
         "nft flush ruleset",
+        Duration::from_secs(8),
+    ),
+    (
+        "the tunnel's rules are deleted",
+        "nft delete table inet isthmus-tunnel",
         Duration::from_secs(8),
     ),
     (
@@ -67,7 +72,7 @@ fn what_others_take_away_comes_back() {
                     mesh.request(from, to, family, Duration::from_millis(300))?;
                 }
             }
-            has_table(&mesh)
+            has_tables(&mesh)
         })
         .expect("everything is back");
         let took = started.elapsed();
@@ -79,8 +84,10 @@ fn what_others_take_away_comes_back() {
     }
 }
 
-fn has_table(mesh: &Mesh) -> testbed::Result<()> {
+fn has_tables(mesh: &Mesh) -> testbed::Result<()> {
     let node = &mesh.lab.cluster("cluster5").nodes[0];
-    let list = ["list", "table", "inet", "isthmus"];
-    node.place.run("nft", &list).map(drop)
+    let list = |table| node.place.run("nft", &["list", "table", "inet", table]);
+    list("isthmus")
+        .and_then(|_| list("isthmus-tunnel"))
+        .map(drop)
 }

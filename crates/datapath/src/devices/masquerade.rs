@@ -53,9 +53,14 @@ pub fn has_masquerade(nft: &Nft) -> Result<bool> {
     Ok(nft.read_table(NFT_TABLE)?.is_some())
 }
 
+/// Whether our table about the tunnel is there.
+pub fn has_tunnel_rules(nft: &Nft) -> Result<bool> {
+    Ok(nft.read_table(NFT_TUNNEL)?.is_some())
+}
+
 /// Has the kernel's connection tracking, which translation brings with it, leave the tunnel alone, and nothing be translated
-/// to the tunnel's port: whoever can have a service lead there would speak for the node that forwards. Without it everything
-/// works as well, at the price of an entry per flow in the tunnel.
+/// to the tunnel's port: whoever can have a service lead there would speak for the node that forwards. Without it packets go
+/// as well, at the price of an entry per flow in the tunnel and of that guard.
 pub fn ensure_tunnel_rules(nft: &Nft, tunnel: SocketAddr) -> Result<()> {
     Ok(nft.ensure_tunnels(&TunnelSpec {
         name: NFT_TUNNEL.into(),
