@@ -112,6 +112,15 @@ pub struct NodeConfig {
     pub tunnel_port: u32,
 }
 
+impl NodeConfig {
+    /// Conntrack entries of an endpoint up to which flows that others begin get one; the rest of
+    /// [`NodeConfig::flow_share`] is for what the endpoint begins.
+    #[inline(always)]
+    pub const fn share_for_others(&self) -> u32 {
+        self.flow_share - self.flow_share / 4
+    }
+}
+
 /// Bits of [`Endpoint::flags`].
 pub mod endpoint_flags {
     /// The endpoint exists and its policy is in place; without it every packet is dropped (reason 203).

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abi::{Flow, FlowKey, NodeConfig};
+use abi::{Flow, FlowKey};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::{Cursor, Kernel, Put, Scan, Typed};
@@ -53,6 +53,8 @@ pub(crate) struct Sweep {
     live: u32,
     /// Endpoints that had used half of their share at the end of the last full pass.
     crowded: BTreeSet<u16>,
+    /// Endpoints with as many as others may begin there.
+    full: BTreeSet<u16>,
 }
 
 impl Sweep {
@@ -80,10 +82,10 @@ impl End {
     }
 }
 
-fn crowded(counts: &BTreeMap<u16, u32>, config: &NodeConfig) -> BTreeSet<u16> {
-    let many = config.flow_share / 2;
-    let crowded = counts.iter().filter(|(_, count)| **count >= many);
-    crowded.map(|(endpoint, _)| *endpoint).collect()
+/// Endpoints with so many entries.
+fn with(counts: &BTreeMap<u16, u32>, many: u32) -> BTreeSet<u16> {
+    let those = counts.iter().filter(|(_, count)| **count >= many);
+    those.map(|(endpoint, _)| *endpoint).collect()
 }
 
 impl<K: Kernel> Datapath<K> {
@@ -119,7 +121,8 @@ impl<K: Kernel> Datapath<K> {
         if stats.finished {
             let counts = std::mem::take(&mut self.sweep.counts);
             self.sweep.live = counts.values().sum();
-            self.sweep.crowded = crowded(&counts, &self.config);
+            self.sweep.crowded = with(&counts, self.config.flow_share / 2);
+            self.sweep.full = with(&counts, self.config.share_for_others());
             stats.corrected = self.correct_shares(&counts)?;
         }
         stats.live = self.sweep.live;
@@ -170,6 +173,11 @@ impl<K: Kernel> Datapath<K> {
             }
         }
         Ok(corrected)
+    }
+
+    /// Endpoints that had no room for flows that others begin when the last full pass ended.
+    pub fn full_endpoints(&self) -> &BTreeSet<u16> {
+        &self.sweep.full
     }
 
     /// All flows.

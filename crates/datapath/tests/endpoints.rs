@@ -267,7 +267,12 @@ fn a_crowded_endpoint_gives_up_datagrams_that_rest() {
         ..*datapath.config()
     };
     datapath.set_config(config).expect("written");
-    let mut fill = |endpoint, ip, proto, ports: std::ops::Range<u16>, expires| {
+    let fill = |datapath: &mut Datapath<Fake>,
+                endpoint,
+                ip,
+                proto,
+                ports: std::ops::Range<u16>,
+                expires| {
         for port in ports {
             let (key, value) = flow(endpoint, ip, "10.5.2.2", port, expires);
             let key = FlowKey { proto, ..key };
@@ -276,10 +281,10 @@ fn a_crowded_endpoint_gives_up_datagrams_that_rest() {
         }
     };
     // At 1000: the last packet came now, or 13 seconds ago.
-    fill(9, "10.5.1.9", 17, 0..10, 1060);
-    fill(9, "10.5.1.9", 17, 10..20, 1047);
-    fill(9, "10.5.1.9", 6, 20..30, 1047);
-    fill(8, "10.5.1.8", 17, 0..19, 1047);
+    fill(&mut datapath, 9, "10.5.1.9", 17, 0..10, 1060);
+    fill(&mut datapath, 9, "10.5.1.9", 17, 10..20, 1047);
+    fill(&mut datapath, 9, "10.5.1.9", 6, 20..30, 1047);
+    fill(&mut datapath, 8, "10.5.1.8", 17, 0..19, 1047);
     let passes = [0, 10].map(|expected| {
         let stats = datapath.collect_flows(1000).expect("readable");
         assert!(stats.finished);
@@ -288,6 +293,11 @@ fn a_crowded_endpoint_gives_up_datagrams_that_rest() {
     assert_eq!(passes, [(0, 0), (10, 10)], "only where it is crowded");
     let stats = datapath.collect_flows(1000).expect("readable");
     assert_eq!((stats.live, stats.removed), (39, 0));
+    assert!(datapath.full_endpoints().is_empty());
+    fill(&mut datapath, 8, "10.5.1.8", 6, 20..31, 1060);
+    let stats = datapath.collect_flows(1000).expect("readable");
+    assert_eq!((stats.live, stats.removed), (50, 0));
+    assert!(datapath.full_endpoints().iter().eq([&8]), "30 of 40");
 }
 
 #[test]

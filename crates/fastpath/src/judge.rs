@@ -13,7 +13,8 @@ use crate::flow::{alive, belongs, moved, opens, reopens, touch};
 use crate::headers::{ECHO_REQUEST, ECHO_REQUEST6, ICMP, ICMPV6, TCP};
 use crate::policy::{self, FIRST_IDENTITY, HOST, Question, REMOTE_NODE};
 use crate::resolve::resolve;
-use crate::{FlowRef, Insert, Tables, Work};
+use crate::store::store;
+use crate::{FlowRef, Tables, Work};
 
 /// Whether the entry's decision still holds for packets of its endpoint.
 #[inline(always)]
@@ -295,7 +296,7 @@ pub(crate) fn decide<T: Tables>(
 }
 
 #[inline(always)]
-fn refuse(work: &mut Work, reason: DropReason) -> bool {
+pub(crate) fn refuse(work: &mut Work, reason: DropReason) -> bool {
     work.report.audit = 0;
     let _ = work.report.drop(reason);
     false
@@ -350,41 +351,4 @@ pub(crate) fn apply(now: u32, config: &NodeConfig, work: &mut Work, from_local: 
         flow.flags &= !flow_flags::SEEN_NON_SYN;
         flow.expires = now.wrapping_add(config.timeout_syn);
     }
-}
-
-/// Writes `work.flow`. False: no room, the reason is in the report.
-#[inline(always)]
-pub(crate) fn store<T: Tables>(
-    tables: &T,
-    config: &NodeConfig,
-    work: &mut Work,
-    endpoint: u32,
-) -> bool {
-    let before = work.present;
-    let own = u32::from(before) == endpoint + 1;
-    if !own && tables.share(endpoint) >= config.flow_share {
-        work.report.audit = 0;
-        let _ = work
-            .report
-            .drop_for(DropReason::FlowTableFull, ExtError::ShareExceeded);
-        return false;
-    }
-    let result = if before == 0 {
-        tables.create_flow(&work.key, &work.flow)
-    } else if tables.overwrite_flow(&work.key, &work.flow) {
-        if own { Insert::Exists } else { Insert::Created }
-    } else {
-        Insert::Full
-    };
-    match result {
-        Insert::Exists => {}
-        Insert::Created => {
-            tables.add_share(endpoint, 1);
-            if before != 0 {
-                tables.add_share(u32::from(before) - 1, -1);
-            }
-        }
-        Insert::Full => return refuse(work, DropReason::FlowTableFull),
-    }
-    true
 }

@@ -27,6 +27,7 @@ mod policy;
 mod related;
 mod resolve;
 mod service;
+mod store;
 mod tables;
 mod to_overlay;
 mod to_pod;

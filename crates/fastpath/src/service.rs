@@ -9,7 +9,8 @@ use abi::{
 
 use crate::flow::{alive, reopens, touch};
 use crate::headers::{TCP, TCP_ACK, TCP_SYN};
-use crate::judge::{apply, fresh, read_epoch, store};
+use crate::judge::{apply, fresh, read_epoch};
+use crate::store::store;
 use crate::{FlowRef, Layer4, Tables, Work};
 
 /// Chances to find a backend whose answers could not be mistaken for those of another flow.

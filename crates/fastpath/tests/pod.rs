@@ -228,31 +228,6 @@ fn an_epoch_makes_the_next_packet_judge_again() {
 }
 
 #[test]
-fn shares_and_a_full_table_are_errors() {
-    let mut world = World::default();
-    world.config.flow_share = 2;
-    for port in 0..2 {
-        assert_eq!(
-            world.send(IF_A, a_to(OUTSIDE).udp(port, 53, 4)).step,
-            Step::Pass
-        );
-    }
-    let out = world.send(IF_A, a_to(OUTSIDE).udp(9, 53, 4));
-    assert_eq!(out.reason(), reason(DropReason::FlowTableFull));
-    assert_eq!(out.work.report.ext, ExtError::ShareExceeded as i8 as u8);
-    assert_eq!(
-        world.send(IF_A, a_to(OUTSIDE).udp(1, 53, 4)).step,
-        Step::Pass,
-        "live flows go on"
-    );
-    world.flow_room = 2;
-    let out = world.send(IF_B, Ip::v4(POD_B, OUTSIDE).udp(9, 53, 4));
-    assert_eq!(out.reason(), reason(DropReason::FlowTableFull));
-    assert_eq!(out.work.report.ext, 0);
-    assert_eq!(world.shares.borrow().get(&2), None);
-}
-
-#[test]
 fn what_runs_out_of_hops_is_dropped_or_answered() {
     let world = World::default();
     let out = world.send(IF_A, a_to(POD_B).ttl(1).tcp(1, 2, SYN));

@@ -150,7 +150,10 @@ pub(super) async fn upkeep(service: Arc<Service>) {
         }
         let result = core.dp.collect_flows(crate::service::now_seconds());
         match &result {
-            Ok(stats) if stats.finished => collect = now + pause(stats.pressure),
+            Ok(stats) if stats.finished => {
+                collect = now + pause(stats.pressure);
+                core.note_full_shares();
+            }
             Ok(_) => {}
             Err(_) => collect = now + COLLECT,
         }

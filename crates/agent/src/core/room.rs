@@ -135,18 +135,10 @@ impl<K: Kernel> Core<K> {
     }
 
     fn note_unplaced(&mut self, unplaced: BTreeSet<EndpointId>) {
-        let pods = unplaced.iter().map(|id| match self.endpoints.get(id) {
-            Some(endpoint) => endpoint.attachment.pod.to_string(),
-            None => format!("endpoint {id}"),
-        });
-        let mut pods: Vec<String> = pods.take(NAMED).collect();
-        if unplaced.len() > pods.len() {
-            pods.push(format!("{} more", unplaced.len() - pods.len()));
-        }
-        let problem = (!pods.is_empty()).then(|| {
+        let problem = (!unplaced.is_empty()).then(|| {
             format!(
                 "no room for the policy of {}: what was in force for them stays, and those without any get no packets",
-                pods.join(", ")
+                self.some_of(&unplaced)
             )
         });
         self.note("pods", problem);
@@ -156,6 +148,32 @@ impl<K: Kernel> Core<K> {
                 finish(endpoint, &self.engine, "Policy in force");
             }
         }
+    }
+
+    /// Says which pods have as many entries in conntrack as others may begin there.
+    pub(crate) fn note_full_shares(&mut self) {
+        let full = self.dp.full_endpoints().iter();
+        let full: BTreeSet<EndpointId> = full.copied().map(EndpointId).collect();
+        let problem = (!full.is_empty()).then(|| {
+            format!(
+                "the share of {} is used up: further flows of others go on without an entry, each packet judged by itself, and those that need one are refused; bpf-ct-endpoint-share and bpf-ct-global-max give more",
+                self.some_of(&full)
+            )
+        });
+        self.note("conntrack share", problem);
+    }
+
+    /// The first few of these endpoints in words.
+    fn some_of(&self, endpoints: &BTreeSet<EndpointId>) -> String {
+        let pods = endpoints.iter().map(|id| match self.endpoints.get(id) {
+            Some(endpoint) => endpoint.attachment.pod.to_string(),
+            None => format!("endpoint {id}"),
+        });
+        let mut pods: Vec<String> = pods.take(NAMED).collect();
+        if endpoints.len() > pods.len() {
+            pods.push(format!("{} more", endpoints.len() - pods.len()));
+        }
+        pods.join(", ")
     }
 
     /// Policies and pods that wait for room.

@@ -140,22 +140,19 @@ fn sources_are_checked() {
 fn shares_hold() {
     in_namespace(|| {
         let mut node = Node::new();
-        node.config.flow_share = 3;
+        node.config.flow_share = 4;
         node.set_config();
-        for port in 0..3 {
-            assert_eq!(
-                node.reason_of(0, &Ip::v4(POD_A, OUTSIDE).udp(port, 53, 4)),
-                0
-            );
+        for port in 0..9 {
+            let packet = Ip::v4(POD_A, OUTSIDE).udp(port, 53, 4);
+            assert_eq!(node.reason_of(0, &packet), 0);
         }
-        assert_eq!(
-            node.reason_of(0, &Ip::v4(POD_A, OUTSIDE).udp(9, 53, 4)),
-            155
-        );
-        let ext: Vec<i8> = node.events().iter().map(|e| e.ext).collect();
-        assert_eq!(ext, [abi::ExtError::ShareExceeded as i8]);
         assert_eq!(node.reason_of(1, &Ip::v4(POD_B, OUTSIDE).udp(9, 53, 4)), 0);
         assert_eq!((node.share(1), node.share(2)), (3, 1));
+        for port in 0..9 {
+            let packet = Ip::v4(POD_A, OUTSIDE).tcp(port, 53, 2);
+            assert_eq!(node.reason_of(0, &packet), 0);
+        }
+        assert_eq!((node.share(1), node.share(2)), (4, 1));
     });
 }
 
