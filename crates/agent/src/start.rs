@@ -80,10 +80,11 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
 
 /// The node forwards.
 pub(crate) fn ensure_switches(core: &Core<Linux>) -> Result<(), datapath::Error> {
-    devices::ensure_node_switches(Families {
+    let families = Families {
         v4: core.config.ipv4,
         v6: core.config.ipv6,
-    })
+    };
+    devices::ensure_node_switches(families, &core.config.state_dir)
 }
 
 /// The tunnel's device as this node needs it, with its programs: those of before are replaced if `replace` says so.

@@ -95,6 +95,14 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
+    /// What the node's kernel switches were before could not be read or kept.
+    #[error("{path:?}, which says what the node's kernel switches were before: {error}")]
+    Before {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// An entry could not be read.
     #[error("map {map}: reading key {key} failed: {error}")]
     Read {

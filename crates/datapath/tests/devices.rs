@@ -196,7 +196,9 @@ fn a_pods_device_is_made_ready_and_its_routes_go() {
             mac: [2, 0, 0, 0, 0, 9],
             addresses,
         };
-        devices::ensure_node_switches(Families { v4: true, v6: true }).expect("settable");
+        let state = tempfile::tempdir().expect("a directory");
+        let both = Families { v4: true, v6: true };
+        devices::ensure_node_switches(both, state.path()).expect("settable");
         for _ in 0..2 {
             devices::ensure_pod_device(socket, &pod).expect("set");
             assert_eq!(own_routes(socket), texts(&["10.5.1.9/32", "fd05::9/128"]));
@@ -210,6 +212,44 @@ fn a_pods_device_is_made_ready_and_its_routes_go() {
             devices::remove_pod_routes(socket, &ips, ifindex).expect("absent is fine");
         }
         assert!(own_routes(socket).is_empty());
+    });
+}
+
+#[test]
+fn switches_of_the_node_are_set_back() {
+    inside(|_| {
+        let state = tempfile::tempdir().expect("a directory");
+        let both = Families { v4: true, v6: true };
+        let names = [
+            "net/ipv4/ip_forward",
+            "net/ipv4/conf/all/rp_filter",
+            "net/ipv6/conf/all/forwarding",
+        ];
+        let read = || names.map(|name| netlink::sysctl::read(name).expect("readable"));
+        netlink::sysctl::write(names[1], "2").expect("set");
+        let before = read();
+        assert_eq!(before, ["0", "2", "0"]);
+        for _ in 0..2 {
+            devices::ensure_node_switches(both, state.path()).expect("set");
+            assert_eq!(read(), ["1", "0", "1"]);
+        }
+        // What somebody else set since is not ours to set back; what was taken away and came again is.
+        netlink::sysctl::write(names[1], "1").expect("set");
+        netlink::sysctl::write(names[0], "0").expect("set");
+        devices::ensure_node_switches(
+            Families {
+                v4: false,
+                v6: true,
+            },
+            state.path(),
+        )
+        .expect("set");
+        assert_eq!(read(), ["0", "1", "1"]);
+        netlink::sysctl::write(names[0], "1").expect("set");
+        devices::restore_node_switches(state.path()).expect("set back");
+        assert_eq!(read(), ["0", "1", "0"]);
+        let empty = tempfile::tempdir().expect("a directory");
+        devices::restore_node_switches(empty.path()).expect("nothing to do");
     });
 }
 

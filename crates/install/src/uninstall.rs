@@ -64,10 +64,12 @@ pub(crate) fn run(args: &UninstallArgs) -> Result<String, Error> {
     let translation = Nft::open().map_err(text);
     let translation = translation.and_then(|nft| devices::remove_masquerade(&nft).map_err(text));
     step("translation", translation);
+    let switches = devices::restore_node_switches(&args.state_dir);
+    step("switches", switches.map_err(text));
     step("pins", remove_tree(&args.bpf_root.join(PINS)).map_err(text));
     step("state", remove_tree(&args.state_dir).map_err(text));
     if left.is_empty() {
-        Ok("removed: network configuration, plugin, devices, routes, translation, programs and state\n".into())
+        Ok("removed: network configuration, plugin, devices, routes, translation, switches, programs and state\n".into())
     } else {
         Err(Error::Leftovers(left))
     }

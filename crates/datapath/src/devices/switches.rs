@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kernel switches that forwarding needs (`Documentation/networking/ip-sysctl.rst` of the kernel).
+//! Kernel switches that forwarding needs (`Documentation/networking/ip-sysctl.rst` of the kernel). Those of the whole node
+//! are remembered in a file as they were, so that whoever removes the product can set them back; those of a device go with it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
+use std::{fs, io};
 
-use crate::Result;
+use crate::{Error, Result};
+
+/// File in the agent's directory: a line `<key>=<value>` for each switch of the node that was another before.
+const BEFORE: &str = "state/switches";
 
 /// Which families the pods have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,15 +56,65 @@ const DEVICE_V6: [(&str, &str); 4] = [
     ("accept_dad", "0"),
 ];
 
-/// The switches of the node.
-pub fn ensure_node_switches(families: Families) -> Result<()> {
-    if families.v4 {
-        set(&NODE_V4, |key| key.to_owned())?;
+/// The switches of the node. What they were is kept in `state`, the agent's directory.
+pub fn ensure_node_switches(families: Families, state: &Path) -> Result<()> {
+    let v4 = NODE_V4.iter().filter(|_| families.v4);
+    let v6 = NODE_V6.iter().filter(|_| families.v6);
+    let switches: Vec<_> = v4.chain(v6).collect();
+    let others = switches.iter().filter_map(|(key, value)| {
+        let now = netlink::sysctl::read(key).ok()?;
+        (now != *value).then(|| ((*key).to_owned(), now))
+    });
+    let others: Vec<_> = others.collect();
+    if !others.is_empty() {
+        // What was there first counts.
+        let mut before: BTreeMap<_, _> = others.into_iter().collect();
+        before.extend(read_before(state)?);
+        keep_before(state, &before)?;
     }
-    if families.v6 {
-        set(&NODE_V6, |key| key.to_owned())?;
+    for (key, value) in switches {
+        netlink::sysctl::ensure(key, value)?;
     }
     Ok(())
+}
+
+/// Sets the switches of the node back to what they were, if nobody else changed them since. Goes on after an error.
+pub fn restore_node_switches(state: &Path) -> Result<()> {
+    let before = read_before(state)?;
+    let mut result = Ok(());
+    for (key, value) in NODE_V4.iter().chain(&NODE_V6) {
+        let Some(before) = before.get(*key) else {
+            continue;
+        };
+        let ours = netlink::sysctl::read(key).is_ok_and(|now| now == *value);
+        if ours && let Err(error) = netlink::sysctl::write(key, before) {
+            result = Err(error.into());
+        }
+    }
+    result
+}
+
+fn read_before(state: &Path) -> Result<BTreeMap<String, String>> {
+    let path = state.join(BEFORE);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.map_err(|error| Error::Before { path, error })?,
+    };
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    Ok(lines
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect())
+}
+
+fn keep_before(state: &Path, before: &BTreeMap<String, String>) -> Result<()> {
+    let lines = before.iter().map(|(key, value)| format!("{key}={value}\n"));
+    let path = state.join(BEFORE);
+    let new = path.with_extension("new");
+    let directory = path.parent().unwrap_or(state);
+    let written = fs::create_dir_all(directory)
+        .and_then(|()| fs::write(&new, lines.collect::<String>()))
+        .and_then(|()| fs::rename(&new, &path));
+    written.map_err(|error| Error::Before { path, error })
 }
 
 /// The switches of a device of ours.

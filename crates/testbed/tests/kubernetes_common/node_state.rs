@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use testbed::kubernetes::Machine;
 
 /// (what, a script that lists it line by line). Numbers of devices and times change by themselves and are cut off.
-const LISTS: [(&str, &str); 10] = [
+const LISTS: [(&str, &str); 11] = [
     ("devices", "ip -o link | sed 's/^[0-9]*: //; s/ .*//'"),
     (
         "addresses",
@@ -31,6 +31,10 @@ const LISTS: [(&str, &str); 10] = [
     (
         "files",
         "find /etc/cni /opt/cni /run/cilium /var/run/cilium /var/lib/cilium 2>/dev/null || true",
+    ),
+    (
+        "switches",
+        "cd /proc/sys/net; grep -H . ipv4/ip_forward ipv4/conf/all/rp_filter ipv6/conf/all/forwarding ipv6/conf/all/disable_ipv6",
     ),
     ("mounts", "grep -c bpf /proc/1/mounts"),
 ];
