@@ -153,6 +153,17 @@ impl<K: Kernel> Core<K> {
         pool.is_some_and(|pool| !pool.has(ip) && pool.reserve(ip, owner).is_ok())
     }
 
+    /// Takes back an address of an endpoint that was not made: it expires as before, or is free. One that an endpoint has
+    /// by now, of another request for the same pod, stays.
+    pub(crate) fn give_back(&mut self, ip: IpAddr) {
+        let mut all = self.endpoints.values().map(|known| &known.attachment);
+        if let Some(pending) = self.pending.get_mut(&ip) {
+            pending.taken = false;
+        } else if !all.any(|attachment| attachment.ips().any(|own| own == ip)) {
+            self.release(ip);
+        }
+    }
+
     /// Frees addresses whose pods are gone by now, with what is left of their endpoints.
     pub(crate) fn free_dead(&mut self, links: &[Link]) {
         let dead = self.living.iter().filter(|(_, one)| !one.is_there(links));

@@ -128,9 +128,12 @@ impl Service {
                     "{ip}: this address family is disabled on this node"
                 ))
             })?;
+            let had = pool.has(ip);
             pool.reserve(ip, &owner)
                 .map_err(|error| ApiError::invalid(error.to_string()))?;
-            taken.addresses.push(ip);
+            if !had {
+                taken.addresses.push(ip);
+            }
         }
         drop(core);
         Ok(taken)
@@ -265,10 +268,7 @@ impl Drop for Taken<'_> {
         }
         let mut core = self.service.core();
         for ip in self.addresses.drain(..) {
-            match core.pending.get_mut(&ip) {
-                Some(pending) => pending.taken = false,
-                None => core.release(ip),
-            }
+            core.give_back(ip);
         }
     }
 }

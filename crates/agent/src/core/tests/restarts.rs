@@ -183,3 +183,24 @@ fn an_endpoint_is_published_as_it_is_now() {
     core.endpoints.remove(&id);
     assert!(core.published(id).is_empty());
 }
+
+/// An endpoint that is not made gives its addresses back, but not those that another one of the same pod has.
+#[test]
+fn a_failed_endpoint_takes_no_address_from_another() {
+    let mut core = core();
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let pod = PodKey {
+        namespace: "demo".into(),
+        name: "web-1".into(),
+    };
+    let made = endpoint(EndpointId(10), pod);
+    let ip = made.attachment.ips().next().expect("an address");
+    core.restore_endpoint(made).expect("room");
+    assert!(has(&core, ip));
+    core.give_back(ip);
+    assert!(has(&core, ip), "the endpoint has it");
+    let pool = core.pool4.as_mut().expect("IPv4");
+    let free = pool.allocate("demo/web-1").expect("free");
+    core.give_back(free);
+    assert!(!has(&core, free), "nobody has it");
+}
