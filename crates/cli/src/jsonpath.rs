@@ -151,12 +151,12 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
             steps.push(bracket(inside[..end].trim())?);
             rest = &inside[end + 1..];
         } else if let Some(name) = rest.strip_prefix('.') {
-            let end = name.find(['.', '[']).unwrap_or(name.len());
+            let end = end_of(name);
             match &name[..end] {
                 "" if end == name.len() || name.starts_with('[') => {}
                 "" => return Err("'..' is not supported".into()),
                 "*" => steps.push(Step::All),
-                key => steps.push(Step::Key(key.to_owned())),
+                key => steps.push(Step::Key(key.replace('\\', ""))),
             }
             rest = &name[end..];
         } else {
@@ -164,6 +164,17 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
         }
     }
     Ok(steps)
+}
+
+/// Where the key at the begin of `text` ends; what follows a backslash is part of it.
+fn end_of(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.find(|c| {
+        let end = !escaped && matches!(c, '.' | '[');
+        escaped = !escaped && c == '\\';
+        end
+    });
+    end.unwrap_or(text.len())
 }
 
 fn bracket(inside: &str) -> Result<Step, String> {
@@ -187,7 +198,8 @@ fn unquote(text: &str) -> Option<&str> {
     inside('\'').or_else(|| inside('"'))
 }
 
-fn filter(condition: &str) -> Result<Step, String> {
+/// The first comparison outside of quotes: what is before it, itself, what is after it.
+fn comparison(condition: &str) -> Option<(&str, Compare, &str)> {
     const WORDS: [(&str, Compare); 6] = [
         ("==", Compare::Equal),
         ("!=", Compare::Unequal),
@@ -196,13 +208,29 @@ fn filter(condition: &str) -> Result<Step, String> {
         ("<", Compare::Below),
         (">", Compare::Above),
     ];
+    let mut quote = None;
+    for (at, c) in condition.char_indices() {
+        match quote {
+            Some(q) if q == c => quote = None,
+            Some(_) => {}
+            None if matches!(c, '"' | '\'') => quote = Some(c),
+            None => {
+                for (word, compare) in WORDS {
+                    if let Some(after) = condition[at..].strip_prefix(word) {
+                        return Some((&condition[..at], compare, after));
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+fn filter(condition: &str) -> Result<Step, String> {
     if !condition.starts_with('@') {
         return Err(format!("?({condition}) must begin with '@'"));
     }
-    let found = WORDS
-        .iter()
-        .find_map(|(word, compare)| Some((condition.split_once(word)?, *compare)));
-    let Some(((path, literal), compare)) = found else {
+    let Some((path, compare, literal)) = comparison(condition) else {
         return Ok(Step::Filter(steps(condition)?, None));
     };
     let literal = literal.trim();
@@ -288,6 +316,7 @@ mod tests {
             ("{.a[-1].b}", "true"),
             ("{.a[*].b}", "1 true"),
             ("{.a[0]['c.d']}", "x"),
+            (r"{.a[0].c\.d}", "x"),
             ("{$.e}{\"\\n\"}", "text\n"),
             ("e={.e}, none={.none.x}", "e=text, none="),
             ("{.a[7]}", ""),
@@ -323,6 +352,8 @@ mod tests {
             (r"{[?(@.id < 133)].id}", "61"),
             (r"{[?(@.s.name!='host')].id}", "61"),
             (r"{[?(@.l[0]==1)].id}", "61"),
+            (r"{[?(@.s.name<'i<=j==k')].id}", "133"),
+            (r"{[?(@.s['a==b']!='x')].id}", ""),
             (r"{range [?(@.id>1000)]}x{end}", ""),
         ] {
             let parsed = Template::parse(template).expect(template);
