@@ -212,6 +212,32 @@ async fn a_reader_that_leaves_frees_its_feed() {
     client(&lab).version().await.unwrap();
 }
 
+/// Whoever looks at drops must not keep others, the CNI plugin among them, from the agent.
+#[tokio::test]
+async fn feeds_that_never_end_leave_room() {
+    let lab = lab();
+    let c = client(&lab);
+    let query = EventQuery::default();
+    let (mut open, mut refused) = (Vec::new(), None);
+    while refused.is_none() && open.len() < 300 {
+        match c.events(&query).await {
+            Ok(events) => open.push(events),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let refused = refused.expect("there is a bound");
+    assert_eq!(refused.refused(), Some(StatusCode::TOO_MANY_REQUESTS));
+    assert!(refused.to_string().contains("monitor"), "{refused}");
+    c.version().await.unwrap();
+    assert_eq!(
+        open[0].next().await.unwrap().unwrap().endpoint,
+        1,
+        "a feed that is there goes on"
+    );
+    open.truncate(3);
+    c.events(&query).await.unwrap();
+}
+
 /// Serves `answer` to everyone.
 fn stranger(
     dir: &tempfile::TempDir,

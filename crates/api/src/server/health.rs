@@ -19,7 +19,7 @@ use crate::{Agent, StatusQuery};
 /// # Errors
 /// Only if the listener itself is unusable.
 pub async fn serve_health(listener: TcpListener, agent: Arc<impl Agent>) -> io::Result<()> {
-    axum::serve(listener, router(agent)).await
+    super::serve_tcp(listener, router(agent)).await
 }
 
 fn router<A: Agent>(agent: Arc<A>) -> Router {

@@ -12,11 +12,11 @@ use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
 
 /// Media type of the text that is served.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Serves what `render` gives, in the OpenMetrics text format, until the returned future is dropped. `render` runs on a
+/// Serves what `render` gives, in the text format of Prometheus, until the returned future is dropped. `render` runs on a
 /// thread that may block.
 ///
 /// # Errors
@@ -29,12 +29,12 @@ pub async fn serve_metrics(
     let router = Router::new()
         .route("/metrics", get(scrape))
         .with_state(render);
-    axum::serve(listener, router).await
+    super::serve_tcp(listener, router).await
 }
 
 async fn scrape(State(render): State<Render>) -> Response {
     match tokio::task::spawn_blocking(move || render()).await {
-        Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serves an [`Agent`] on a unix socket: connections, limits, time-outs. The paths are in `routes`.
+//! Serves an [`Agent`] on a unix socket, and parts of it over TCP: connections, limits, time-outs. The paths are in `routes`.
 
 mod endpoints;
 mod health;
@@ -11,17 +11,22 @@ mod reply;
 mod routes;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::Agent;
@@ -38,6 +43,10 @@ const MAX_BODY: usize = 1 << 20;
 const MAX_HEAD: usize = 64 << 10;
 /// Connections served at the same time; more wait.
 const MAX_CONNECTIONS: usize = 256;
+/// Feeds read at the same time, which may go on for ever: they must leave room for everything else.
+const MAX_FEEDS: usize = 64;
+/// How long a connection over TCP is kept: whoever can reach the port must not hold the agent's descriptors for ever.
+const LIFETIME: Duration = Duration::from_secs(300);
 /// Pause after a failed accept (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,7 +55,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Only if the listener itself is unusable.
 pub async fn serve(listener: UnixListener, agent: Arc<impl Agent>) -> io::Result<()> {
-    let router = routes::router(agent);
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(one, _)| one);
+    serve_all(accept, routes::router(agent), None).await
+}
+
+/// The same over TCP, for `router`: a client that reads nothing, or never asks, is let go.
+async fn serve_tcp(listener: TcpListener, router: axum::Router) -> io::Result<()> {
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(one, _)| one);
+    serve_all(accept, router, Some(LIFETIME)).await
+}
+
+async fn serve_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+    router: axum::Router,
+    lifetime: Option<Duration>,
+) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -56,11 +79,11 @@ pub async fn serve(listener: UnixListener, agent: Arc<impl Agent>) -> io::Result
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match poll_fn(&mut accept).await {
+            Ok(stream) => {
                 let router = router.clone();
                 connections.spawn(async move {
-                    connection(stream, router).await;
+                    connection(stream, router, lifetime).await;
                     drop(slot);
                 });
             }
@@ -75,21 +98,35 @@ pub async fn serve(listener: UnixListener, agent: Arc<impl Agent>) -> io::Result
 
 /// Serves `agent` on one connection until the client closes it.
 pub async fn serve_connection(stream: UnixStream, agent: Arc<impl Agent>) {
-    connection(stream, routes::router(agent)).await;
+    connection(stream, routes::router(agent), None).await;
 }
 
-async fn connection(stream: UnixStream, router: axum::Router) {
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    stream: S,
+    router: axum::Router,
+    lifetime: Option<Duration>,
+) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
     });
-    let served = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+        .max_buf_size(MAX_HEAD);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let done = match lifetime {
+        None => served.await,
+        Some(lifetime) => match timeout(lifetime, served.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                served.as_mut().graceful_shutdown();
+                timeout(TIMEOUT, served).await.unwrap_or(Ok(()))
+            }
+        },
+    };
+    if let Err(error) = done {
         tracing::debug!(%error, "a client of the API left early");
     }
 }
@@ -101,7 +138,7 @@ async fn answer(
     if let Some(uri) = path::clean(request.uri()) {
         *request.uri_mut() = uri;
     }
-    let answer = tokio::time::timeout(TIMEOUT, router.oneshot(request)).await;
+    let answer = timeout(TIMEOUT, router.oneshot(request)).await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},

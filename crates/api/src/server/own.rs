@@ -2,16 +2,23 @@
 //! `/isthmus`: what the Cilium API has no path for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
+use futures::StreamExt;
+use http::StatusCode;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use super::reply;
-use crate::Agent;
+use super::{MAX_FEEDS, reply};
 use crate::models::EventQuery;
+use crate::{Agent, ApiError};
 
 /// The paths under `/isthmus`.
 pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
@@ -21,13 +28,45 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/warnings", get(warnings::<A>))
         .route("/pressure", get(pressure::<A>))
         .route("/troubleshoot", get(troubleshoot::<A>))
+        .merge(feeds())
+        .route("/bpf/endpoint", get(bpf_endpoints::<A>))
+        .route("/bpf/policy", get(bpf_policies::<A>))
+        .route("/bpf/metrics", get(metrics::<A>))
+}
+
+/// What is read for as long as the client likes.
+fn feeds<A: Agent>() -> Router<Arc<A>> {
+    let slots = Arc::new(Semaphore::new(MAX_FEEDS));
+    Router::new()
         .route("/events", get(events::<A>))
         .route("/kvstore", get(kvstore::<A>))
         .route("/bpf/ct", get(flows::<A>))
         .route("/bpf/ipcache", get(ipcache::<A>))
-        .route("/bpf/endpoint", get(bpf_endpoints::<A>))
-        .route("/bpf/policy", get(bpf_policies::<A>))
-        .route("/bpf/metrics", get(metrics::<A>))
+        .route_layer(from_fn_with_state(slots, bounded))
+}
+
+/// How long a feed waits for the end of another: one whose reader left may not have ended yet.
+const FEED_WAIT: Duration = Duration::from_secs(1);
+
+/// Answers unless too many feeds are being read; a feed counts until its end.
+async fn bounded(
+    State(slots): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let free = timeout(FEED_WAIT, slots.acquire_owned()).await;
+    let Ok(slot) = free else {
+        let text = format!(
+            "{MAX_FEEDS} clients read drops, flows, addresses or keys already: end some (cilium monitor, bpf ct list, bpf ipcache list, kvstore get), or try again later"
+        );
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, text));
+    };
+    let (head, body) = next.run(request).await.into_parts();
+    let body = body.into_data_stream().map(move |chunk| {
+        let _counted = &slot;
+        chunk
+    });
+    Ok(Response::from_parts(head, Body::from_stream(body)))
 }
 
 async fn version<A: Agent>(State(agent): State<Arc<A>>) -> Response {
