@@ -67,10 +67,14 @@ impl ConfigDir {
             reason: error.to_string(),
         };
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)
-            .map_err(failed)?
-            .take(MOST_FILES)
-        {
+        for (count, entry) in std::fs::read_dir(&self.dir).map_err(failed)?.enumerate() {
+            if count == MOST_FILES {
+                // In no particular order: what is not looked at would count as removed.
+                let reason = format!(
+                    "it holds more than {MOST_FILES} files: remove what is no configuration of a cluster"
+                );
+                return Err(failed(std::io::Error::other(reason)));
+            }
             let name = entry.map_err(failed)?.file_name();
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
                 continue;
@@ -83,8 +87,13 @@ impl ConfigDir {
         let mut changes = Vec::new();
         let mut now = BTreeMap::new();
         for name in names {
-            let Some(content) = read(&self.dir.join(&name), &name) else {
-                continue;
+            let content = match read(&self.dir.join(&name), &name) {
+                Found::Configuration(content) => content,
+                // Only what is removed ends a cluster, not what is damaged.
+                Found::Else if self.seen.contains_key(&name) => Err(format!(
+                    "{name:?} is no configuration file any more: it is binary, a certificate, or no file at all"
+                )),
+                Found::Else | Found::Nothing => continue,
             };
             let seen = content
                 .as_ref()
@@ -123,28 +132,37 @@ impl ConfigDir {
     }
 }
 
-/// The content of a file that may be a configuration. `None` if it is something else: a certificate, a key, a directory.
-fn read(path: &Path, name: &str) -> Option<Result<String, String>> {
+/// What there is under a name.
+enum Found {
+    /// A file that may be a configuration, or why it cannot be read.
+    Configuration(Result<String, String>),
+    /// Something else: a certificate, a key, a directory.
+    Else,
+    Nothing,
+}
+
+fn read(path: &Path, name: &str) -> Found {
     let is_name = ClusterName::new(name).is_ok();
+    let refused = |reason| match is_name {
+        true => Found::Configuration(Err(reason)),
+        false => Found::Else,
+    };
     let unreadable = |error: std::io::Error| {
-        is_name.then(|| {
-            Err(format!(
-                "cannot read the configuration file {name:?}: {error}"
-            ))
-        })
+        refused(format!(
+            "cannot read the configuration file {name:?}: {error}"
+        ))
     };
     let meta = match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => meta,
-        Ok(_) => return None,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Ok(_) => return Found::Else,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
         Err(error) => return unreadable(error),
     };
     if meta.len() > LARGEST {
-        let reason = format!(
+        return refused(format!(
             "the configuration file {name:?} has {} bytes, at most {LARGEST} are read",
             meta.len()
-        );
-        return is_name.then_some(Err(reason));
+        ));
     }
     let mut content = Vec::new();
     let file =
@@ -156,9 +174,9 @@ fn read(path: &Path, name: &str) -> Option<Result<String, String>> {
     if text.contains("endpoints:")
         || (is_name && !text.contains("-----BEGIN") && !text.contains('\u{fffd}'))
     {
-        return Some(Ok(text.into_owned()));
+        return Found::Configuration(Ok(text.into_owned()));
     }
-    None
+    Found::Else
 }
 
 fn judge(name: &str, content: Result<String, String>) -> ConfigChange {

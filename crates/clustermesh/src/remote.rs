@@ -293,23 +293,26 @@ impl Remote {
         out: &mut Vec<Output>,
     ) {
         self.offered = Some(config.clone());
-        self.refusal = ids
-            .reserve(&self.name, &config)
-            .err()
-            .map(|error: IdError| error.to_string());
-        if self.refusal.is_some() {
+        self.refusal = None;
+        if let Err(refusal) = ids.reserve(&self.name, &config) {
+            let left = |before: &mut ClusterConfig| before.id != config.id;
+            if matches!(refusal, IdError::Taken { .. })
+                && let Some(before) = self.accepted.take_if(left)
+            {
+                // It has left its id, which may be what the holder of the other waits for.
+                self.give_up(&before, ids, out);
+            }
             if self.phase == Phase::Watching {
-                // Rows would come under an id that is not theirs: stop following, keep what there is.
+                // Rows would come under an id that is not theirs: stop following.
                 self.reconnect(now, out);
+            } else {
+                self.refusal = Some(refusal.to_string());
             }
             return;
         }
         let before = self.accepted.replace(config.clone());
         if let Some(before) = before.as_ref().filter(|before| before.id != config.id) {
-            out.push(Output::Drain);
-            (self.has_rows, self.from_disk) = (false, false);
-            ids.release(&self.name, before.id);
-            out.push(Output::IdReleased);
+            self.give_up(before, ids, out);
         }
         let shape = |c: &ClusterConfig| (c.id, c.cached, c.synced_canaries);
         if self.phase == Phase::Config {
@@ -324,6 +327,14 @@ impl Remote {
         } else if before.as_ref().map(shape) != Some(shape(&config)) {
             self.reconnect(now, out);
         }
+    }
+
+    /// Its rows go, and the id under which they came is free for others.
+    fn give_up(&mut self, before: &ClusterConfig, ids: &mut Ids, out: &mut Vec<Output>) {
+        out.push(Output::Drain);
+        (self.has_rows, self.from_disk) = (false, false);
+        ids.release(&self.name, before.id);
+        out.push(Output::IdReleased);
     }
 
     /// Follows what may be followed: addresses come after the nodes and identities that they need.

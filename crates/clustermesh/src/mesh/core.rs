@@ -21,6 +21,8 @@ pub(crate) enum Todo {
     Watch(ClusterName, Session, Watch, bool),
     /// Find out whether a lease lives.
     Ask(ClusterName, LeaseId),
+    /// The rows on disk are of an id that it does not have any more.
+    Forget(ClusterName),
     Removed(ClusterName),
 }
 
@@ -141,7 +143,10 @@ impl Core {
                         todo.push(Todo::Watch(name.clone(), session, watch, cached));
                     }
                     Output::Open(id) => self.rows.open(&name, id),
-                    Output::Drain => self.rows.drain(&name),
+                    Output::Drain => {
+                        self.rows.drain(&name);
+                        todo.push(Todo::Forget(name.clone()));
+                    }
                     Output::Remove => {
                         self.rows.remove(&name);
                         todo.push(Todo::Removed(name.clone()));
@@ -265,6 +270,11 @@ impl Core {
     pub(crate) fn snapshot(&self, name: &ClusterName) -> Option<Snapshot> {
         let remote = self.remotes.get(name).filter(|remote| remote.is_served())?;
         self.rows.snapshot(name, remote.accepted()?)
+    }
+
+    /// Whether rows of `name` are in force.
+    pub(crate) fn serves(&self, name: &ClusterName) -> bool {
+        self.remotes.get(name).is_some_and(Remote::is_served)
     }
 
     pub(crate) fn knows(&self, name: &ClusterName) -> bool {

@@ -282,6 +282,7 @@ where
                     let link = self.links.get(&name);
                     let _ = link.map(|link| link.wanted.send(Wanted::Lease(lease)));
                 }
+                Todo::Forget(name) => self.keeper.forget(&name),
                 Todo::Removed(name) => {
                     self.links.remove(&name);
                     self.configs.remove(&name);

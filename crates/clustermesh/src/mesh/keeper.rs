@@ -118,8 +118,8 @@ impl Keeper {
     }
 
     pub(super) fn finish(&mut self, core: &mut Core, saved: Saved) {
-        if !core.knows(&saved.name) {
-            // Its configuration was removed meanwhile.
+        if !core.serves(&saved.name) {
+            // Its configuration was removed meanwhile, or its rows were drained.
             return self.forget(&saved.name);
         }
         match saved.result {
