@@ -170,7 +170,18 @@ impl Config {
 }
 
 impl Wire {
-    fn check(self) -> Result<Config, ConfigError> {
+    fn check(mut self) -> Result<Config, ConfigError> {
+        for file in [
+            &mut self.trusted_ca_file,
+            &mut self.ca_file,
+            &mut self.cert_file,
+            &mut self.key_file,
+        ] {
+            file.take_if(|file| file.as_os_str().is_empty());
+        }
+        if self.username.as_deref() == Some("") && self.password.as_deref() == Some("") {
+            (self.username, self.password) = (None, None);
+        }
         let field = |field, reason: &str| {
             let reason = reason.to_owned();
             Err(ConfigError::Field { field, reason })

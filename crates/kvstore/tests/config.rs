@@ -115,3 +115,29 @@ fn only_etcd() {
     let error = check_kind("consul").unwrap_err().to_string();
     assert!(error.contains("\"consul\" is not supported"), "{error}");
 }
+
+/// As etcd's own client reads it: what is empty is not given.
+#[test]
+fn what_is_empty_is_not_given() {
+    let text = "endpoints: ['http://a:1']\nusername: ''\npassword: ''\ncert-file: ''\nkey-file: \"\"\n\
+                trusted-ca-file: ''\nca-file: ''\n";
+    let config = Config::parse(text).unwrap();
+    assert_eq!(config.user, None);
+    assert_eq!(
+        (config.cert_file, config.key_file, config.trusted_ca_file),
+        (None, None, None)
+    );
+    let half = "endpoints: ['http://a:1']\ncert-file: x\nkey-file: ''\n";
+    assert!(refusal(half).contains("is given without key-file"));
+    let no_ca = "endpoints: ['https://a:1']\ntrusted-ca-file: ''\n";
+    assert!(refusal(no_ca).contains("trusted-ca-file: is missing"));
+}
+
+#[test]
+fn files_of_other_systems() {
+    let good = Config::parse(GOOD).unwrap();
+    assert_eq!(Config::parse(&GOOD.replace('\n', "\r\n")), Ok(good.clone()));
+    assert_eq!(Config::parse(&format!("\u{feff}{GOOD}")), Ok(good));
+    let twice = format!("{GOOD}endpoints: ['https://other:2379']\n");
+    assert!(refusal(&twice).contains("duplicate mapping key: endpoints"));
+}

@@ -172,6 +172,31 @@ async fn reflect_survives_a_restart_and_another_cluster() {
 }
 
 /// Writes that many keys with this beginning.
+/// Four of these do not fit a message.
+#[tokio::test]
+async fn values_beyond_measure_are_skipped_and_the_list_goes_on() {
+    let server = Server::start().await;
+    let etcd = server.client().await;
+    for i in 0..4 {
+        let value = vec![b'v'; 6_000_000];
+        etcd.put(&format!("p/{i}"), value.into(), None)
+            .await
+            .unwrap();
+    }
+    etcd.put("p/small", "v".into(), None).await.unwrap();
+    let mut updates = pin!(reflect(etcd.clone(), "p/"));
+    assert_eq!(next(&mut updates).await, Update::Event(Event::Init));
+    for i in 0..4 {
+        let update = next(&mut updates).await;
+        let Update::Skipped { key, error } = update else {
+            panic!("{update:?}");
+        };
+        assert_eq!(key, format!("p/{i}"));
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    }
+    assert_eq!(listed(&mut updates).await, ["p/small"]);
+}
+
 async fn fill(etcd: &Etcd, prefix: &str, count: usize) {
     let writes = (0..count).step_by(100).map(|first| async move {
         let put = |i| Op::Put {

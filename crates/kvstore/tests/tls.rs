@@ -68,6 +68,18 @@ async fn refused_certificates_are_told_in_words() {
     let no_pem = text.replace("client.crt", "etcd.log");
     assert_says(&refusal(&no_pem).await, &["holds no PEM certificate"]);
 
+    // Nobody writes to the pipe, and the device never ends.
+    let pipe = server.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    for (file, instead) in [
+        ("client.crt", pipe.display().to_string()),
+        ("client.key", "/dev/zero".to_owned()),
+        ("ca.crt", pipe.display().to_string()),
+    ] {
+        let odd = text.replace(&server.path(file).display().to_string(), &instead);
+        assert_says(&refusal(&odd).await, &[&instead, "is not a file"]);
+    }
+
     foreign.issue(Leaf::client("isthmus"), &server.path("client"));
     assert_says(
         &refusal(&text).await,

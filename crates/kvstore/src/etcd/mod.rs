@@ -214,7 +214,8 @@ impl Store for Etcd {
                 Err(Error::Request { reason, .. })
                     if limit > 1 && reason.contains("message length too large") =>
                 {
-                    limit /= 8
+                    // Zero would be all of them.
+                    limit = (limit / 8).max(1);
                 }
                 Err(Error::Request { reason, .. }) if reason.contains("compacted") => {
                     let revision = token.map_or(0, |token| token.revision);

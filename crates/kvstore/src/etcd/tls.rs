@@ -28,6 +28,10 @@ async fn read(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
         ))
     };
     let meta = tokio::fs::metadata(path).await.map_err(unreadable)?;
+    if !meta.is_file() {
+        // To read a pipe could last for ever, and so could reading a device.
+        return Err(fail(format!("the {what} {} is not a file", path.display())));
+    }
     if meta.len() > MAX_PEM {
         let size = meta.len();
         return Err(fail(format!(

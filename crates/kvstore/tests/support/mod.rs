@@ -182,6 +182,8 @@ fn spawn(dir: &Path, port: u16, peer_port: u16) -> Child {
             &file("server.key"),
         ])
         .args(["--unsafe-no-fsync", "--logger=zap", "--log-level=error"])
+        // Somebody's may take larger values than the usual ones.
+        .arg("--max-request-bytes=10000000")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
