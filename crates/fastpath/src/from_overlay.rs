@@ -11,7 +11,9 @@ use crate::judge::{
     answers_translated, begin, current, decide, find, opened_by_local, outer_source, refresh_remote,
 };
 use crate::mac::deliver;
-use crate::policy::{FIRST_IDENTITY, REMOTE_NODE, WORLD, is_node, is_pod, is_world};
+use crate::policy::{
+    FIRST_IDENTITY, KUBE_APISERVER, REMOTE_NODE, WORLD, is_node, is_pod, is_world,
+};
 use crate::related::related;
 use crate::resolve::{is_this_host, outside, world};
 use crate::service::take_over;
@@ -111,12 +113,19 @@ fn may_not_travel(vni: u32) -> bool {
     matches!(vni, 0 | 1 | 9..=14)
 }
 
-/// Whether a packet with this VNI may have the identity of the entry. World and remote-node are refined when
+/// Whether a node sends with this VNI. One with an API server calls itself that, which is for the receiver to know:
+/// whoever is allowed for talking to an API server is no node of whatever cluster that says so.
+#[inline(always)]
+fn of_node(vni: u32) -> bool {
+    matches!(vni, REMOTE_NODE | KUBE_APISERVER)
+}
+
+/// Whether a packet with this VNI may have the identity of the entry. World and nodes are refined when
 /// the flow is judged, and no other VNI leads to what they are refined to.
 #[inline(always)]
 fn claims(vni: u32, identity: u32) -> bool {
     (vni == identity && !may_not_travel(vni))
-        || (vni == REMOTE_NODE && is_node(identity))
+        || (of_node(vni) && is_node(identity))
         || (vni == WORLD && is_world(identity))
 }
 
@@ -242,8 +251,8 @@ fn sender_is_sound<T: Tables>(tables: &T, work: &mut Work, vni: u32) -> bool {
     if is_pod(says) {
         return spoofed(work);
     }
-    if vni == REMOTE_NODE && is_node(says) {
-        work.flow.remote_identity = says;
+    if of_node(vni) {
+        work.flow.remote_identity = if is_node(says) { says } else { REMOTE_NODE };
     } else if vni == WORLD {
         work.flow.remote_identity = world(config, work.packet.v4 == 1);
     }

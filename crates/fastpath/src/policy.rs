@@ -15,6 +15,7 @@ pub(crate) const FIRST_IDENTITY: u32 = 256;
 pub(crate) const HOST: u32 = 1;
 pub(crate) const WORLD: u32 = 2;
 pub(crate) const REMOTE_NODE: u32 = 6;
+pub(crate) const KUBE_APISERVER: u32 = 7;
 pub(crate) const WORLD4: u32 = 9;
 pub(crate) const WORLD6: u32 = 10;
 const SCOPE_CIDR: u32 = 1;

@@ -164,6 +164,26 @@ fn who_may_send_what() {
     }
 }
 
+/// As Cilium's nodes with an API server do. Nobody here has told that it is one.
+#[test]
+fn a_node_that_calls_itself_api_server_is_a_node() {
+    let world = World::default();
+    for (port, flags) in [(9, SYN), (9, ACK), (10, ACK)] {
+        for inner in [ROUTER_REMOTE, OUTSIDE] {
+            let out = world.overlay(7, NODE_REMOTE, Ip::v4(inner, POD_A).tcp(port, 80, flags));
+            assert_eq!(out.step, Step::Deliver);
+            let entry = world.entry(POD_A, inner, 80, port);
+            assert_eq!(entry.map(|flow| flow.remote_identity), Some(6), "{inner:?}");
+        }
+    }
+    let spoofed = world.overlay(7, NODE_REMOTE, Ip::v4(POD_REMOTE, POD_A).udp(9, 53, 4));
+    assert_eq!(
+        spoofed.reason(),
+        Some(DropReason::InvalidSourceIp as u8),
+        "a pod's address"
+    );
+}
+
 #[test]
 fn audit_reports_and_forwards_and_off_does_neither() {
     let mut world = World::default();
