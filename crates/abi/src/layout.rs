@@ -63,8 +63,8 @@ impl Record for () {
 
 records! {
     NodeConfig {
-        flags, vxlan_ifindex, tunnel_mtu, cluster_id, cluster_shift, flow_share, node, router4, router6, timeout_tcp,
-        timeout_syn, timeout_fin, timeout_any, world4, world6, clock, event_rate, tunnel_port
+        flags, vxlan_ifindex, tunnel_mtu, cluster_id, cluster_shift, flow_share, flow_room, node, router4, router6,
+        timeout_tcp, timeout_syn, timeout_fin, timeout_any, world4, world6, clock, event_rate, tunnel_port
     }
     Endpoint { policy, epoch, ifindex, identity, ipv4, ipv6, mac, host_mac, flags, id | reserved }
     Local { endpoint }

@@ -31,8 +31,11 @@ pub const MAP_FLOWS: &str = "ist_flows";
 pub const MAP_FRAGMENTS: &str = "ist_fragments";
 /// Array of [`BUCKETS`] u32: epochs of buckets, raised by the agent.
 pub const MAP_EPOCHS: &str = "ist_epochs";
-/// Array of [`MAX_ENDPOINTS`] u32: live conntrack entries per endpoint (raised by the programs, lowered by garbage collection).
+/// Array of [`MAX_ENDPOINTS`] u32: conntrack entries per endpoint (raised by the programs, lowered by garbage collection), and at
+/// [`SHARE_OF_ALL`] those of all of them.
 pub const MAP_SHARES: &str = "ist_shares";
+/// No endpoint's index of [`MAP_SHARES`]: entries of the whole table.
+pub const SHARE_OF_ALL: u32 = 0;
 /// Per-CPU array of [`Counter`], index = `reason * 4 + direction` (reason 0 = forwarded).
 pub const MAP_METRICS: &str = "ist_metrics";
 /// Ring buffer of [`crate::DropEvent`].
@@ -86,6 +89,8 @@ pub struct NodeConfig {
     pub cluster_shift: u32,
     /// Most conntrack entries that one endpoint may hold.
     pub flow_share: u32,
+    /// Entries of the whole table up to which flows that others begin get one.
+    pub flow_room: u32,
     /// Published address of this node on the underlay: outer source of what we send.
     pub node: Addr,
     /// Router address in the pods' network, IPv4; [`Addr::NONE`] if disabled.

@@ -186,9 +186,12 @@ impl Kernel {
                 .remove(&key)
                 .map_err(|error| failed("remove a flow", error))?;
         }
-        self.shares
-            .set(1, 0, 0)
-            .map_err(|error| failed("reset the pod's share", error))
+        for share in [abi::SHARE_OF_ALL, 1] {
+            self.shares
+                .set(share, 0, 0)
+                .map_err(|error| failed("reset the pod's share", error))?;
+        }
+        Ok(())
     }
 }
 
@@ -218,7 +221,7 @@ fn array<const V: usize>(bpf: &mut Ebpf, name: &str, index: u32, value: [u8; V])
 }
 
 fn configure(bpf: &mut Ebpf) -> Result<()> {
-    array::<108>(bpf, abi::MAP_CONFIG, 0, transmute!(config()))?;
+    array::<112>(bpf, abi::MAP_CONFIG, 0, transmute!(config()))?;
     let pod = pod();
     array::<72>(bpf, abi::MAP_ENDPOINTS, 1, transmute!(pod))?;
     hash(
@@ -269,6 +272,7 @@ fn config() -> NodeConfig {
         cluster_id: 5,
         cluster_shift: 16,
         flow_share: 262_144,
+        flow_room: 262_144,
         node: Addr::v4(NODE),
         router4: Addr::v4([10, 5, 0, 1]),
         router6: Addr::NONE,

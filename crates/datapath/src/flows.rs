@@ -28,6 +28,8 @@ const GRACE: u32 = 2;
 /// Seconds without a packet after which a crowded endpoint gives a flow without connection up.
 const REST: u32 = 10;
 const TCP: u8 = 6;
+/// Index of [`abi::SHARE_OF_ALL`] among endpoints.
+const ALL: u16 = abi::SHARE_OF_ALL as u16;
 
 /// Result of one step of [`Datapath::collect_flows`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -119,10 +121,11 @@ impl<K: Kernel> Datapath<K> {
             stats.removed += u32::from(self.collect(key, &end)?);
         }
         if stats.finished {
-            let counts = std::mem::take(&mut self.sweep.counts);
+            let mut counts = std::mem::take(&mut self.sweep.counts);
             self.sweep.live = counts.values().sum();
             self.sweep.crowded = with(&counts, self.config.flow_share / 2);
             self.sweep.full = with(&counts, self.config.share_for_others());
+            counts.insert(ALL, self.sweep.live);
             stats.corrected = self.correct_shares(&counts)?;
         }
         stats.live = self.sweep.live;
@@ -147,6 +150,7 @@ impl<K: Kernel> Datapath<K> {
         }
         if u32::from(flow.endpoint) < abi::MAX_ENDPOINTS {
             self.kernel.add(Map::Shares, u32::from(flow.endpoint), -1)?;
+            self.kernel.add(Map::Shares, abi::SHARE_OF_ALL, -1)?;
         }
         Ok(true)
     }
@@ -175,6 +179,11 @@ impl<K: Kernel> Datapath<K> {
         Ok(corrected)
     }
 
+    /// Whether the whole table had no room for flows that others begin when the last full pass ended.
+    pub fn is_crowded(&self) -> bool {
+        self.sweep.live >= self.config.flow_room
+    }
+
     /// Endpoints that had no room for flows that others begin when the last full pass ended.
     pub fn full_endpoints(&self) -> &BTreeSet<u16> {
         &self.sweep.full
@@ -195,6 +204,7 @@ impl<K: Kernel> Datapath<K> {
         })?;
         for key in &gone {
             self.kernel.delete_row::<table::Flows>(key)?;
+            self.kernel.add(Map::Shares, abi::SHARE_OF_ALL, -1)?;
         }
         self.reset_share(endpoint)
     }

@@ -127,10 +127,13 @@ fn a_removed_endpoint_leaves_nothing_but_its_epoch() {
             .add(Map::Shares, u32::from(id), 1)
             .expect("array");
     }
+    let all_of_them = datapath.kernel_mut().add(Map::Shares, abi::SHARE_OF_ALL, 2);
+    assert_eq!(all_of_them.expect("array"), 2);
     datapath.remove_endpoint(EndpointId(9)).expect("removable");
     datapath
         .remove_endpoint(EndpointId(9))
         .expect("absent is fine");
+    assert_eq!(all(&datapath), 1);
     let left = slot(&datapath, 9);
     assert!(left.epoch > before);
     assert_eq!(abi::Endpoint { epoch: 0, ..left }, abi::Endpoint::default());
@@ -255,6 +258,15 @@ fn collection_takes_the_dead_and_corrects_shares() {
         .expect("array");
     datapath.collect_flows(103).expect("readable");
     assert_eq!(share(&datapath), 6, "too low is corrected at once");
+    assert_eq!(all(&datapath), 6);
+}
+
+/// Entries of the whole table, as the programs see it.
+fn all(datapath: &Datapath<Fake>) -> u32 {
+    let row = datapath
+        .kernel()
+        .get_row::<table::Shares>(&abi::SHARE_OF_ALL);
+    row.expect("readable").expect("array")
 }
 
 /// A name server gets each question from another port: its flows make room for each other before its share is full.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Remembers decisions in conntrack, as far as there is room: for an endpoint its share, for all the table.
 //!
-//! Whoever may send to a pod can fill its share, with a port per packet. So the last quarter is for what the pod itself
-//! begins, and a flow without room is not refused if its packets can be judged one by one: each by its own direction,
-//! answers by the other one.
+//! Whoever may send to pods can fill their shares, with a port per packet. So the last quarter of each share, and of the
+//! table, is for what the pods themselves begin, and a flow without room is not refused if its packets can be judged one by
+//! one: each by its own direction, answers by the other one.
 
-use abi::{DropReason, ExtError, Flow, NodeConfig, flow_flags, next_hop};
+use abi::{DropReason, ExtError, Flow, NodeConfig, SHARE_OF_ALL, flow_flags, next_hop};
 
 use crate::headers::{TCP, TCP_ACK, TCP_SYN};
 use crate::judge::{opened_by_local, refuse};
@@ -26,11 +26,13 @@ pub(crate) fn store<T: Tables>(
 ) -> bool {
     let before = work.present;
     let own = u32::from(before) == endpoint + 1;
-    if !own && tables.share(endpoint) >= room(config, work) {
+    if !own && !has_room(tables, config, work, endpoint) {
         if stands_alone(&work.flow) {
             return true;
         }
-        work.report.ext = ExtError::ShareExceeded as i8 as u8;
+        if tables.share(endpoint) >= config.share_for_others() {
+            work.report.ext = ExtError::ShareExceeded as i8 as u8;
+        }
         return refuse(work, DropReason::FlowTableFull);
     }
     let result = if before == 0 {
@@ -44,8 +46,9 @@ pub(crate) fn store<T: Tables>(
         Insert::Exists => true,
         Insert::Created => {
             tables.add_share(endpoint, 1);
-            if before != 0 {
-                tables.add_share(u32::from(before) - 1, -1);
+            match before {
+                0 => tables.add_share(SHARE_OF_ALL, 1),
+                _ => tables.add_share(u32::from(before) - 1, -1),
             }
             true
         }
@@ -53,17 +56,18 @@ pub(crate) fn store<T: Tables>(
     }
 }
 
-/// Entries that the endpoint may have before this one. What may be an answer does not count as begun by the pod: its
-/// server would spend the pod's part on those who ask.
+/// Whether the flow may have an entry. What may be an answer does not count as begun by the pod: its server would spend the
+/// pod's part on those who ask.
 #[inline(always)]
-fn room(config: &NodeConfig, work: &Work) -> u32 {
+fn has_room<T: Tables>(tables: &T, config: &NodeConfig, work: &Work, endpoint: u32) -> bool {
     let connects = opened_by_local(&work.flow)
         && work.packet.proto == TCP
         && work.packet.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-    match connects || work.flow.flags & NEEDS_ENTRY != 0 {
-        true => config.flow_share,
-        false => config.share_for_others(),
+    let share = tables.share(endpoint);
+    if connects || work.flow.flags & NEEDS_ENTRY != 0 {
+        return share < config.flow_share;
     }
+    share < config.share_for_others() && tables.share(SHARE_OF_ALL) < config.flow_room
 }
 
 /// Whether answers find their way without the entry: back to pods by the tunnel, to all others through the stack.

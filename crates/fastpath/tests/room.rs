@@ -3,7 +3,7 @@
 
 mod common;
 
-use abi::{Addr, Direction, DropReason, ExtError};
+use abi::{Addr, Direction, DropReason, ExtError, SHARE_OF_ALL};
 use common::frames::Ip;
 use common::services::{VIP, service};
 use common::*;
@@ -121,6 +121,26 @@ fn what_cannot_be_answered_without_an_entry_is_refused() {
         assert_eq!(out.step, Step::Pass, "{peer:?}");
     }
     assert_eq!(world.flows.borrow().len(), 0);
+}
+
+#[test]
+fn others_leave_a_quarter_of_the_table() {
+    let mut world = World::default();
+    world.config.flow_room = 6;
+    service(&mut world, &[POD_REMOTE], 0);
+    flood(&world);
+    assert_eq!((entries(&world, 1), entries(&world, SHARE_OF_ALL)), (6, 6));
+    let out = world.send(IF_B, Ip::v4(POD_B, POD_NEAR).udp(9, 53, 4));
+    assert_eq!((out.step, entries(&world, 2)), (Step::Tunnel, 0));
+    let out = world.send(IF_B, Ip::v4(POD_B, POD_NEAR).tcp(9, 80, SYN));
+    assert_eq!((out.step, entries(&world, 2)), (Step::Tunnel, 1));
+    let out = world.send(IF_B, Ip::v4(POD_B, VIP).udp(4000, 80, 4));
+    assert_eq!((out.step, entries(&world, 2)), (Step::Tunnel, 3));
+    assert_eq!(entries(&world, SHARE_OF_ALL), 9);
+    let node = Ip::v4(ROUTER_REMOTE, POD_A).udp(9, 80, 4);
+    let out = world.overlay(6, NODE_REMOTE, node);
+    assert_eq!(out.reason(), Some(DropReason::FlowTableFull as u8));
+    assert_eq!(out.work.report.ext, 0, "its share has room");
 }
 
 #[test]

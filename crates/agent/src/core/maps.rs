@@ -2,7 +2,7 @@
 //! The configuration as the programs read it.
 
 use abi::config_flags;
-use datapath::Kernel;
+use datapath::{Kernel, Map};
 
 use super::Core;
 use crate::config::OuterSourceCheck;
@@ -27,6 +27,7 @@ impl<K: Kernel> Core<K> {
         ] {
             flags |= if on { flag } else { 0 };
         }
+        let table = u64::from(self.dp.kernel().limit(Map::Flows));
         let seconds = |duration: std::time::Duration| duration.as_secs() as u32;
         abi::NodeConfig {
             flags,
@@ -34,7 +35,8 @@ impl<K: Kernel> Core<K> {
             tunnel_mtu: node.pod_mtu(),
             cluster_id: config.cluster_id.0.into(),
             cluster_shift: config.scheme.shift(),
-            flow_share: (u64::from(config.flows_max) * u64::from(config.flow_share) / 100) as u32,
+            flow_share: (table * u64::from(config.flow_share) / 100) as u32,
+            flow_room: (table * 3 / 4) as u32,
             node: abi::Addr::v4(node.ipv4.octets()),
             router4: node
                 .router4

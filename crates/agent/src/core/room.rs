@@ -150,17 +150,22 @@ impl<K: Kernel> Core<K> {
         }
     }
 
-    /// Says which pods have as many entries in conntrack as others may begin there.
+    /// Says which pods have as many entries in conntrack as others may begin there, and whether all of them together have.
     pub(crate) fn note_full_shares(&mut self) {
+        const MEANS: &str = "further flows of others go on without an entry, each packet judged by itself, and those that need one are refused";
         let full = self.dp.full_endpoints().iter();
         let full: BTreeSet<EndpointId> = full.copied().map(EndpointId).collect();
         let problem = (!full.is_empty()).then(|| {
             format!(
-                "the share of {} is used up: further flows of others go on without an entry, each packet judged by itself, and those that need one are refused; bpf-ct-endpoint-share and bpf-ct-global-max give more",
+                "the share of {} is used up: {MEANS}; bpf-ct-endpoint-share and bpf-ct-global-max give more",
                 self.some_of(&full)
             )
         });
         self.note("conntrack share", problem);
+        let problem = self.dp.is_crowded().then(|| {
+            format!("three quarters of the table are in use: {MEANS}; bpf-ct-global-max gives more")
+        });
+        self.note("conntrack room", problem);
     }
 
     /// The first few of these endpoints in words.

@@ -190,7 +190,7 @@ impl Node {
 
     pub(crate) fn set_config(&mut self) {
         let config = self.config;
-        self.array::<108>(abi::MAP_CONFIG, 0, transmute!(config));
+        self.array::<112>(abi::MAP_CONFIG, 0, transmute!(config));
     }
 
     pub(crate) fn set_pod(&mut self, pod: &Endpoint) {
@@ -354,6 +354,7 @@ fn config() -> NodeConfig {
         cluster_id: 5,
         cluster_shift: 16,
         flow_share: 1000,
+        flow_room: 7500,
         node: Addr::v4(NODE),
         router4: Addr::v4(ROUTER),
         router6: Addr::v6(six(ROUTER)),

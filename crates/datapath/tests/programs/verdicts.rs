@@ -153,6 +153,7 @@ fn shares_hold() {
             assert_eq!(node.reason_of(0, &packet), 0);
         }
         assert_eq!((node.share(1), node.share(2)), (4, 1));
+        assert_eq!(node.share(abi::SHARE_OF_ALL), 5);
     });
 }
 

@@ -174,6 +174,7 @@ fn config(overlay: u32) -> abi::NodeConfig {
         cluster_id: 5,
         cluster_shift: 16,
         flow_share: 1000,
+        flow_room: 7500,
         router4: map_addr(ROUTER),
         timeout_tcp: 8000,
         timeout_syn: 60,

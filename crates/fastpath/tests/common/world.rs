@@ -75,6 +75,7 @@ impl Default for World {
                 cluster_id: 5,
                 cluster_shift: 16,
                 flow_share: 1000,
+                flow_room: 7500,
                 node: Addr::v4(NODE),
                 router4: Addr::v4(ROUTER),
                 router6: Addr::v6(six(ROUTER)),
