@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
 use tokio::net::UnixListener;
@@ -14,6 +14,12 @@ use crate::Error;
 
 /// Group whose members may use the socket.
 const GROUP: &str = "cilium";
+
+/// The socket that `path` names: clients of Cilium may write a scheme before it.
+pub fn socket_path(path: PathBuf) -> PathBuf {
+    let bare = path.to_str().and_then(|text| text.strip_prefix("unix://"));
+    bare.map(PathBuf::from).unwrap_or(path)
+}
 
 /// Listens on `path`: mode 0660, group `cilium` if it exists. A socket that nobody listens on is replaced; one that
 /// somebody listens on is an error. Missing directories are made. Must run inside a tokio runtime.

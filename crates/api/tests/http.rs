@@ -164,6 +164,7 @@ async fn methods_paths_and_bodies_over_one_connection() {
         ),
         ("POST", "/v1/ipam?owner=a&owner=b", "", 400, ""),
         ("GET", "/v1/isthmus/events?to=70000", "", 400, ""),
+        ("GET", "/v1/isthmus/kvstore?key=", "", 400, ""),
         (
             "GET",
             "/v1/identity/-1",

@@ -344,3 +344,23 @@ async fn an_agent_that_hangs_is_given_up() {
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
     c.version().await.unwrap();
 }
+
+/// As an agent that ends at this moment.
+#[tokio::test]
+async fn a_connection_that_is_closed_at_once_is_told_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("closing.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let closing = tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    });
+    for _ in 0..100 {
+        let error = Client::new(&path).version().await.unwrap_err();
+        let why = error.to_string();
+        let known = ["closed without an answer", "reset by peer", "Broken pipe"];
+        assert!(known.iter().any(|words| why.contains(words)), "{why}");
+    }
+    closing.abort();
+}

@@ -3,6 +3,7 @@
 
 mod bpf;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
@@ -23,17 +24,20 @@ Called isthmus-cni or cilium-cni it is the CNI plugin; called cilium or cilium-d
 #[command(name = "isthmus", version, after_help = OTHER_PROCESSES, max_term_width = 120)]
 pub(crate) struct Cli {
     /// Socket of the agent: a path, also with unix:// before it
-    #[arg(short = 'H', long = "host", global = true, env = api::SOCKET_ENV, default_value = api::DEFAULT_SOCKET, value_name = "SOCKET", value_parser = clap::builder::PathBufValueParser::new().map(socket))]
+    #[arg(short = 'H', long = "host", global = true, env = api::SOCKET_ENV, default_value = api::DEFAULT_SOCKET, value_name = "SOCKET", value_parser = clap::builder::OsStringValueParser::new().map(socket))]
     pub(crate) host: PathBuf,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// `path` without the scheme that clients of Cilium may write.
-fn socket(path: PathBuf) -> PathBuf {
-    let bare = path.to_str().and_then(|text| text.strip_prefix("unix://"));
-    bare.map(PathBuf::from).unwrap_or(path)
+/// An empty name, as a manifest's empty variable is, names nothing.
+fn socket(name: OsString) -> PathBuf {
+    if name.is_empty() {
+        api::DEFAULT_SOCKET.into()
+    } else {
+        api::socket_path(name.into())
+    }
 }
 
 /// `-o`.
@@ -203,7 +207,7 @@ pub(crate) enum Identity {
     /// List the identities
     List {
         /// Those of this node's endpoints, with the number of endpoints
-        #[arg(long)]
+        #[arg(long, conflicts_with = "labels")]
         endpoints: bool,
         /// Only those with all of these labels
         #[arg(value_name = "LABEL")]
@@ -351,6 +355,7 @@ mod tests {
         for (text, path) in [
             ("unix:///run/x.sock", "/run/x.sock"),
             ("/run/x.sock", "/run/x.sock"),
+            ("", api::DEFAULT_SOCKET),
         ] {
             let cli = Cli::try_parse_from(["cilium", "-H", text, "version"]).expect("valid");
             assert_eq!(cli.host, PathBuf::from(path));

@@ -69,8 +69,7 @@ fn parts(rest: &mut &str, depth: usize) -> Result<Vec<Part>, String> {
         let end = closing(after, '}').ok_or("a '{' is not closed")?;
         let inside = after[..end].trim();
         *rest = &after[end + 1..];
-        let quoted = inside.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-        match (quoted, inside.strip_prefix("range ")) {
+        match (unquote(inside), inside.strip_prefix("range ")) {
             (Some(literal), _) => parts.push(Part::Text(unescape(literal))),
             (None, _) if inside == "end" && depth > 0 => return Ok(parts),
             (None, _) if inside == "end" => return Err("{end} without {range …}".into()),
@@ -318,6 +317,7 @@ mod tests {
             ("{.a[0]['c.d']}", "x"),
             (r"{.a[0].c\.d}", "x"),
             ("{$.e}{\"\\n\"}", "text\n"),
+            ("{$.e}{'\\n'}", "text\n"),
             ("e={.e}, none={.none.x}", "e=text, none="),
             ("{.a[7]}", ""),
             ("{.a[1]}", "{\"b\":true}"),

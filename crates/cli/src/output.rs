@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::jsonpath::Template;
+use crate::text::clean;
 
 /// How an answer is written.
 #[derive(Clone, PartialEq, Debug)]
@@ -91,10 +92,10 @@ pub(crate) fn answer<T: Serialize>(
     }
 }
 
-/// One line on standard error.
+/// One line on standard error. Some of it may be another's words.
 pub(crate) fn error(text: &str) {
     // Nobody is left to read it if this fails.
-    let _ = writeln!(std::io::stderr(), "Error: {text}");
+    let _ = writeln!(std::io::stderr(), "Error: {}", clean(text));
 }
 
 #[cfg(test)]

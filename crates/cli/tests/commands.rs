@@ -12,7 +12,7 @@
 #[path = "../../api/tests/common/mod.rs"]
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
 
@@ -150,6 +150,28 @@ async fn failures_are_one_line_and_an_exit_status() {
     assert!(!version.status.success());
     assert!(text(&version.stdout).contains("Daemon: Not responding\n"));
     assert!(text(&version.stderr).starts_with("Error: no agent here: socket "));
+}
+
+/// A refusal may hold words of others; they must not control the terminal.
+#[tokio::test]
+async fn control_characters_in_refusals_are_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cilium.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).unwrap();
+        let answer =
+            "HTTP/1.1 500 No\r\nisthmus-api: 1\r\ncontent-length: 12\r\n\r\nno\x1b[2J\nOK \x07.";
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let output = run(&socket, "node list").await;
+    assert!(!output.status.success());
+    assert_eq!(
+        text(&output.stderr),
+        "Error: the agent refused: no\u{fffd}[2J\u{fffd}OK \u{fffd}. (500)\n"
+    );
 }
 
 #[tokio::test]

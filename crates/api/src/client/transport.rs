@@ -206,10 +206,12 @@ impl Client {
         if error.is_parse() {
             return self.not_an_agent("what answers there does not speak HTTP");
         }
-        let why = if error.is_incomplete_message() {
+        let why = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
             "it closed without an answer".to_owned()
         } else {
-            error.to_string()
+            // The library's own words name the step only.
+            let cause = std::error::Error::source(error);
+            cause.map_or_else(|| error.to_string(), ToString::to_string)
         };
         Error::Broken {
             path: self.path.clone(),

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::StreamExt;
 use http::StatusCode;
@@ -61,7 +61,11 @@ async fn bounded(
         );
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, text));
     };
-    let (head, body) = next.run(request).await.into_parts();
+    let response = next.run(request).await;
+    if !response.status().is_success() {
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
     let body = body.into_data_stream().map(move |chunk| {
         let _counted = &slot;
         chunk
@@ -123,6 +127,10 @@ struct Keys {
 }
 
 async fn kvstore<A: Agent>(State(agent): State<Arc<A>>, Query(query): Query<Keys>) -> Response {
+    if query.key.is_empty() {
+        let text = "the key is empty: name one, or how some begin, such as cilium/state/";
+        return ApiError::invalid(text).into_response();
+    }
     reply::feed(agent.kvstore(query.key, query.recursive).await)
 }
 
