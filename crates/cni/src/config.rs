@@ -24,8 +24,7 @@ pub(crate) struct NetConf {
     pub(crate) cni_version: Option<String>,
     #[serde(rename = "prevResult")]
     pub(crate) prev_result: Option<serde_json::Value>,
-    #[serde(default)]
-    mtu: u32,
+    mtu: Option<u32>,
     /// Everything that lives. A runtime without a container says null.
     #[serde(
         rename = "cni.dev/valid-attachments",
@@ -35,8 +34,7 @@ pub(crate) struct NetConf {
     valid: Option<Option<BTreeSet<Living>>>,
     chaining_mode: Option<String>,
     ipam: Option<Ipam>,
-    #[serde(default)]
-    enable_debug: bool,
+    enable_debug: Option<bool>,
     log_file: Option<PathBuf>,
     socket_path: Option<PathBuf>,
     run_dir: Option<PathBuf>,
@@ -102,8 +100,9 @@ impl NetConf {
         socket: Option<&str>,
     ) -> Result<Request, Error> {
         let config = |field, problem: String| Err(Error::Config { field, problem });
-        if self.mtu != 0 && !(576..=65_535).contains(&self.mtu) {
-            return config("mtu", format!("{} is not between 576 and 65535", self.mtu));
+        let mtu = self.mtu.unwrap_or_default();
+        if mtu != 0 && !(576..=65_535).contains(&mtu) {
+            return config("mtu", format!("{mtu} is not between 576 and 65535"));
         }
         let connect_timeout = match self.connect_timeout {
             Some(seconds) if seconds > CONNECT_TIMEOUT_MAX => {
@@ -115,7 +114,7 @@ impl NetConf {
         let socket = self
             .socket_path
             .or_else(|| socket.map(PathBuf::from))
-            .unwrap_or_else(|| api::DEFAULT_SOCKET.into());
+            .map_or_else(|| api::DEFAULT_SOCKET.into(), api::socket_path);
         let run_dir = self
             .run_dir
             .or_else(|| socket.parent().map(Path::to_owned))
@@ -126,9 +125,9 @@ impl NetConf {
             socket,
             run_dir,
             connect_timeout,
-            mtu: self.mtu,
+            mtu,
             log_file: self.log_file.filter(|path| !path.as_os_str().is_empty()),
-            debug: self.enable_debug,
+            debug: self.enable_debug.unwrap_or_default(),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,7 +47,11 @@ impl Invocation {
     /// # Errors
     /// [`Error::Stdin`], [`Error::Json`] if it is too long.
     pub fn from_process() -> Result<Self, Error> {
-        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        let variable = |name| {
+            env::var_os(name)
+                .map(readable)
+                .filter(|value| !value.is_empty())
+        };
         Ok(Self {
             command: variable("CNI_COMMAND"),
             container: variable("CNI_CONTAINERID"),
@@ -220,6 +225,12 @@ pub(crate) fn at_least(
     }
 }
 
+/// A variable that is no text is set all the same: what replaces its bytes is refused where it stands. A DEL without a name
+/// would take all interfaces of its container.
+fn readable(variable: OsString) -> String {
+    variable.to_string_lossy().into_owned()
+}
+
 /// Reads a bounded configuration.
 fn read_bounded(from: impl Read) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
@@ -316,6 +327,8 @@ pub(crate) struct Request {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
@@ -323,5 +336,19 @@ mod tests {
         let error = read_bounded(io::repeat(b' ')).expect_err("too long");
         assert_eq!(error.code(), 6);
         assert_eq!(read_bounded(&b"{}"[..]).expect("short"), b"{}");
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_not_absent() {
+        let bytes = OsString::from_vec(b"eth\xff".to_vec());
+        let invocation = Invocation {
+            command: Some("DEL".into()),
+            container: Some("c1".into()),
+            interface: Some(readable(bytes)),
+            stdin: br#"{"cniVersion":"1.0.0"}"#.to_vec(),
+            ..Invocation::default()
+        };
+        let error = invocation.parse().expect_err("no device has such a name");
+        assert!(error.to_string().contains("CNI_IFNAME"), "{error}");
     }
 }

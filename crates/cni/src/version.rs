@@ -32,9 +32,9 @@ const ALL: [Version; 7] = [
 ];
 
 impl Version {
-    /// An absent version is 0.1.0, as the specification says.
+    /// An absent version is 0.1.0, as the specification says; runtimes in Go write an absent one as an empty one.
     pub(crate) fn parse(text: Option<&str>) -> Result<Self, Error> {
-        let text = text.unwrap_or("0.1.0");
+        let text = text.filter(|text| !text.is_empty()).unwrap_or("0.1.0");
         ALL.into_iter()
             .find(|v| v.as_str() == text)
             .ok_or_else(|| Error::Version {
@@ -108,6 +108,7 @@ mod tests {
             );
         }
         assert_eq!(Version::parse(None).expect("absent"), Version::V0_1_0);
+        assert_eq!(Version::parse(Some("")).expect("empty"), Version::V0_1_0);
         assert!(Version::parse(Some("9.9.9")).is_err());
     }
 

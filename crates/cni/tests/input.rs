@@ -2,6 +2,8 @@
 //! What the runtime gets for input that is wrong: text and code of every refusal. Touches nothing.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::process::Command;
+
 use cni::{Invocation, run};
 
 const CONF: &str = r#"{"cniVersion":"1.0.0","name":"cilium","type":"cilium-cni","socket-path":"/nonexistent/sock","connect-timeout":0}"#;
@@ -70,6 +72,7 @@ fn configuration() {
         conf(r#""ipam":{"type":"host-local"}"#),
         conf(r#""prevResult":{"ips":[]}"#),
         conf(r#""mtu":20"#),
+        conf(r#""mtu":null,"enable-debug":null,"chaining-mode":"portmap""#),
         refused(|i| {
             i.stdin = CONF
                 .replace(r#""connect-timeout":0"#, r#""connect-timeout":301"#)
@@ -92,6 +95,7 @@ fn configuration() {
         r#"{"cniVersion":"1.0.0","code":2,"msg":"the network configuration asks for something that is not supported: ipam.type: \"host-local\": addresses come from the agent"}"#,
         r#"{"cniVersion":"1.0.0","code":2,"msg":"the network configuration asks for something that is not supported: prevResult: another plugin ran before: the plugin must be the first of its list"}"#,
         r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: mtu: 20 is not between 576 and 65535"}"#,
+        r#"{"cniVersion":"1.0.0","code":2,"msg":"the network configuration asks for something that is not supported: chaining-mode: \"portmap\": the plugin is not chained"}"#,
         r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: connect-timeout: 301 s is more than 300 s"}"#,
         r#"{"cniVersion":"1.0.0","code":1,"msg":"cniVersion 1.0.0 has no STATUS; it came with 1.1.0"}"#,
         r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: prevResult: CHECK needs the result of ADD"}"#,
@@ -112,6 +116,12 @@ fn namespaces() {
         text.contains(r#""code":4,"msg":"CNI_NETNS: /dev/null is not a network namespace""#),
         "{text}"
     );
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let text = refused(|i| i.netns = Some(pipe.display().to_string()));
+    assert!(text.contains("is not a network namespace"), "{text}");
     let text = refused(|i| i.netns = Some("/proc/self/ns/net".into()));
     assert!(
         text.contains("is the network namespace of the host itself"),
