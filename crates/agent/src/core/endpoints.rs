@@ -59,6 +59,16 @@ pub(crate) enum CreateError {
         /// Its pod.
         pod: String,
     },
+    /// Another endpoint has the device.
+    #[error("device {device} belongs to endpoint {id} ({pod})")]
+    DeviceInUse {
+        /// The device.
+        device: String,
+        /// Whose it is.
+        id: EndpointId,
+        /// Its pod.
+        pod: String,
+    },
     /// The maps or programs.
     #[error("datapath: {0}")]
     Datapath(#[from] datapath::Error),
@@ -298,10 +308,18 @@ impl<K: Kernel> Core<K> {
         }
     }
 
-    fn check_free(&self, attachment: &Attachment) -> Result<(), CreateError> {
+    pub(super) fn check_free(&self, attachment: &Attachment) -> Result<(), CreateError> {
         for other in self.endpoints.values().map(|endpoint| &endpoint.attachment) {
             if other.cni_id() == attachment.cni_id() {
                 return Err(CreateError::AttachmentInUse(attachment.cni_id()));
+            }
+            // Deleting the one would take the other's programs along.
+            if other.ifindex == attachment.ifindex && other.interface == attachment.interface {
+                return Err(CreateError::DeviceInUse {
+                    device: other.interface.clone(),
+                    id: other.id,
+                    pod: other.pod.to_string(),
+                });
             }
             if let Some(ip) = other
                 .ips()

@@ -58,9 +58,9 @@ impl Service {
             Err(error) => {
                 self.identities.release(&labels);
                 Err(match error {
-                    CreateError::AttachmentInUse(_) | CreateError::AddressInUse { .. } => {
-                        ApiError::invalid(error.to_string())
-                    }
+                    CreateError::AttachmentInUse(_)
+                    | CreateError::AddressInUse { .. }
+                    | CreateError::DeviceInUse { .. } => ApiError::invalid(error.to_string()),
                     other => failed(other),
                 })
             }

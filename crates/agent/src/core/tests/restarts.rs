@@ -204,3 +204,41 @@ fn a_failed_endpoint_takes_no_address_from_another() {
     core.give_back(free);
     assert!(!has(&core, free), "nobody has it");
 }
+
+/// A device has one endpoint: what belongs to somebody is refused, and says whose it is.
+#[test]
+fn what_an_endpoint_has_is_its_own() {
+    let mut core = core();
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let pod = |name: &str| PodKey {
+        namespace: "demo".into(),
+        name: name.into(),
+    };
+    let first = endpoint(EndpointId(10), pod("web-1"));
+    core.restore_endpoint(first.clone()).expect("room");
+    let refusal = |change: fn(&mut crate::endpoint::Attachment)| {
+        let mut other = endpoint(EndpointId(11), pod("web-2")).attachment;
+        other.container_id = "d".into();
+        other.ipv4 = "10.5.1.11".parse().ok();
+        change(&mut other);
+        core.check_free(&other).err().map(|error| error.to_string())
+    };
+    assert_eq!(refusal(|_| {}), None);
+    let device = refusal(|a| a.interface = "lxc10".into());
+    assert_eq!(
+        device.as_deref(),
+        Some("device lxc10 belongs to endpoint 10 (demo/web-1)")
+    );
+    let address = refusal(|a| a.ipv4 = "10.5.1.10".parse().ok());
+    assert_eq!(
+        address.as_deref(),
+        Some("address 10.5.1.10 belongs to endpoint 10 (demo/web-1)")
+    );
+    let attachment = refusal(|a| a.container_id = "c".into());
+    assert_eq!(
+        attachment.as_deref(),
+        Some("container interface c:eth0 has an endpoint already")
+    );
+    let again = refusal(|a| (a.interface, a.ifindex) = ("lxc10".into(), 14));
+    assert_eq!(again, None, "the device of before is gone");
+}
