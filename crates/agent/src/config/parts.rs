@@ -310,7 +310,7 @@ pub(super) fn check_sizes(r: &mut Reader<'_>, config: &Config) {
         if range.is_some_and(|range| !is_for_pods(range.network())) {
             r.fail(
                 name,
-                "not a network for pods: loopback, link-local, multicast or unspecified",
+                "not a network for pods: loopback, link-local, multicast, unspecified or IPv4 within IPv6",
             );
         }
     }
@@ -318,7 +318,7 @@ pub(super) fn check_sizes(r: &mut Reader<'_>, config: &Config) {
 }
 
 fn is_for_pods(network: IpAddr) -> bool {
-    let v6 = |ip: std::net::Ipv6Addr| !ip.is_unicast_link_local();
+    let v6 = |ip: std::net::Ipv6Addr| !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none();
     let family = match network {
         IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_broadcast(),
         IpAddr::V6(ip) => v6(ip),

@@ -173,6 +173,7 @@ fn complaints_name_option_value_and_what_is_valid() {
         ),
         ("--ipv4-range=127.0.0.0/8", "not a network for pods"),
         ("--ipv6-range=fe80::/64", "not a network for pods"),
+        ("--ipv6-range=::ffff:10.5.0.0/112", "not a network for pods"),
         (
             "--ipv6-range=10.0.0.0/8",
             "a network such as fd00:5:1::/112",
