@@ -119,23 +119,11 @@ impl Service {
 
     pub(super) fn policy_text(&self) -> Policy {
         let core = self.core();
-        let mut list: Vec<String> = core
-            .engine
-            .policies()
-            .map(|policy| policy.key.to_string())
-            .collect();
-        list.sort();
-        let objects: Vec<serde_json::Value> = list
-            .iter()
-            .filter_map(|key| {
-                core.engine
-                    .policies()
-                    .find(|policy| policy.key.to_string() == *key)
-            })
-            .map(crate::policy_text::to_json)
-            .collect();
+        let revision = core.engine.revision() as i64;
+        let objects = crate::policy_text::list(core.engine.policies());
+        drop(core);
         Policy {
-            revision: core.engine.revision() as i64,
+            revision,
             policy: serde_json::to_string_pretty(&objects).expect("plain values"),
         }
     }
