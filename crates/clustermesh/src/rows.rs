@@ -189,11 +189,7 @@ impl Rows {
                     self.remove_identity(name, identity);
                 }
             }
-            Kind::Ips => {
-                for net in cluster.ips.stale() {
-                    self.vanished(name, kind, &validate::suffix_of(&net), announced);
-                }
-            }
+            Kind::Ips => self.addresses_listed(name, announced),
         }
         let cluster = self.clusters.get_mut(name).expect("looked up above");
         if cluster.delivery[kind as usize] == Delivery::First {

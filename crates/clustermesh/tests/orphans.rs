@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Lab, Peer, net};
-use kvstore::schema::{encode_cluster_config, encode_ip, encode_node, ip_key, keys};
+use kvstore::schema::{
+    encode_cluster_config, encode_identity, encode_ip, encode_node, ip_key, keys,
+};
 use kvstore::{LeaseId, Store};
 use model::{ClusterConfig, ClusterId, Node};
 
@@ -235,6 +237,14 @@ async fn an_announced_list_is_whole_and_orphans_do_not_live_for_ever() {
     peer.store.expire_all();
     lab.seconds(1).await;
     assert_eq!(counts(&lab), (1, 2, 3));
+    put_leased_identity(&peer).await;
+    announce(&peer).await;
+    lab.seconds(6).await;
+    assert_eq!(counts(&lab), (0, 0, 0));
+}
+
+/// Says that every list is whole.
+async fn announce(peer: &Peer) {
     let config = ClusterConfig {
         id: ClusterId(7),
         max_connected_clusters: 255,
@@ -250,8 +260,58 @@ async fn an_announced_list_is_whole_and_orphans_do_not_live_for_ever() {
         encode_cluster_config(&config),
     )
     .await;
-    lab.seconds(6).await;
-    assert_eq!(counts(&lab), (0, 0, 0));
+}
+
+/// As somebody does who publishes all rows of the cluster.
+async fn put_leased_identity(peer: &Peer) {
+    let client = peer.store.client();
+    let lease = client.grant(Duration::from_secs(3600)).await.unwrap();
+    let labels = encode_identity(&peer.labels("app1"));
+    let key = keys::identity(peer.identity(1));
+    client.put(&key, labels, Some(lease)).await.unwrap();
+}
+
+/// The first agent that is back announces lists that are whole as far as it knows.
+#[tokio::test(start_paused = true)]
+async fn an_etcd_that_lost_its_disk_cuts_no_pods_of_agents_that_are_away() {
+    let (peer, mut lab) = lab().await;
+    announce(&peer).await;
+    publish(&peer, 1, 3600).await;
+    publish(&peer, 2, 3600).await;
+    lab.start();
+    lab.seconds(2).await;
+    assert_eq!(counts(&lab), (2, 4, 0));
+    peer.store.replace(7);
+    peer.beat().await;
+    peer.put_identity(1).await;
+    publish(&peer, 1, 3600).await;
+    announce(&peer).await;
+    lab.seconds(10).await;
+    assert_eq!(counts(&lab), (2, 4, 3), "{}", lab.words("cluster7"));
+    publish(&peer, 2, 3600).await;
+    lab.seconds(1).await;
+    assert_eq!(counts(&lab), (2, 4, 0));
+}
+
+/// As Cilium's clustermesh-apiserver does.
+#[tokio::test(start_paused = true)]
+async fn who_publishes_all_rows_of_a_cluster_says_what_is_gone() {
+    let (peer, mut lab) = lab().await;
+    for nodes in [&[1, 2][..], &[1]] {
+        peer.store.replace(7);
+        peer.beat().await;
+        put_leased_identity(&peer).await;
+        for n in nodes {
+            publish(&peer, *n, 3600).await;
+        }
+        announce(&peer).await;
+        if lab.mesh.is_none() {
+            lab.start();
+        }
+        lab.seconds(10).await;
+        let all = nodes.len();
+        assert_eq!(counts(&lab), (all, 2 * all, 0), "{}", lab.words("cluster7"));
+    }
 }
 
 #[test]

@@ -185,6 +185,9 @@ impl Core {
             match row {
                 Row::Begin => self.rows.begin(name, kind),
                 Row::Put(key, value, lease) => {
+                    if kind == Kind::Identities && value.is_ok() {
+                        self.rows.identity_written(name, lease);
+                    }
                     self.rows.put(now, name, kind, &key, value, lease);
                 }
                 Row::Delete(key) => self.rows.delete(now, name, kind, &key),

@@ -65,6 +65,8 @@ pub(crate) struct Cluster {
     pub(crate) ports: Ports,
     pub(crate) refused: Refused,
     pub(crate) orphans: Orphans,
+    /// Each of its agents publishes its own rows.
+    pub(crate) by_agents: bool,
     pub(crate) delivery: [Delivery; 3],
     pub(crate) node_weight: NodeWeight,
     /// Bytes of the texts of identities.
@@ -88,6 +90,7 @@ impl Cluster {
             ports: Ports::default(),
             refused: Refused::default(),
             orphans: Orphans::default(),
+            by_agents: false,
             delivery: [Delivery::Nothing; 3],
             node_weight: NodeWeight::default(),
             label_bytes: 0,

@@ -28,6 +28,7 @@ pub(crate) const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long an orphaned address stays when the key of its node is back: the agent is there again, and has had the time to
 /// publish every pod that it has.
 pub(crate) const BACK: Duration = Duration::from_secs(15 * 60);
+const PRESENT: &str = "a cluster whose list is complete is open";
 /// Most leases of a cluster that are known to live.
 const MOST_LEASES: usize = 4096;
 
@@ -43,8 +44,38 @@ impl Rows {
         self.questions.pop_front()
     }
 
-    /// The key of a node or address is gone.
-    pub(super) fn vanished(&mut self, name: &ClusterName, kind: Kind, suffix: &str, deleted: bool) {
+    /// An identity of `name` was written under `lease`. Agents that publish their own rows give identities none; who publishes
+    /// all rows of a cluster gives them one.
+    pub fn identity_written(&mut self, name: &ClusterName, lease: Option<LeaseId>) {
+        if let Some(cluster) = self.clusters.get_mut(name) {
+            cluster.by_agents = lease.is_none();
+        }
+    }
+
+    /// The list of addresses is complete, which is read last.
+    pub(super) fn addresses_listed(&mut self, name: &ClusterName, announced: bool) {
+        let cluster = self.clusters.get_mut(name).expect(PRESENT);
+        for net in cluster.ips.stale() {
+            self.vanished(name, Kind::Ips, &validate::suffix_of(&net), announced);
+        }
+        // Nodes may have been listed before it showed who publishes.
+        let cluster = &self.clusters[name];
+        if announced && !cluster.by_agents {
+            for row in cluster.orphans.all() {
+                self.delete_now(name, &row);
+            }
+        }
+    }
+
+    /// The key of a node or address is gone. `announced`: from a list that is announced as whole. That is the word of one
+    /// agent where each publishes its own rows, and others may not have come to it yet since their etcd lost its disk.
+    pub(super) fn vanished(
+        &mut self,
+        name: &ClusterName,
+        kind: Kind,
+        suffix: &str,
+        announced: bool,
+    ) {
         let row = match kind {
             Kind::Nodes => Row::Node(suffix.into()),
             _ => match validate::net_of(suffix) {
@@ -56,6 +87,7 @@ impl Rows {
         let Some(cluster) = self.clusters.get_mut(name) else {
             return;
         };
+        let deleted = announced && !cluster.by_agents;
         let lease = match &row {
             Row::Node(name) => cluster.nodes.get(&**name).and_then(|row| row.lease),
             Row::Ip(net) => cluster.ips.lease(net),

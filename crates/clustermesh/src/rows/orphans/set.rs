@@ -90,6 +90,10 @@ impl Orphans {
         self.rows.insert(row, orphan);
     }
 
+    pub(super) fn all(&self) -> Vec<Row> {
+        self.rows.keys().cloned().collect()
+    }
+
     /// Those whose keys hung on a lease.
     pub(super) fn of(&self, lease: LeaseId) -> Vec<Row> {
         let first = (lease, Row::Node("".into()));
