@@ -58,6 +58,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) nodes: BTreeMap<NodeName, Known>,
     /// How many nodes publish an underlay address.
     underlay: HashMap<(ClusterId, IpAddr), usize>,
+    /// How many nodes claim an address or network.
+    claimants: HashMap<IpNet, u32>,
     /// Underlay addresses are not in the kernel as they should be.
     nodes_stale: bool,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
@@ -170,6 +172,7 @@ impl<K: Kernel> Core<K> {
             asked: VecDeque::new(),
             renewal: rules::Renewal::default(),
             underlay: HashMap::new(),
+            claimants: HashMap::new(),
             nodes_stale: false,
             pruned: true,
             routes_changed: Arc::default(),
@@ -272,6 +275,9 @@ impl<K: Kernel> Core<K> {
 
     /// `source` no longer claims `prefix`.
     pub(crate) fn withdraw(&mut self, prefix: &IpNet, source: &Source) {
+        if let Some(claim) = self.claim_of_a_node(prefix, source) {
+            return self.claim(*prefix, source.clone(), claim);
+        }
         let winner = self.addresses.withdraw(prefix, source);
         let row = winner
             .filter(|(source, _)| **source != Source::Local)

@@ -22,8 +22,16 @@ impl<K: Kernel> Core<K> {
         }
         let claims = self.node_claims(&node);
         let before = self.nodes.remove(&node.name);
-        let kept: Vec<IpNet> = claims.iter().map(|(prefix, _)| *prefix).collect();
+        let mut kept: Vec<IpNet> = claims.iter().map(|(prefix, _)| *prefix).collect();
+        kept.sort();
+        kept.dedup();
+        for prefix in &kept {
+            *self.claimants.entry(*prefix).or_default() += 1;
+        }
         if let Some(before) = &before {
+            for prefix in &before.claims {
+                self.unclaimed(prefix);
+            }
             for prefix in before.claims.iter().filter(|prefix| !kept.contains(prefix)) {
                 self.withdraw(prefix, &before.source);
             }
@@ -86,10 +94,34 @@ impl<K: Kernel> Core<K> {
             return;
         };
         for prefix in &known.claims {
+            self.unclaimed(prefix);
             self.withdraw(prefix, source);
         }
         self.node_moved(Some(&known.node), None);
         self.routes_changed.notify_one();
+    }
+
+    /// One node less claims `prefix`.
+    fn unclaimed(&mut self, prefix: &IpNet) {
+        if let Some(nodes) = self.claimants.get_mut(prefix) {
+            *nodes -= 1;
+            if *nodes == 0 {
+                self.claimants.remove(prefix);
+            }
+        }
+    }
+
+    /// What a node of `source` says about `prefix`. Two nodes may have an address for a while, when one takes the place of the
+    /// other or they swap theirs, and who still has it does not say so again.
+    pub(super) fn claim_of_a_node(&self, prefix: &IpNet, source: &Source) -> Option<Claim> {
+        self.claimants.get(prefix)?;
+        let mut nodes = self.nodes.values();
+        let node = nodes.find(|known| known.source == *source && known.claims.contains(prefix))?;
+        let claims = self.node_claims(&node.node).into_iter();
+        claims
+            .rev()
+            .find(|(claimed, _)| claimed == prefix)
+            .map(|(_, claim)| claim)
     }
 
     /// What `ip list` and policy see of a node besides its pods.

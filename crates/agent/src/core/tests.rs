@@ -16,6 +16,7 @@ use crate::options::Values;
 mod full;
 mod groups;
 mod in_force;
+mod nodes;
 mod ports;
 mod restarts;
 mod room;
@@ -166,20 +167,6 @@ fn one_node_of_many_costs_its_own_rows() {
     let few = calls(&mut core);
     assert!((1..=12).contains(&few), "{few}");
     assert_eq!(core.dp.kernel().len(Map::Nodes), 3998);
-}
-
-#[test]
-fn an_address_that_two_nodes_publish_stays_until_both_are_gone() {
-    let mut core = core();
-    core.sweep();
-    let mut twin = (*node(1)).clone();
-    twin.name = name("cluster7", "twin");
-    core.set_node(mesh(), node(1));
-    core.set_node(mesh(), Arc::new(twin.clone()));
-    core.drop_node(&mesh(), &twin.name);
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
-    core.drop_node(&mesh(), &node(1).name);
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
 }
 
 #[test]

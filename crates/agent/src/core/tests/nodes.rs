@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Addresses that nodes of one cluster share for a while, or pass on.
+
+use super::*;
+
+/// The node behind whose tunnel an address is, as far as it is known.
+fn tunnel(core: &Core<Fake>, prefix: &str) -> Option<Option<IpAddr>> {
+    let prefix = prefix.parse().expect("valid");
+    core.addresses.get(&prefix).map(|(_, claim)| claim.tunnel)
+}
+
+fn at(address: &str) -> Option<Option<IpAddr>> {
+    Some(Some(address.parse().expect("valid")))
+}
+
+/// Node `n`, with the network of pods of node `pods`.
+fn with_pods(n: u32, pods: u8) -> Node {
+    let mut node = (*node(n)).clone();
+    node.ipv4_alloc = Some(format!("10.7.{pods}.0/24").parse().expect("valid"));
+    node
+}
+
+#[test]
+fn an_address_that_two_nodes_publish_stays_until_both_are_gone() {
+    let mut core = core();
+    core.sweep();
+    let before = addresses_of(&core);
+    let first = with_pods(1, 1);
+    let mut twin = first.clone();
+    twin.name = name("cluster7", "twin");
+    for [one, other] in [[&first, &twin], [&twin, &first]] {
+        core.set_node(mesh(), Arc::new(one.clone()));
+        core.set_node(mesh(), Arc::new(other.clone()));
+        core.drop_node(&mesh(), &one.name);
+        assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
+        assert_eq!(addresses_of(&core), before + 3);
+        assert_eq!(tunnel(&core, "172.30.0.1/32"), Some(None));
+        assert_eq!(tunnel(&core, "10.7.0.1/32"), at("172.30.0.1"));
+        assert_eq!(tunnel(&core, "10.7.1.0/24"), at("172.30.0.1"));
+        core.drop_node(&mesh(), &other.name);
+        assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
+        assert_eq!(addresses_of(&core), before);
+    }
+    assert!(core.claimants.is_empty());
+}
+
+#[test]
+fn two_nodes_swap_their_networks() {
+    let mut core = core();
+    core.sweep();
+    for (n, pods) in [(1, 1), (2, 2), (1, 2), (2, 1)] {
+        core.set_node(mesh(), Arc::new(with_pods(n, pods)));
+    }
+    assert_eq!(tunnel(&core, "10.7.2.0/24"), at("172.30.0.1"));
+    assert_eq!(tunnel(&core, "10.7.1.0/24"), at("172.30.0.2"));
+}
+
+/// Cilium writes rows for the addresses of its nodes too.
+#[test]
+fn a_row_that_goes_uncovers_what_the_node_says() {
+    let mut core = core();
+    core.set_node(mesh(), node(1));
+    let router: IpNet = "10.7.0.1/32".parse().expect("valid");
+    core.set_remote_ip(mesh(), router, reserved::HOST, None);
+    core.withdraw(&router, &mesh());
+    assert_eq!(tunnel(&core, "10.7.0.1/32"), at("172.30.0.1"));
+}
