@@ -191,7 +191,7 @@ pub fn decode(kind: Kind, prefix: &str, suffix: &str, value: &[u8]) -> Result<Va
 
 /// The identity that the key names.
 pub(crate) fn identity_of(suffix: &str) -> Result<NumericIdentity, Refusal> {
-    keys::identity_of(&format!("/id/{suffix}"))
+    keys::identity_of(&format!("{}/{suffix}", keys::IDENTITY_IDS))
         .ok_or_else(|| Refusal::Malformed("the key is not a decimal number".into()))
 }
 

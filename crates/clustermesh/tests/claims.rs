@@ -248,3 +248,45 @@ fn nodes_of_one_cluster_have_a_share_of_the_maps() {
     assert_eq!(put(0, 1).1, 1);
     assert_eq!(put(full, 63), (full as usize + 1, 0, None));
 }
+
+/// What ends like the key of a row is not that key.
+#[tokio::test(start_paused = true)]
+async fn keys_below_keys_are_nobodys() {
+    let peer = Peer::new("cluster7", 7);
+    peer.populate().await;
+    let mut lab = Lab::new(&[&peer]);
+    lab.start();
+    lab.seconds(1).await;
+    let before = (lab.agent.identities.clone(), lab.agent.nodes.clone());
+    let key = keys::identity(peer.identity(1));
+    let nested = format!("{}/5/id/{}", keys::IDENTITY_IDS, peer.identity(1));
+    peer.put(&nested, encode_identity(&peer.labels("other")))
+        .await;
+    peer.put(&format!("{key}/"), encode_identity(&peer.labels("other")))
+        .await;
+    peer.put(
+        &keys::node("cluster7", "x/node1"),
+        encode_node(&peer.node(1)),
+    )
+    .await;
+    lab.seconds(1).await;
+    assert_eq!(
+        lab.status("cluster7").refused_rows,
+        3,
+        "{}",
+        lab.words("cluster7")
+    );
+    for key in [
+        &nested,
+        &format!("{key}/"),
+        &keys::node("cluster7", "x/node1"),
+    ] {
+        peer.delete(key).await;
+    }
+    lab.seconds(1).await;
+    assert_eq!(
+        before,
+        (lab.agent.identities.clone(), lab.agent.nodes.clone())
+    );
+    assert_eq!(lab.words("cluster7"), "ready: ");
+}

@@ -219,9 +219,14 @@ fn keys_of_the_reference() {
         "a/id/99999999999",
         "a/id/4294967296",
         "a/xid/1",
+        "cilium/state/identities/v1/id/5/id/6",
+        "cilium/state/identities/v1/id/",
     ] {
         assert_eq!(keys::identity_of(bad), None, "{bad}");
     }
+    // The copies of a cluster that is called "id".
+    let copy = "cilium/cache/identities/v1/id/id/458753";
+    assert_eq!(keys::identity_of(copy), Some(NumericIdentity(458_753)));
 }
 
 /// Bytes, or a good value with some bytes changed.

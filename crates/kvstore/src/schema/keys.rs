@@ -40,9 +40,13 @@ pub fn identity(id: NumericIdentity) -> String {
     format!("{IDENTITY_IDS}/{id}")
 }
 
-/// The identity number of a key under any `…/id/`.
+/// The identity number of a key under any `…/id/`. Below [`IDENTITY_IDS`] no other key names it.
 pub fn identity_of(key: &str) -> Option<NumericIdentity> {
-    let digits = key.rsplit_once("/id/")?.1;
+    let own = key.strip_prefix(IDENTITY_IDS);
+    let digits = match own.and_then(|rest| rest.strip_prefix('/')) {
+        Some(digits) => digits,
+        None => key.rsplit_once("/id/")?.1,
+    };
     let canonical = !digits.is_empty()
         && digits.len() <= 10
         && digits.bytes().all(|c| c.is_ascii_digit())
