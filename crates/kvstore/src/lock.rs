@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::Error;
@@ -19,14 +20,50 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
 const RENEW: Duration = Duration::from_secs(8);
 
 /// A lock that is held. It lasts [`TTL`] at most: it is for a few operations, all of them guarded by it. Give it back with
-/// [`Guard::release`]; one that is dropped blocks others until its lease ends.
-#[must_use = "a lock that is not released blocks others until its lease ends"]
+/// [`Guard::release`], or drop it, which does not wait for that.
+#[must_use = "a lock that is not kept is given back at once"]
 pub struct Guard<S: Store> {
-    store: S,
     path: String,
     key: String,
     revision: i64,
-    lease: LeaseId,
+    lease: Lease<S>,
+}
+
+/// The lease of a contender. Whoever gives up, in the queue too, must not block the others for as long as a lease lives: many
+/// who ask and give up again would block them for ever.
+struct Lease<S: Store> {
+    store: S,
+    id: LeaseId,
+    given_back: bool,
+}
+
+impl<S: Store> Lease<S> {
+    async fn give_back(&mut self) -> Result<()> {
+        let result = self.store.revoke(self.id).await;
+        self.given_back = true;
+        result
+    }
+}
+
+impl<S: Store> Drop for Lease<S> {
+    fn drop(&mut self) {
+        if self.given_back {
+            return;
+        }
+        // Without a runtime the program ends, and the lease by itself.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let (store, id) = (self.store.clone(), self.id);
+        runtime.spawn(async move {
+            // What is not given back by then has ended.
+            match timeout(TTL, store.revoke(id)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "lock lease is left to expire"),
+                Err(_) => tracing::debug!("lock lease is left to expire"),
+            }
+        });
+    }
 }
 
 impl<S: Store> std::fmt::Debug for Guard<S> {
@@ -57,18 +94,22 @@ impl<S: Store> Guard<S> {
     }
 
     /// Gives the lock back.
-    pub async fn release(self) -> Result<()> {
-        self.store.revoke(self.lease).await
+    pub async fn release(mut self) -> Result<()> {
+        self.lease.give_back().await
     }
 }
 
 /// Takes the lock; see [`Store::lock`].
 pub(crate) async fn acquire<S: Store>(store: S, path: String) -> Result<Guard<S>> {
     let deadline = Instant::now() + ACQUIRE_TIMEOUT;
-    let lease = store.grant(TTL).await?;
-    match contend(&store, &path, lease, deadline).await {
+    let id = store.grant(TTL).await?;
+    let mut lease = Lease {
+        store: store.clone(),
+        id,
+        given_back: false,
+    };
+    match contend(&store, &path, id, deadline).await {
         Ok((key, revision)) => Ok(Guard {
-            store,
             path,
             key,
             revision,
@@ -76,7 +117,7 @@ pub(crate) async fn acquire<S: Store>(store: S, path: String) -> Result<Guard<S>
         }),
         Err(error) => {
             // Best effort: otherwise the lease ends by itself.
-            if let Err(error) = store.revoke(lease).await {
+            if let Err(error) = lease.give_back().await {
                 tracing::debug!(%path, %error, "lock lease is left to expire");
             }
             Err(error)

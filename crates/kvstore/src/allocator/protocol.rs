@@ -35,14 +35,17 @@ impl<S: Store> Allocator<S> {
                 return Ok((id, IsNew::Known));
             }
             let guard = self.store.lock(&keys::identity_lock(labels)).await?;
-            let outcome = self.under_lock(labels, &guard).await;
+            let failure = match self.under_lock(labels, &guard).await {
+                // No more waiting: a use that nobody is told of would never end.
+                Ok(Outcome::Done(id, is_new)) => return Ok((id, is_new)),
+                Ok(Outcome::Again) | Err(Error::LockLost { .. }) => None,
+                Err(error) => Some(error),
+            };
             if let Err(error) = guard.release().await {
                 tracing::debug!(%error, "an identity lock is left to its lease");
             }
-            match outcome {
-                Ok(Outcome::Done(id, is_new)) => return Ok((id, is_new)),
-                Ok(Outcome::Again) | Err(Error::LockLost { .. }) => {}
-                Err(error) => return Err(error),
+            if let Some(failure) = failure {
+                return Err(failure);
             }
             tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
             pause *= 2;
