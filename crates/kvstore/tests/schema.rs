@@ -74,6 +74,16 @@ fn nodes_of_older_and_newer_writers() {
     assert_eq!(node.addresses.len(), 3);
     let nets: Vec<String> = node.pod_cidrs().map(|net| net.to_string()).collect();
     assert_eq!(nets, ["10.244.0.0/24", "fd00:10:244::/64", "10.245.0.0/24"]);
+    let unset = NODE.replacen(
+        r#"{"IP":"fd00:10:244::","Mask":"//////////8AAAAAAAAAAA=="}"#,
+        r#""""#,
+        1,
+    );
+    let unset = schema::decode_node("k", unset.as_bytes()).unwrap();
+    assert_eq!(
+        (unset.ipv4_alloc, unset.ipv6_alloc),
+        (node.ipv4_alloc, None)
+    );
     let again = schema::decode_node("k", &schema::encode_node(&node)).unwrap();
     assert_eq!(again, node);
 }

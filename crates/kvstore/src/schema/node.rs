@@ -213,7 +213,11 @@ fn alloc(
     wire: Option<WireNet>,
     v4: bool,
 ) -> Result<Option<IpNet>, DecodeError> {
-    let Some(wire) = wire else { return Ok(None) };
+    // A network that is not set may be written as the text of none.
+    let unset = |wire: &WireNet| matches!(wire, WireNet::Text(text) if text.is_empty());
+    let Some(wire) = wire.filter(|wire| !unset(wire)) else {
+        return Ok(None);
+    };
     let net = network(key, field, &wire)?;
     if net.addr().is_ipv4() != v4 {
         return Err(DecodeError::new(
