@@ -16,7 +16,7 @@ pub use masquerade::{
     has_tunnel_rules, masquerade_table, remove_masquerade,
 };
 pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};
-pub use pod::{PodDevice, defects, ensure_pod_device, remove_pod_routes};
+pub use pod::{PodDevice, defects, ensure_pod_device, remove_pod_routes, unfit};
 pub use route::{ROUTE_PROTOCOL, RoutePlan, ensure_routes, remove_routes, routes};
 pub use switches::{Families, ensure_device_switches, ensure_node_switches, restore_node_switches};
 

@@ -84,6 +84,33 @@ fn the_overlay_is_kept_while_it_fits() {
 }
 
 #[test]
+fn only_one_end_of_a_pair_can_be_a_pods_device() {
+    inside(|socket| {
+        let pair = VethSpec {
+            near: VethEnd::new("lxc9"),
+            far: VethEnd::new("far"),
+            mtu: None,
+        };
+        socket.add_veth(&pair).expect("a pair");
+        socket.add_bridge("br0").expect("a bridge");
+        let index = |name: &str| socket.index_of(name).expect("there");
+        let unfit = |device: &str, ifindex| {
+            let why = devices::unfit(socket, device, ifindex).expect("readable");
+            why.unwrap_or_default()
+        };
+        assert_eq!(unfit("lxc9", index("lxc9")), "");
+        for device in ["lo", "br0"] {
+            let why = unfit(device, index(device));
+            assert!(why.contains("not one end of a pair"), "{why}");
+        }
+        let other = unfit("lxc9", index("br0"));
+        assert!(other.contains("is that of br0, not of lxc9"), "{other}");
+        let absent = unfit("lxc9", 4000);
+        assert!(absent.contains("no device with the index 4000"), "{absent}");
+    });
+}
+
+#[test]
 fn a_foreign_device_of_that_name_is_an_error() {
     inside(|socket| {
         socket.add_bridge(OVERLAY_DEVICE).expect("a bridge");

@@ -69,6 +69,9 @@ pub(crate) enum CreateError {
         /// Its pod.
         pod: String,
     },
+    /// It is not a pod's.
+    #[error("no device of a pod: {0}")]
+    Unfit(String),
     /// The maps or programs.
     #[error("datapath: {0}")]
     Datapath(#[from] datapath::Error),
@@ -90,6 +93,10 @@ impl<K: Kernel> Core<K> {
         socket: &Socket,
     ) -> Result<EndpointId, CreateError> {
         self.check_free(&new.attachment)?;
+        let (device, ifindex) = (&new.attachment.interface, new.attachment.ifindex);
+        if let Some(why) = devices::unfit(socket, device, ifindex)? {
+            return Err(CreateError::Unfit(why));
+        }
         let id = self.free_id()?;
         let attachment = Attachment {
             id,

@@ -60,7 +60,8 @@ impl Service {
                 Err(match error {
                     CreateError::AttachmentInUse(_)
                     | CreateError::AddressInUse { .. }
-                    | CreateError::DeviceInUse { .. } => ApiError::invalid(error.to_string()),
+                    | CreateError::DeviceInUse { .. }
+                    | CreateError::Unfit(_) => ApiError::invalid(error.to_string()),
                     other => failed(other),
                 })
             }

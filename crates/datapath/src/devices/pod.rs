@@ -36,6 +36,26 @@ pub fn ensure_pod_device(socket: &Socket, pod: &PodDevice<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Why a device cannot be a pod's, in words; `None` if it can. On any other device of the node, the programs of pods would
+/// cut it off.
+pub fn unfit(socket: &Socket, device: &str, ifindex: u32) -> Result<Option<String>> {
+    let Some(link) = socket.link(ifindex)? else {
+        return Ok(Some(format!("there is no device with the index {ifindex}")));
+    };
+    Ok(if link.name != device {
+        let name = link.name;
+        Some(format!(
+            "the index {ifindex} is that of {name}, not of {device}"
+        ))
+    } else if matches!(link.kind.as_str(), "veth" | "netkit") {
+        None
+    } else {
+        Some(format!(
+            "{device} is not one end of a pair of devices (veth)"
+        ))
+    })
+}
+
 /// What of a pod's device (its host side) is not as the node needs it, in words.
 pub fn defects(socket: &Socket, pod: &PodDevice<'_>) -> Result<Vec<String>> {
     let device = pod.device;
