@@ -48,6 +48,8 @@ pub struct ConfigDir {
     dir: PathBuf,
     own: ClusterName,
     seen: BTreeMap<String, Seen>,
+    /// Names of clusters of an earlier run.
+    known: Vec<String>,
 }
 
 impl ConfigDir {
@@ -57,7 +59,14 @@ impl ConfigDir {
             dir: dir.to_owned(),
             own,
             seen: BTreeMap::new(),
+            known: Vec::new(),
         }
+    }
+
+    /// Names the clusters of an earlier run: what has such a name and is no configuration file is one that is damaged.
+    pub fn knowing(mut self, names: Vec<String>) -> Self {
+        self.known = names;
+        self
     }
 
     /// What changed since the last call. A directory that cannot be read changes nothing.
@@ -90,9 +99,11 @@ impl ConfigDir {
             let content = match read(&self.dir.join(&name), &name) {
                 Found::Configuration(content) => content,
                 // Only what is removed ends a cluster, not what is damaged.
-                Found::Else if self.seen.contains_key(&name) => Err(format!(
-                    "{name:?} is no configuration file any more: it is binary, a certificate, or no file at all"
-                )),
+                Found::Else if self.seen.contains_key(&name) || self.known.contains(&name) => {
+                    Err(format!(
+                        "{name:?} is no configuration file any more: it is binary, a certificate, or no file at all"
+                    ))
+                }
                 Found::Else | Found::Nothing => continue,
             };
             let seen = content

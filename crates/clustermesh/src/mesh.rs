@@ -17,7 +17,7 @@ use model::{ClusterName, IpEntry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::{ConfigDir, Error, MeshEvent, RemoteStatus, Room, Settings};
+use crate::{ConfigDir, Error, MeshEvent, RemoteStatus, Room, Settings, persist};
 use core::Core;
 use driver::Driver;
 
@@ -109,6 +109,9 @@ impl Mesh {
         C: Fn(&ClusterName, &Config) -> F + Send + 'static,
         F: Future<Output = kvstore::Result<S>> + Send + 'static,
     {
+        if let Some(state_dir) = &settings.state_dir {
+            dir = dir.knowing(persist::names(state_dir));
+        }
         let changes = dir.scan()?;
         let own = &settings.own_pod_cidrs;
         let core = Core::new(settings.id, settings.scheme, own, settings.room);

@@ -227,17 +227,18 @@ pub fn forget(state_dir: &Path, name: &str) -> Result<(), Error> {
 
 /// Deletes the rows of clusters that `keep` does not want.
 pub fn forget_others(state_dir: &Path, keep: impl Fn(&str) -> bool) {
-    let Ok(entries) = std::fs::read_dir(directory(state_dir)) else {
-        return;
-    };
-    for name in entries.flatten().map(|entry| entry.file_name()) {
-        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".rows")) else {
-            continue;
-        };
-        if !keep(name)
-            && let Err(error) = forget(state_dir, name)
-        {
+    for name in names(state_dir).iter().filter(|name| !keep(name)) {
+        if let Err(error) = forget(state_dir, name) {
             tracing::warn!(%error, "stale rows stay on the disk");
         }
     }
+}
+
+/// Clusters whose rows are on the disk.
+pub fn names(state_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory(state_dir)).into_iter();
+    let files = entries.flatten().flatten().map(|entry| entry.file_name());
+    files
+        .filter_map(|file| Some(file.to_str()?.strip_suffix(".rows")?.to_owned()))
+        .collect()
 }

@@ -125,6 +125,51 @@ async fn a_file_that_turns_into_something_else_is_not_removed() {
     assert_eq!(lab.words("cluster7"), "ready: ");
 }
 
+/// Whoever restarts an agent with a damaged file keeps the cluster's last rows, as whoever damages it while the agent runs.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_damaged_while_no_agent_ran_keeps_the_rows() {
+    let peer = Peer::new("cluster7", 7);
+    peer.populate().await;
+    let mut lab = Lab::new(&[&peer]);
+    lab.start();
+    lab.seconds(2).await;
+    let path = lab.config_dir().join("cluster7");
+    let good = std::fs::read(&path).unwrap();
+    for bad in [&b"endpoints: [not a url"[..], &[0xff, 0xfe, 0x65, 0]] {
+        lab.stop().await;
+        std::fs::write(&path, bad).unwrap();
+        lab.start();
+        lab.seconds(6).await;
+        let status = lab.status("cluster7");
+        assert_eq!(status.state, State::Stale);
+        assert!(
+            status.reason.starts_with("configuration file")
+                || status.reason.contains("no configuration file"),
+            "{}",
+            status.reason
+        );
+        assert_eq!(
+            (status.nodes, status.endpoints, status.identities),
+            (1, 1, 1)
+        );
+        let stays = "; the last good state stays in force";
+        assert!(status.reason.ends_with(stays), "{}", status.reason);
+    }
+    std::fs::write(&path, good).unwrap();
+    lab.seconds(6).await;
+    assert_eq!(lab.words("cluster7"), "ready: ");
+    // Removed while no agent runs, it is gone.
+    lab.stop().await;
+    std::fs::remove_file(&path).unwrap();
+    lab.start();
+    lab.seconds(6).await;
+    assert!(
+        lab.mesh
+            .as_ref()
+            .is_some_and(|mesh| mesh.status().is_empty())
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_crowded_directory_ends_no_cluster() {
     let peer = Peer::new("cluster7", 7);

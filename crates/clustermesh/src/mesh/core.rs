@@ -64,6 +64,11 @@ impl Core {
         restored: Option<Restored>,
     ) -> Vec<Todo> {
         self.unusable.remove(name.as_str());
+        self.add(now, name, restored);
+        self.input(now, name, Input::Configured { endpoints })
+    }
+
+    fn add(&mut self, now: Duration, name: &ClusterName, restored: Option<Restored>) {
         if !self.remotes.contains_key(name) {
             let mut hasher = DefaultHasher::new();
             name.hash(&mut hasher);
@@ -73,7 +78,6 @@ impl Core {
         if let Some(restored) = restored {
             self.restore(now, name, restored);
         }
-        self.input(now, name, Input::Configured { endpoints })
     }
 
     fn restore(&mut self, now: Duration, name: &ClusterName, restored: Restored) {
@@ -94,12 +98,19 @@ impl Core {
         }
     }
 
-    /// The file is there but cannot be used.
-    pub(crate) fn unusable(&mut self, now: Duration, name: &str, reason: String) -> Vec<Todo> {
-        match ClusterName::new(name)
-            .ok()
-            .filter(|name| self.remotes.contains_key(name))
-        {
+    /// The file is there but cannot be used. `restored` as in [`Core::configured`].
+    pub(crate) fn unusable(
+        &mut self,
+        now: Duration,
+        name: &str,
+        reason: String,
+        restored: Option<Restored>,
+    ) -> Vec<Todo> {
+        let cluster = ClusterName::new(name).ok();
+        if let (Some(name), Some(_)) = (&cluster, &restored) {
+            self.add(now, name, restored);
+        }
+        match cluster.filter(|name| self.remotes.contains_key(name)) {
             Some(name) => self.input(now, &name, Input::Unusable(reason)),
             None => {
                 self.unusable.insert(name.to_owned(), (now, reason));

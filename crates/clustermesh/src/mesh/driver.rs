@@ -18,6 +18,7 @@ use super::Shared;
 use super::core::Todo;
 use super::keeper::Keeper;
 use crate::link::{self, Reports, Row, Seen, Wanted};
+use crate::persist::Restored;
 use crate::{ConfigChange, ConfigDir, Input, Kind, MeshEvent, Session};
 
 /// How often the directory is read although nothing told of a change.
@@ -199,8 +200,12 @@ where
                 ConfigChange::Usable(name, config) => self.configured(name, config).await,
                 ConfigChange::Unusable { name, reason } => {
                     tracing::warn!(cluster = name, reason, "unusable configuration");
+                    let restored = match ClusterName::new(&name) {
+                        Ok(name) => self.restored(&name).await,
+                        Err(_) => None,
+                    };
                     let now = self.shared.now();
-                    self.shared.core().unusable(now, &name, reason)
+                    self.shared.core().unusable(now, &name, reason, restored)
                 }
                 ConfigChange::Removed { name } => {
                     tracing::info!(cluster = name, "configuration removed");
@@ -212,13 +217,17 @@ where
         }
     }
 
+    /// The rows on disk of a cluster that is new here.
+    async fn restored(&mut self, name: &ClusterName) -> Option<Restored> {
+        let known = self.shared.core().knows(name);
+        match known {
+            true => None,
+            false => self.keeper.load(&self.shared, name).await,
+        }
+    }
+
     async fn configured(&mut self, name: ClusterName, config: Config) -> Vec<Todo> {
-        let known = self.shared.core().knows(&name);
-        let restored = if known {
-            None
-        } else {
-            self.keeper.load(&self.shared, &name).await
-        };
+        let restored = self.restored(&name).await;
         let scheme = |tls| if tls { "https" } else { "http" };
         let endpoint = |e: &kvstore::config::Endpoint| match e.host.contains(':') {
             true => format!("{}://[{}]:{}", scheme(e.tls), e.host, e.port),

@@ -65,6 +65,8 @@ impl Remote {
     fn reason(&self) -> String {
         let mut parts = Vec::new();
         match self.state {
+            // Nobody was asked without a usable configuration.
+            State::Stale | State::Connecting if self.session == 0 => {}
             State::Stale | State::Connecting => {
                 let last = self.last_failure.as_ref().map(|(_, reason)| reason.as_str());
                 parts.push(last.unwrap_or("no answer yet").to_owned());
