@@ -12,6 +12,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
+use api::models::MetricValue;
+
 use crate::listen::listen;
 use crate::service::{Service, version};
 use families as family;
@@ -23,7 +25,7 @@ use writer::Writer;
 
 /// Serves metrics on the first of `addresses` that can be had, for ever.
 pub(crate) async fn serve(service: Arc<Service>, addresses: Vec<SocketAddr>) {
-    let mut registry = Registry::with_prefix("cilium");
+    let mut registry = Registry::with_prefix(writer::PREFIX);
     registry.register_collector(Box::new(Source(Arc::downgrade(&service))));
     let registry = Arc::new(registry);
     let metrics = |listener| {
@@ -52,13 +54,23 @@ impl Collector for Source {
         let Some(service) = self.0.upgrade() else {
             return Ok(());
         };
-        let mut writer = Writer::new(encoder);
-        packets(&service, &mut writer)?;
-        node(&service, &mut writer)?;
-        maps(&service, &mut writer)?;
-        mesh(&service, &mut writer)?;
-        process::write(&mut writer)
+        write(&service, &mut Writer::Text(encoder))
     }
+}
+
+/// The same values as a list.
+pub(crate) fn values(service: &Service) -> Result<Vec<MetricValue>, fmt::Error> {
+    let mut list = Vec::new();
+    write(service, &mut Writer::List(&mut list))?;
+    Ok(list)
+}
+
+fn write(service: &Service, w: &mut Writer<'_>) -> fmt::Result {
+    packets(service, w)?;
+    node(service, w)?;
+    maps(service, w)?;
+    mesh(service, w)?;
+    process::write(w)
 }
 
 /// What the programs counted.

@@ -144,6 +144,8 @@ operations! {
     fn services() -> Vec<Service>;
     /// `GET /map`.
     fn maps() -> BpfMapList;
+    /// `GET /metrics`: what Prometheus gets, whether or not it is served over TCP.
+    fn metric_values() -> Vec<MetricValue>;
 
     /// `GET /isthmus/version`.
     fn version() -> Version;

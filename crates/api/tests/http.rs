@@ -94,6 +94,13 @@ async fn methods_paths_and_bodies_over_one_connection() {
         ("GET", "/v1/map/none", "", 404, ""),
         (
             "GET",
+            "/v1/metrics/",
+            "",
+            200,
+            "[{\"name\":\"cilium_endpoint\",\"labels\":{},\"value\":3},{\"name\":\"cilium_drop_count_total\",\"labels\":{\"direction\":\"INGRESS\",\"reason\":\"Policy denied\"},\"value\":12},{\"name\":\"cilium_bpf_map_pressure\",\"labels\":{\"map_name\":\"ist_flows\"},\"value\":0.25}]\n",
+        ),
+        (
+            "GET",
             "/v1/endpoint/61/labels",
             "",
             200,

@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Kernel maps
     #[command(subcommand)]
     Map(Map),
+    /// Metrics of the agent
+    #[command(subcommand)]
+    Metrics(Metrics),
     /// This cluster's etcd
     #[command(subcommand)]
     Kvstore(Kvstore),
@@ -273,6 +276,25 @@ pub(crate) enum Policy {
 pub(crate) enum Map {
     /// List the maps
     List(Output),
+}
+
+/// `metrics`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Metrics {
+    /// List the values that Prometheus gets
+    List {
+        /// Only those whose name, or a label as name=value, matches this regular expression
+        #[arg(
+            short = 'p',
+            long,
+            default_value = "",
+            hide_default_value = true,
+            value_name = "PATTERN"
+        )]
+        match_pattern: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// `kvstore`.

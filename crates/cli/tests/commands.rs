@@ -80,6 +80,18 @@ async fn commands_print_and_succeed() {
             "map list",
             "Name        Num entries   Num errors   Cache enabled\nist_flows   unknown       0            false\n",
         ),
+        (
+            "metrics list",
+            "cilium_drop_count_total   direction=INGRESS reason=Policy denied   12.000000\n",
+        ),
+        (
+            "metrics list -p map_name=ist -o json",
+            "[\n  {\n    \"labels\": {\n      \"map_name\": \"ist_flows\"\n    },\n    \"name\": \"cilium_bpf_map_pressure\",\n    \"value\": 0.25\n  }\n]\n",
+        ),
+        (
+            "metrics list --match-pattern drop_count.*total$ -o jsonpath={[*].value}",
+            "12\n",
+        ),
         ("kvstore get a/b", "a/b => {\"x\":1}\n"),
         ("kvstore get a --recursive", "a/1 => one\na/2 => two\n"),
         (
@@ -139,6 +151,7 @@ async fn failures_are_one_line_and_an_exit_status() {
         ("endpoint get x:1", "unknown endpoint ID prefix"),
         ("status -o xml", "json, yaml or jsonpath="),
         ("sttus", "status"),
+        ("metrics list -p a(", "a regular expression is expected: "),
         ("monitor -t trace", "possible values: drop"),
     ] {
         let output = run(&lab.socket, line).await;

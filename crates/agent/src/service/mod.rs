@@ -173,6 +173,10 @@ impl Agent for Service {
         Ok(self.map_list())
     }
 
+    async fn metric_values(&self) -> Answer<Vec<MetricValue>> {
+        crate::metrics::values(self).map_err(failed)
+    }
+
     async fn version(&self) -> Answer<Version> {
         Ok(self.version_model())
     }

@@ -62,6 +62,8 @@ plain! {
     services -> Vec<Service> = "/service";
     /// The kernel's maps.
     maps -> BpfMapList = "/map";
+    /// What Prometheus gets.
+    metric_values -> Vec<MetricValue> = "/metrics";
     /// Versions of the agent.
     version -> Version = "/isthmus/version";
     /// The remote clusters.

@@ -29,6 +29,7 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/policy", get(policy::<A>))
         .route("/policy/selectors", get(policy_selectors::<A>))
         .route("/map", get(maps::<A>))
+        .route("/metrics", get(metric_values::<A>))
         .route("/map/{name}", get(map::<A>))
         .route("/service", get(services::<A>))
         .route("/node/ids", get(nothing))
@@ -200,4 +201,8 @@ async fn map<A: Agent>(State(agent): State<Arc<A>>, Path(name): Path<String>) ->
 
 async fn maps<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.maps().await)
+}
+
+async fn metric_values<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.metric_values().await)
 }

@@ -171,6 +171,29 @@ impl Agent for Fake {
         let map = BpfMap { path, cache: None };
         Ok(BpfMapList { maps: vec![map] })
     }
+    async fn metric_values(&self) -> Answer<Vec<MetricValue>> {
+        let metric = |name: &str, labels: &[(&str, &str)], value| MetricValue {
+            name: name.into(),
+            labels: labels
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect(),
+            value,
+        };
+        Ok(vec![
+            metric("cilium_endpoint", &[], 3.0),
+            metric(
+                "cilium_drop_count_total",
+                &[("reason", "Policy denied"), ("direction", "INGRESS")],
+                12.0,
+            ),
+            metric(
+                "cilium_bpf_map_pressure",
+                &[("map_name", "ist_flows")],
+                0.25,
+            ),
+        ])
+    }
     async fn version(&self) -> Answer<Version> {
         Ok(Version {
             version: "1.2.3".into(),

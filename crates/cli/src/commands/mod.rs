@@ -12,6 +12,7 @@ mod golden;
 mod identity;
 mod ip;
 mod kvstore;
+mod metrics;
 mod monitor;
 mod node;
 mod policy;
@@ -44,6 +45,7 @@ pub(crate) async fn run(program: &str, cli: Cli) -> Result<ExitCode, Error> {
         Command::Map(Map::List(output)) => {
             output::answer(output.output.as_ref(), &client.maps().await?, maps)?;
         }
+        Command::Metrics(command) => metrics::run(&client, command).await?,
         Command::Monitor(args) => monitor::run(&client, args).await?,
         Command::Troubleshoot(Troubleshoot::Clustermesh(args)) => {
             return troubleshoot::run(client, args).await;
