@@ -2,14 +2,20 @@
 //! The command line.
 
 mod bpf;
+mod flags;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::output::{Format, parse_format};
+use flags::{boolean, duration, step};
+
 pub(crate) use bpf::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfMetrics, BpfPolicy};
 
 const OTHER_PROCESSES: &str = "\
@@ -29,6 +35,11 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The command line of the program.
+pub(crate) fn command() -> clap::Command {
+    flags::like_go(Cli::command())
 }
 
 /// An empty name, as a manifest's empty variable is, names nothing.
@@ -110,16 +121,11 @@ pub(crate) struct TroubleshootArgs {
     /// Only these clusters
     #[arg(value_name = "CLUSTER")]
     pub(crate) clusters: Vec<String>,
-    /// Give up a step after so long, 1s to 10s
+    /// Give up a step after so long, 1s to 10s in whole seconds, rounded up
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = step)]
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) output: Output,
-}
-
-fn step(text: &str) -> Result<u64, String> {
-    let seconds = seconds(text).ok().filter(|n| (1..=10).contains(n));
-    seconds.ok_or_else(|| "1s to 10s are expected".into())
 }
 
 /// `status`.
@@ -141,38 +147,13 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     pub(crate) all_controllers: bool,
     /// A lost Kubernetes API is a failure
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
     pub(crate) require_k8s_connectivity: bool,
     /// Give up after so long
-    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = seconds)]
-    pub(crate) timeout: u64,
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) output: Output,
-}
-
-/// Seconds, as a number or as Go writes durations: `30`, `30s`, `1m30s`.
-fn seconds(text: &str) -> Result<u64, String> {
-    let expected = || "1s to 24h are expected, as 30, 30s or 1m30s".to_owned();
-    let mut total = 0_u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let number: u64 = rest[..end].parse().map_err(|_| expected())?;
-        let mut after = rest[end..].chars();
-        let unit = match after.next() {
-            None if end == text.len() => 1,
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            _ => return Err(expected()),
-        };
-        total = number.saturating_mul(unit).saturating_add(total);
-        rest = after.as_str();
-    }
-    let good = (1..=86400).contains(&total);
-    good.then_some(total).ok_or_else(expected)
 }
 
 /// `node`.
@@ -266,8 +247,8 @@ pub(crate) enum Policy {
         /// The revision
         revision: i64,
         /// Give up after so long
-        #[arg(long, default_value = "6m", value_parser = seconds, value_name = "DURATION")]
-        max_wait_time: u64,
+        #[arg(long, default_value = "6m", value_parser = duration, value_name = "DURATION")]
+        max_wait_time: Duration,
     },
 }
 
@@ -340,47 +321,4 @@ pub(crate) struct Monitor {
     /// Only packets that this endpoint sent or was to receive
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) related_to: Option<u16>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, expected) in [
-            ("30", 30),
-            ("30s", 30),
-            ("1m30s", 90),
-            ("6m", 360),
-            ("24h", 86400),
-        ] {
-            assert_eq!(seconds(text), Ok(expected), "{text}");
-        }
-        for text in [
-            "",
-            "0",
-            "-1",
-            "1x",
-            "s",
-            "25h",
-            "1m30",
-            "99999999999999999999s",
-        ] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
-        assert!(step("11s").is_err());
-    }
-
-    #[test]
-    fn sockets() {
-        for (text, path) in [
-            ("unix:///run/x.sock", "/run/x.sock"),
-            ("/run/x.sock", "/run/x.sock"),
-            ("", api::DEFAULT_SOCKET),
-        ] {
-            let cli = Cli::try_parse_from(["cilium", "-H", text, "version"]).expect("valid");
-            assert_eq!(cli.host, PathBuf::from(path));
-        }
-    }
 }

@@ -25,7 +25,7 @@ pub(crate) enum Error {
         /// The wanted revision.
         revision: i64,
         /// How long was waited.
-        seconds: u64,
+        seconds: f64,
         /// Which endpoints lack it.
         waiting: String,
     },

@@ -16,13 +16,13 @@ mod text;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 pub(crate) use error::Error;
 
 /// Runs the command in `args` (without the program's name), under the name `program`. Returns its exit status.
 pub fn main(program: &str, args: Vec<OsString>) -> ExitCode {
-    let command = args::Cli::command().name(program.to_owned());
+    let command = args::command().name(program.to_owned());
     let words = std::iter::once(OsString::from(program)).chain(args);
     let parsed = command
         .try_get_matches_from(words)
@@ -57,5 +57,5 @@ pub fn main(program: &str, args: Vec<OsString>) -> ExitCode {
 
 /// The whole command line interface, for documentation.
 pub fn command() -> clap::Command {
-    args::Cli::command()
+    args::command()
 }

@@ -107,6 +107,8 @@ async fn commands_print_and_succeed() {
             "expected when Cluster Mesh is disabled",
         ),
         ("status --timeout 1m30s", "Cilium:"),
+        ("status --brief=false --timeout 2500ms", "Cilium:"),
+        ("status -o json -o jsonpath={.cilium.state}", "Ok\n"),
         ("--help", "Show dropped packets as they happen"),
         ("help bpf ct list", "Show how long each flow still lives"),
     ] {
@@ -134,6 +136,11 @@ async fn failures_are_one_line_and_an_exit_status() {
             &lab.socket,
             "bpf ipcache list",
             "Error: the agent refused: the map is gone (500)\n",
+        ),
+        (
+            &lab.socket,
+            "bpf policy get --all=false",
+            "Error: bpf policy get: the number of an endpoint, or --all, is expected\n",
         ),
         (
             &lab.socket,

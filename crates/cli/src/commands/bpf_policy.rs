@@ -16,6 +16,12 @@ pub(super) async fn run(client: &Client, command: BpfPolicy) -> Result<(), Error
         numeric,
         output: format,
     } = command;
+    if endpoint.is_none() && !all {
+        return Err(Error::Argument {
+            argument: "bpf policy get".into(),
+            why: "the number of an endpoint, or --all, is expected".into(),
+        });
+    }
     let mut policies = client.bpf_policies(endpoint).await?;
     policies.sort_by_key(|policy| policy.endpoint);
     output::answer(format.output.as_ref(), &policies, |policies| {

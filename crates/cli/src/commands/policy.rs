@@ -60,7 +60,7 @@ fn selectors(list: &[SelectorIdentities]) -> String {
     align(&text)
 }
 
-async fn wait(client: &Client, revision: i64, seconds: u64) -> Result<(), Error> {
+async fn wait(client: &Client, revision: i64, longest: Duration) -> Result<(), Error> {
     let look = async {
         loop {
             let endpoints = client.endpoints(&[]).await?;
@@ -71,7 +71,7 @@ async fn wait(client: &Client, revision: i64, seconds: u64) -> Result<(), Error>
             tokio::time::sleep(LOOK).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(seconds), look).await {
+    match tokio::time::timeout(longest, look).await {
         Ok(done) => done,
         Err(_) => {
             let endpoints = client.endpoints(&[]).await?;
@@ -79,7 +79,7 @@ async fn wait(client: &Client, revision: i64, seconds: u64) -> Result<(), Error>
             let late: Vec<String> = late.map(|e| e.id.to_string()).collect();
             Err(Error::Wait {
                 revision,
-                seconds,
+                seconds: longest.as_secs_f64(),
                 waiting: format!("endpoints {} are behind", late.join(", ")),
             })
         }

@@ -2,7 +2,6 @@
 //! `status`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use api::models::*;
 use api::{Client, StatusQuery, Timestamp};
@@ -34,7 +33,7 @@ pub(super) struct Detail {
 }
 
 pub(super) async fn run(client: Client, args: StatusArgs) -> Result<ExitCode, Error> {
-    let client = client.with_timeout(Duration::from_secs(args.timeout));
+    let client = client.with_timeout(args.timeout);
     let query = StatusQuery {
         brief: args.brief,
         require_k8s_connectivity: args.require_k8s_connectivity,
