@@ -64,6 +64,8 @@ pub(crate) struct Output {
 pub(crate) enum Command {
     /// Show the state of the agent and of the remote clusters
     Status(StatusArgs),
+    /// Show how the agent is configured
+    Config(Config),
     /// Nodes of the mesh
     #[command(subcommand)]
     Node(Node),
@@ -156,6 +158,39 @@ pub(crate) struct StatusArgs {
     pub(crate) output: Output,
 }
 
+/// `config`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Config {
+    /// What to show instead of all.
+    #[command(subcommand)]
+    pub(crate) command: Option<ConfigCommand>,
+    /// Only what is set when the agent starts
+    #[arg(short, long)]
+    pub(crate) read_only: bool,
+    /// Everything
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Taken so that the answer can say why nothing is changed.
+    #[arg(value_name = "OPTION=VALUE", hide = true)]
+    pub(crate) changes: Vec<String>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `config get`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    /// Show the value of one option
+    Get {
+        /// The option, such as cluster-name or ClusterName
+        #[arg(value_name = "OPTION")]
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
 /// `node`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Node {
@@ -172,6 +207,8 @@ pub(crate) enum Endpoint {
     Get(EndpointArgs),
     /// Show the health of an endpoint
     Health(EndpointArgs),
+    /// Show the labels of an endpoint
+    Labels(EndpointArgs),
     /// Show what happened to an endpoint
     Log(EndpointArgs),
 }

@@ -64,6 +64,16 @@ async fn commands_print_and_succeed() {
             "61         Disabled           Disabled          <no label id>   no labels",
         ),
         ("endpoint list -o yaml", "- id: 61\n"),
+        ("endpoint labels 61", "k8s:app=web   Enabled\n"),
+        (
+            "endpoint labels 61 -o jsonpath={.status.security-relevant[0]}",
+            "k8s:app=web\n",
+        ),
+        ("config", "##### Read-write configurations #####\n"),
+        ("config -a", "\nClusterName                       : east\n"),
+        ("config -r -o json", "{\n  \"ClusterName\": \"east\"\n}\n"),
+        ("config get cluster-name", "east\n"),
+        ("config get ClusterName -o json", "\"east\"\n"),
         ("endpoint health 61", "Overall Health:   OK\n"),
         ("identity get 70312", "\"id\": 70312"),
         ("ip list", "IP   IDENTITY   SOURCE\n"),
@@ -141,6 +151,16 @@ async fn failures_are_one_line_and_an_exit_status() {
             &lab.socket,
             "bpf policy get --all=false",
             "Error: bpf policy get: the number of an endpoint, or --all, is expected\n",
+        ),
+        (
+            &lab.socket,
+            "config get colour",
+            "Error: colour: the agent has no such option; list all with: config --all\n",
+        ),
+        (
+            &lab.socket,
+            "config Debug=true",
+            "Error: Debug=true: options are set when the agent starts",
         ),
         (
             &lab.socket,

@@ -144,6 +144,11 @@ impl Client {
         self.call(Ask::get(endpoint_path(id, "/healthz"))).await
     }
 
+    /// Labels of an endpoint.
+    pub async fn endpoint_labels(&self, id: &EndpointRef) -> Result<LabelConfiguration> {
+        self.call(Ask::get(endpoint_path(id, "/labels"))).await
+    }
+
     /// What happened to an endpoint, newest first.
     pub async fn endpoint_log(&self, id: &EndpointRef) -> Result<Vec<EndpointStatusChange>> {
         self.call(Ask::get(endpoint_path(id, "/log"))).await

@@ -70,7 +70,14 @@ impl Agent for Fake {
         })
     }
     async fn config(&self) -> Answer<DaemonConfiguration> {
-        Ok(DaemonConfiguration::default())
+        let option = ("ClusterName".to_owned(), "east".into());
+        Ok(DaemonConfiguration {
+            status: Some(DaemonConfigurationStatus {
+                daemon_configuration_map: [option].into_iter().collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
     }
     async fn debuginfo(&self) -> Answer<DebugInfo> {
         Ok(DebugInfo::default())

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `endpoint list|get|health|log`.
+//! `endpoint list|get|health|labels|log`.
 
 use api::Client;
-use api::models::{Endpoint, EndpointHealth, EndpointStatusChange};
+use api::models::{Endpoint, EndpointHealth, EndpointStatusChange, LabelConfiguration};
 
 use crate::args::{Endpoint as Command, EndpointArgs};
 use crate::output::Format;
@@ -25,6 +25,10 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<(), Error> 
         Command::Health(EndpointArgs { id, output }) => {
             let health = client.endpoint_health(&id).await?;
             output::answer(output.output.as_ref(), &health, self::health)
+        }
+        Command::Labels(EndpointArgs { id, output }) => {
+            let labels = client.endpoint_labels(&id).await?;
+            output::answer(output.output.as_ref(), &labels, self::labels)
         }
         Command::Log(EndpointArgs { id, output }) => {
             let log = client.endpoint_log(&id).await?;
@@ -84,6 +88,18 @@ fn health(health: &EndpointHealth) -> String {
     ))
 }
 
+/// Those that make the identity first, then those that are left out of it.
+fn labels(labels: &LabelConfiguration) -> String {
+    let status = labels.status.clone().unwrap_or_default();
+    let mut used = status.security_relevant;
+    used.extend(status.realized.unwrap_or_default().user);
+    let lines = |labels: &[String], word: &str| -> String {
+        let labels = sorted(labels).into_iter();
+        labels.map(|label| format!("{label}\t{word}\n")).collect()
+    };
+    align(&(lines(&used, "Enabled") + &lines(&status.disabled, "Disabled")))
+}
+
 fn log(log: &[EndpointStatusChange]) -> String {
     let mut text = "Timestamp\tStatus\tState\tMessage\n".to_owned();
     for change in log {
@@ -93,4 +109,27 @@ fn log(log: &[EndpointStatusChange]) -> String {
         text += &format!("{time}\t{code}\t{state}\t{message}\n");
     }
     align(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::models::LabelConfigurationStatus;
+
+    #[test]
+    fn labels_and_what_becomes_of_them() {
+        let configuration = LabelConfiguration {
+            status: Some(LabelConfigurationStatus {
+                security_relevant: vec!["k8s:app=web".into(), "k8s:a=b".into()],
+                disabled: vec!["k8s:x".into()],
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            labels(&configuration),
+            "k8s:a=b       Enabled\nk8s:app=web   Enabled\nk8s:x         Disabled\n"
+        );
+        assert_eq!(labels(&LabelConfiguration::default()), "");
+    }
 }

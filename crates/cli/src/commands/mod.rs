@@ -5,6 +5,7 @@ mod bpf;
 mod bpf_policy;
 mod clusters;
 mod completion;
+mod config;
 mod datapath;
 mod endpoint;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(crate) async fn run(program: &str, cli: Cli) -> Result<ExitCode, Error> {
     let client = Client::new(cli.host).same_version();
     match cli.command {
         Command::Status(args) => return status::run(client, args).await,
+        Command::Config(args) => config::run(&client, args).await?,
         Command::Node(command) => node::run(&client, command).await?,
         Command::Endpoint(command) => endpoint::run(&client, command).await?,
         Command::Identity(command) => identity::run(&client, command).await?,
