@@ -14,6 +14,11 @@ impl Mac {
         bytes[0] = (bytes[0] & 0xfc) | 0x02;
         Mac(bytes)
     }
+
+    /// Whether one device can have this address: it is not zero and names no group.
+    pub fn is_unicast(self) -> bool {
+        self != Mac([0; 6]) && self.0[0] & 1 == 0
+    }
 }
 
 impl fmt::Display for Mac {

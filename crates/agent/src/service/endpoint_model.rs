@@ -127,8 +127,15 @@ pub(super) fn log_line(entry: &crate::endpoint::LogEntry) -> EndpointStatusChang
 pub(super) fn attachment(change: &EndpointChangeRequest) -> Answer<Attachment> {
     let missing = |what: &str| ApiError::invalid(format!("{what} is missing in the endpoint"));
     let mac = |name: &str, text: &str| {
-        text.parse::<Mac>()
-            .map_err(|_| ApiError::invalid(format!("{name} {text:?} is not a MAC address")))
+        let mac = text
+            .parse::<Mac>()
+            .map_err(|_| ApiError::invalid(format!("{name} {text:?} is not a MAC address")))?;
+        // No device has any other, and nothing that is sent to one arrives at this pod alone.
+        mac.is_unicast().then_some(mac).ok_or_else(|| {
+            ApiError::invalid(format!(
+                "{name} {mac} in the endpoint is zero or of a group: name the address of the device, of which the first byte is even"
+            ))
+        })
     };
     let pair = change
         .addressing
@@ -195,4 +202,56 @@ pub(super) fn attachment(change: &EndpointChangeRequest) -> Answer<Attachment> {
         },
         uid: change.k8s_uid.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change() -> EndpointChangeRequest {
+        EndpointChangeRequest {
+            container_id: "9f8e".into(),
+            interface_name: "lxc1".into(),
+            interface_index: 7,
+            mac: "02:00:00:00:00:01".into(),
+            host_mac: "02:00:00:00:00:02".into(),
+            addressing: Some(AddressPair {
+                ipv4: "10.5.1.2".into(),
+                ..Default::default()
+            }),
+            k8s_pod_name: "web-0".into(),
+            k8s_namespace: "default".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn both_ends_have_the_address_of_one_device() {
+        let good = attachment(&change()).expect("an attachment");
+        assert_eq!(good.mac, Mac([2, 0, 0, 0, 0, 1]));
+        for bad in [
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+            "01:00:5e:00:00:01",
+            "33:33:00:00:00:01",
+            "03:00:00:00:00:01",
+            "02:00:00:00:00",
+            "",
+        ] {
+            let pod = EndpointChangeRequest {
+                mac: bad.into(),
+                ..change()
+            };
+            let host = EndpointChangeRequest {
+                host_mac: bad.into(),
+                ..change()
+            };
+            for (name, change) in [("mac ", pod), ("host-mac ", host)] {
+                let error = attachment(&change).expect_err(bad);
+                assert_eq!(error.code, api::StatusCode::BAD_REQUEST, "{bad}");
+                assert!(error.text.starts_with(name), "{}", error.text);
+                assert!(error.text.contains(bad), "{}", error.text);
+            }
+        }
+    }
 }
