@@ -7,6 +7,7 @@ mod ipam;
 mod metrics;
 mod own;
 mod path;
+mod places;
 mod reply;
 mod routes;
 
@@ -24,12 +25,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::Agent;
+use places::{Answered, Place, Places};
 
 pub use health::serve_health;
 pub use metrics::serve_metrics;
@@ -41,12 +42,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_BODY: usize = 1 << 20;
 /// Room for the head of a request, bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// Connections served at the same time; more wait.
+/// Connections served at the same time. One more takes the place of one that is idle, or waits.
 const MAX_CONNECTIONS: usize = 256;
 /// Feeds read at the same time, which may go on for ever: they must leave room for everything else.
 const MAX_FEEDS: usize = 64;
 /// How long a connection over TCP is kept: whoever can reach the port must not hold the agent's descriptors for ever.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// How long a connection that gives its place up may go on writing its last answer.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Pause after a failed accept (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,22 +73,15 @@ async fn serve_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: axum::Router,
     lifetime: Option<Duration>,
 ) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let slot = slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         match poll_fn(&mut accept).await {
             Ok(stream) => {
+                let place = places.take().await;
                 let router = router.clone();
-                connections.spawn(async move {
-                    connection(stream, router, lifetime).await;
-                    drop(slot);
-                });
+                connections.spawn(connection(stream, router, lifetime, place));
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
             Err(error) => {
@@ -98,17 +94,27 @@ async fn serve_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 /// Serves `agent` on one connection until the client closes it.
 pub async fn serve_connection(stream: UnixStream, agent: Arc<impl Agent>) {
-    connection(stream, routes::router(agent), None).await;
+    let place = Places::new(1).take().await;
+    connection(stream, routes::router(agent), None, place).await;
 }
 
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
     router: axum::Router,
     lifetime: Option<Duration>,
+    place: Arc<Place>,
 ) {
+    let holder = place.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
+        let under_way = holder.request();
+        async move {
+            let response = answer(router, request.map(Body::new)).await;
+            Ok::<_, Infallible>(response.map(|body| Answered {
+                body,
+                _request: under_way,
+            }))
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -116,16 +122,37 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send>(
         .header_read_timeout(TIMEOUT)
         .max_buf_size(MAX_HEAD);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let done = match lifetime {
-        None => served.await,
-        Some(lifetime) => match timeout(lifetime, served.as_mut()).await {
-            Ok(done) => done,
-            Err(_) => {
-                served.as_mut().graceful_shutdown();
-                timeout(TIMEOUT, served).await.unwrap_or(Ok(()))
-            }
-        },
+    let expired = async {
+        match lifetime {
+            Some(lifetime) => tokio::time::sleep(lifetime).await,
+            None => std::future::pending().await,
+        }
     };
+    // Requests first: one that is there already is answered before the connection may have to leave.
+    let asked = tokio::select! {
+        biased;
+        done = served.as_mut() => return tell(done),
+        asked = place.is_needed() => asked,
+        () = expired => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                done = served.as_mut() => return tell(done),
+                asked = place.is_needed() => asked,
+                () = tokio::time::sleep(TIMEOUT) => return,
+            }
+        }
+    };
+    tracing::debug!("an idle client of the API gives its place to another");
+    if asked {
+        served.as_mut().graceful_shutdown();
+        if let Ok(done) = timeout(FAREWELL, served).await {
+            tell(done);
+        }
+    }
+}
+
+fn tell(done: hyper::Result<()>) {
     if let Err(error) = done {
         tracing::debug!(%error, "a client of the API left early");
     }
