@@ -160,7 +160,6 @@ pub(crate) struct StatusArgs {
 
 /// `config`.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Config {
     /// What to show instead of all.
     #[command(subcommand)]

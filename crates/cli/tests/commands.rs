@@ -74,6 +74,8 @@ async fn commands_print_and_succeed() {
         ("config -r -o json", "{\n  \"ClusterName\": \"east\"\n}\n"),
         ("config get cluster-name", "east\n"),
         ("config get ClusterName -o json", "\"east\"\n"),
+        ("config -o yaml get ClusterName -o json", "\"east\"\n"),
+        ("config -o json get ClusterName", "\"east\"\n"),
         ("endpoint health 61", "Overall Health:   OK\n"),
         ("identity get 70312", "\"id\": 70312"),
         ("ip list", "IP   IDENTITY   SOURCE\n"),
@@ -156,6 +158,16 @@ async fn failures_are_one_line_and_an_exit_status() {
             &lab.socket,
             "config get colour",
             "Error: colour: the agent has no such option; list all with: config --all\n",
+        ),
+        (
+            &lab.socket,
+            "config -a get ClusterName",
+            "Error: --all or --read-only: config get shows one option",
+        ),
+        (
+            &nowhere,
+            "config -H /nowhere/x.sock get ClusterName",
+            "Error: no agent here: socket /nowhere/x.sock",
         ),
         (
             &lab.socket,

@@ -21,10 +21,17 @@ pub(super) async fn run(client: &Client, args: Config) -> Result<(), Error> {
             why: "options are set when the agent starts (isthmus agent --help); show one with: config get OPTION".into(),
         });
     }
+    if args.command.is_some() && (args.all || args.read_only) {
+        return Err(Error::Argument {
+            argument: "--all or --read-only".into(),
+            why: "config get shows one option; leave the flag out".into(),
+        });
+    }
     let status = client.config().await?.status.unwrap_or_default();
     if let Some(ConfigCommand::Get { name, output }) = args.command {
         let value = find(&status, &name)?;
-        return output::answer(output.output.as_ref(), &value, |value| line(value) + "\n");
+        let format = output.output.or(args.output.output);
+        return output::answer(format.as_ref(), &value, |value| line(value) + "\n");
     }
     let shown = Shown {
         read_only: args.read_only || args.all,
