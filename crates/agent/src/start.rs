@@ -64,6 +64,9 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
     })?;
     let events = linux.events()?;
     let mut core = Core::new(config.clone(), node, Datapath::new(linux)?);
+    // Without it the node serves all the same, and only an uninstallation would leave the switches as they are.
+    let remembered = devices::remember_node_switches(&core.config.state_dir);
+    core.note("switches before", remembered.err());
     ensure_switches(&core)?;
     ensure_tunnel(&mut core, socket, true)?;
     refresh_host_addresses(&mut core, socket)?;
@@ -80,11 +83,10 @@ pub(crate) fn start(config: Arc<Config>, socket: &Socket) -> Result<Started, Sta
 
 /// The node forwards.
 pub(crate) fn ensure_switches(core: &Core<Linux>) -> Result<(), datapath::Error> {
-    let families = Families {
+    devices::ensure_node_switches(Families {
         v4: core.config.ipv4,
         v6: core.config.ipv6,
-    };
-    devices::ensure_node_switches(families, &core.config.state_dir)
+    })
 }
 
 /// The tunnel's device as this node needs it, with its programs: those of before are replaced if `replace` says so.

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use clustermesh::State;
 use common::{Lab, Peer, cluster, net};
 use kvstore::schema::{encode_identity, encode_node, keys};
@@ -37,13 +39,19 @@ fn assert_swapped(lab: &Lab) {
     assert_eq!(lab.agent.ips.len(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn two_clusters_swap_their_ids() {
+/// Two remote clusters with rows, and an agent that has just begun.
+async fn two() -> (Arc<Peer>, Arc<Peer>, Lab) {
     let (a, b) = (Peer::new("cluster7", 7), Peer::new("cluster9", 9));
     a.populate().await;
     b.populate().await;
     let mut lab = Lab::new(&[&a, &b]);
     lab.start();
+    (a, b, lab)
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_clusters_swap_their_ids() {
+    let (a, b, mut lab) = two().await;
     lab.seconds(2).await;
     become_like(&a, &b).await;
     lab.seconds(2).await;
@@ -58,11 +66,7 @@ async fn two_clusters_swap_their_ids() {
 
 #[tokio::test(start_paused = true)]
 async fn ids_are_swapped_while_no_agent_runs() {
-    let (a, b) = (Peer::new("cluster7", 7), Peer::new("cluster9", 9));
-    a.populate().await;
-    b.populate().await;
-    let mut lab = Lab::new(&[&a, &b]);
-    lab.start();
+    let (a, b, mut lab) = two().await;
     lab.seconds(10).await;
     lab.stop().await;
     become_like(&a, &b).await;
@@ -75,11 +79,7 @@ async fn ids_are_swapped_while_no_agent_runs() {
 /// The rows on disk are of the id before: nobody else could have that id after a restart.
 #[tokio::test(start_paused = true)]
 async fn rows_of_an_id_that_was_left_do_not_come_back() {
-    let (a, b) = (Peer::new("cluster7", 7), Peer::new("cluster9", 9));
-    a.populate().await;
-    b.populate().await;
-    let mut lab = Lab::new(&[&a, &b]);
-    lab.start();
+    let (a, _, mut lab) = two().await;
     lab.seconds(10).await;
     let file = lab.dir.path().join("state/mesh/cluster7.rows");
     assert!(file.exists(), "saved while running");

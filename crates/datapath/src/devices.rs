@@ -18,7 +18,10 @@ pub use masquerade::{
 pub use overlay::{Overlay, OverlaySpec, ensure_overlay, remove_overlay};
 pub use pod::{PodDevice, defects, ensure_pod_device, remove_pod_routes, unfit};
 pub use route::{ROUTE_PROTOCOL, RoutePlan, ensure_routes, remove_routes, routes};
-pub use switches::{Families, ensure_device_switches, ensure_node_switches, restore_node_switches};
+pub use switches::{
+    Families, ensure_device_switches, ensure_node_switches, remember_node_switches,
+    restore_node_switches,
+};
 
 /// Name of the VXLAN device.
 pub const OVERLAY_DEVICE: &str = "cilium_vxlan";

@@ -204,8 +204,9 @@ impl<K: Kernel> Datapath<K> {
         })?;
         for key in &gone {
             self.kernel.delete_row::<table::Flows>(key)?;
-            self.kernel.add(Map::Shares, abi::SHARE_OF_ALL, -1)?;
         }
+        let fewer = i32::try_from(gone.len()).unwrap_or(i32::MAX);
+        self.kernel.add(Map::Shares, abi::SHARE_OF_ALL, -fewer)?;
         self.reset_share(endpoint)
     }
 

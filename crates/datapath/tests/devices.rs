@@ -223,9 +223,7 @@ fn a_pods_device_is_made_ready_and_its_routes_go() {
             mac: [2, 0, 0, 0, 0, 9],
             addresses,
         };
-        let state = tempfile::tempdir().expect("a directory");
-        let both = Families { v4: true, v6: true };
-        devices::ensure_node_switches(both, state.path()).expect("settable");
+        devices::ensure_node_switches(Families { v4: true, v6: true }).expect("settable");
         for _ in 0..2 {
             devices::ensure_pod_device(socket, &pod).expect("set");
             assert_eq!(own_routes(socket), texts(&["10.5.1.9/32", "fd05::9/128"]));
@@ -257,24 +255,25 @@ fn switches_of_the_node_are_set_back() {
         let before = read();
         assert_eq!(before, ["0", "2", "0"]);
         for _ in 0..2 {
-            devices::ensure_node_switches(both, state.path()).expect("set");
+            devices::remember_node_switches(state.path()).expect("kept");
+            devices::ensure_node_switches(both).expect("set");
             assert_eq!(read(), ["1", "0", "1"]);
         }
-        // What somebody else set since is not ours to set back; what was taken away and came again is.
+        // What somebody else set since is not ours to set back, nor what was there first.
         netlink::sysctl::write(names[1], "1").expect("set");
         netlink::sysctl::write(names[0], "0").expect("set");
-        devices::ensure_node_switches(
-            Families {
-                v4: false,
-                v6: true,
-            },
-            state.path(),
-        )
-        .expect("set");
-        assert_eq!(read(), ["0", "1", "1"]);
+        devices::remember_node_switches(state.path()).expect("known");
         netlink::sysctl::write(names[0], "1").expect("set");
         devices::restore_node_switches(state.path()).expect("set back");
         assert_eq!(read(), ["0", "1", "0"]);
+        let forwarding = tempfile::tempdir().expect("a directory");
+        netlink::sysctl::write(names[0], "1").expect("set");
+        devices::remember_node_switches(forwarding.path()).expect("kept");
+        netlink::sysctl::write(names[0], "0").expect("set");
+        devices::remember_node_switches(forwarding.path()).expect("known");
+        devices::ensure_node_switches(both).expect("set");
+        devices::restore_node_switches(forwarding.path()).expect("set back");
+        assert_eq!(read()[0], "1", "the node forwarded before");
         let empty = tempfile::tempdir().expect("a directory");
         devices::restore_node_switches(empty.path()).expect("nothing to do");
     });

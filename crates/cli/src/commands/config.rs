@@ -166,6 +166,13 @@ mod tests {
         serde_json::from_value(text).expect("a status")
     }
 
+    fn shown(read_only: bool, changeable: bool) -> Shown {
+        Shown {
+            read_only,
+            changeable,
+        }
+    }
+
     const FIXED: &str = "#### Read-only configurations ####\n\
         ClusterId                         : 1\n\
         ClusterName                       : east\n\
@@ -180,13 +187,7 @@ mod tests {
 
     #[test]
     fn each_part_has_its_title() {
-        let text = |read_only, changeable| {
-            let shown = Shown {
-                read_only,
-                changeable,
-            };
-            text(&status(), shown)
-        };
+        let text = |read_only, changeable| text(&status(), shown(read_only, changeable));
         assert_eq!(text(true, false), FIXED);
         assert_eq!(text(false, true), CHANGEABLE);
         assert_eq!(text(true, true), FIXED.to_owned() + CHANGEABLE);
@@ -194,13 +195,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_parts() {
-        let values = |read_only, changeable| {
-            let shown = Shown {
-                read_only,
-                changeable,
-            };
-            values(&status(), shown)
-        };
+        let values = |read_only, changeable| values(&status(), shown(read_only, changeable));
         assert_eq!(values(false, true), json!({"Debug": "false"}));
         assert_eq!(values(true, false)["ClusterName"], "east");
         let all = values(true, true);

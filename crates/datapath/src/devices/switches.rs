@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use crate::{Error, Result};
 
-/// File in the agent's directory: a line `<key>=<value>` for each switch of the node that was another before.
+/// File in the agent's directory: a line `<key>=<value>` for each switch of the node, as it was before the first agent.
 const BEFORE: &str = "state/switches";
 
 /// Which families the pods have.
@@ -56,26 +56,33 @@ const DEVICE_V6: [(&str, &str); 4] = [
     ("accept_dad", "0"),
 ];
 
-/// The switches of the node. What they were is kept in `state`, the agent's directory.
-pub fn ensure_node_switches(families: Families, state: &Path) -> Result<()> {
-    let v4 = NODE_V4.iter().filter(|_| families.v4);
-    let v6 = NODE_V6.iter().filter(|_| families.v6);
-    let switches: Vec<_> = v4.chain(v6).collect();
-    let others = switches.iter().filter_map(|(key, value)| {
-        let now = netlink::sysctl::read(key).ok()?;
-        (now != *value).then(|| ((*key).to_owned(), now))
-    });
-    let others: Vec<_> = others.collect();
-    if !others.is_empty() {
-        // What was there first counts.
-        let mut before: BTreeMap<_, _> = others.into_iter().collect();
-        before.extend(read_before(state)?);
-        keep_before(state, &before)?;
+/// The switches of the node.
+pub fn ensure_node_switches(families: Families) -> Result<()> {
+    if families.v4 {
+        set(&NODE_V4, |key| key.to_owned())?;
     }
-    for (key, value) in switches {
-        netlink::sysctl::ensure(key, value)?;
+    if families.v6 {
+        set(&NODE_V6, |key| key.to_owned())?;
     }
     Ok(())
+}
+
+/// Keeps in `state`, the agent's directory, what the switches of the node are, unless it is known what they were before the
+/// first agent: to be called before they are set.
+pub fn remember_node_switches(state: &Path) -> Result<()> {
+    let mut before = read_before(state)?;
+    let known = before.len();
+    for (key, _) in NODE_V4.iter().chain(&NODE_V6) {
+        if !before.contains_key(*key)
+            && let Ok(now) = netlink::sysctl::read(key)
+        {
+            before.insert((*key).to_owned(), now);
+        }
+    }
+    match before.len() > known {
+        true => keep_before(state, &before),
+        false => Ok(()),
+    }
 }
 
 /// Sets the switches of the node back to what they were, if nobody else changed them since. Goes on after an error.
