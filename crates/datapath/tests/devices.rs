@@ -83,15 +83,20 @@ fn the_overlay_is_kept_while_it_fits() {
     });
 }
 
+/// The devices `lxc9` and `far`.
+fn add_pair(socket: &Socket) {
+    let pair = VethSpec {
+        near: VethEnd::new("lxc9"),
+        far: VethEnd::new("far"),
+        mtu: None,
+    };
+    socket.add_veth(&pair).expect("a pair");
+}
+
 #[test]
 fn only_one_end_of_a_pair_can_be_a_pods_device() {
     inside(|socket| {
-        let pair = VethSpec {
-            near: VethEnd::new("lxc9"),
-            far: VethEnd::new("far"),
-            mtu: None,
-        };
-        socket.add_veth(&pair).expect("a pair");
+        add_pair(socket);
         socket.add_bridge("br0").expect("a bridge");
         let index = |name: &str| socket.index_of(name).expect("there");
         let unfit = |device: &str, ifindex| {
@@ -152,12 +157,7 @@ fn routes_follow_the_plan_and_spare_foreign_ones() {
     inside(|socket| {
         let routers = ["10.5.1.1", "fd05:1::1"];
         let overlay = devices::ensure_overlay(socket, &spec(8472, 1450, &routers)).expect("made");
-        let pair = VethSpec {
-            near: VethEnd::new("lxc9"),
-            far: VethEnd::new("far"),
-            mtu: None,
-        };
-        socket.add_veth(&pair).expect("a pair");
+        add_pair(socket);
         let lxc = socket.index_of("lxc9").expect("made");
         socket.set_up(lxc).expect("up");
         let mut foreign = Route::new(net("10.9.0.0/16"));
@@ -209,12 +209,7 @@ fn routes_follow_the_plan_and_spare_foreign_ones() {
 #[test]
 fn a_pods_device_is_made_ready_and_its_routes_go() {
     inside(|socket| {
-        let pair = VethSpec {
-            near: VethEnd::new("lxc9"),
-            far: VethEnd::new("far"),
-            mtu: None,
-        };
-        socket.add_veth(&pair).expect("a pair");
+        add_pair(socket);
         let ifindex = socket.index_of("lxc9").expect("made");
         let addresses = vec![(ip("10.5.1.9"), None), (ip("fd05::9"), None)];
         let pod = PodDevice {
