@@ -140,6 +140,8 @@ operations! {
     fn policy() -> Policy;
     /// `GET /policy/selectors`.
     fn policy_selectors() -> Vec<SelectorIdentities>;
+    /// `GET /policy/subject-selectors`.
+    fn policy_subject_selectors() -> Vec<SelectorIdentities>;
     /// `GET /service`: one entry per address and port.
     fn services() -> Vec<Service>;
     /// `GET /map`.
@@ -164,6 +166,8 @@ operations! {
     fn bpf_ipcache() -> Feed<BpfIpcacheEntry>;
     /// `GET /isthmus/bpf/endpoint`.
     fn bpf_endpoints() -> Vec<BpfEndpoint>;
+    /// `GET /isthmus/bpf/lb`, in the order of addresses.
+    fn bpf_services() -> Vec<BpfService>;
     /// `GET /isthmus/bpf/policy?endpoint=`: `None`: of all endpoints; 404.
     fn bpf_policies(endpoint: Option<u16>) -> Vec<BpfPolicy>;
     /// `GET /isthmus/bpf/metrics`.

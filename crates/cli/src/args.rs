@@ -16,7 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::output::{Format, parse_format};
 use flags::{boolean, duration, step};
 
-pub(crate) use bpf::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfMetrics, BpfPolicy};
+pub(crate) use bpf::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfLb, BpfMetrics, BpfPolicy};
 
 const OTHER_PROCESSES: &str = "\
 Processes of the same program:
@@ -278,6 +278,8 @@ pub(crate) enum Policy {
     Get(Output),
     /// Show the selectors in use and the identities that they select
     Selectors(Output),
+    /// Show the selectors of those whom policies are for, and this node's identities that they select
+    SubjectSelectors(Output),
     /// Wait until all endpoints enforce a policy revision
     Wait {
         /// The revision

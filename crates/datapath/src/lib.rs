@@ -40,5 +40,5 @@ pub use flows::FlowStats;
 pub use kernel::{Attached, Cursor, Kernel, Put, Scan, Typed};
 pub use linux::Linux;
 pub use maps::{KeptLimit, METRICS_ENTRIES, Map, Program, Shape, Table, table};
-pub use services::ServiceRow;
+pub use services::{ServiceRow, ServiceSlots};
 pub use settings::Settings;

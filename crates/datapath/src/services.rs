@@ -8,7 +8,8 @@
 //! is gone has its bucket raised afterwards: its flows are judged again, and end. A change writes what it is about: a backend
 //! more is two rows and the number, one less moves the last into its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use abi::{Addr, Backend, BackendKey, MemberKey, Service, ServiceKey, addr_bucket, member_flags};
 use model::{Backends, Frontend, Protocol};
@@ -39,6 +40,19 @@ pub struct ServiceRow {
     pub id: u32,
     /// Its backends.
     pub backends: Backends,
+}
+
+/// A service as the programs find it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceSlots {
+    /// Where it is reached.
+    pub frontend: Frontend,
+    /// Its number in the maps.
+    pub id: u32,
+    /// How long a client keeps its backend, seconds; 0: every flow chooses anew.
+    pub affinity: u32,
+    /// The backends that new flows choose from, by slot.
+    pub slots: Vec<SocketAddr>,
 }
 
 fn service_key(frontend: &Frontend) -> ServiceKey {
@@ -152,6 +166,34 @@ impl<K: Kernel> Datapath<K> {
             })
         });
         rows.collect()
+    }
+
+    /// What the maps hold, read from the kernel, in the order of addresses.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn service_map(&self) -> Result<Vec<ServiceSlots>> {
+        let mut rows = self.kernel.dump::<table::Services>()?;
+        rows.sort_by_key(|(key, _)| *key);
+        let backends: HashMap<BackendKey, Backend> =
+            self.kernel.dump::<table::Backends>()?.into_iter().collect();
+        let slots = |row: &Service| {
+            let service = row.id;
+            let keys = (0..row.count).map(move |index| BackendKey { service, index });
+            // A backend may go between the two reads.
+            let found = keys.filter_map(|key| backends.get(&key));
+            let at = |to: &Backend| Some((ip_addr(&to.addr)?, u16::from_be_bytes(to.port)).into());
+            found.filter_map(at).collect()
+        };
+        let services = rows.iter().filter_map(|(key, row)| {
+            Some(ServiceSlots {
+                frontend: frontend(key)?,
+                id: row.id,
+                affinity: seconds(row.affinity),
+                slots: slots(row),
+            })
+        });
+        Ok(services.collect())
     }
 
     /// Reads what the maps hold.

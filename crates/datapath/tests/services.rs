@@ -194,6 +194,9 @@ fn affinity_is_told_in_the_clock_of_the_programs() {
         assert_eq!(rows.expect("readable")[0].1.affinity, ticks);
         let told = datapath.services()[0].backends.affinity;
         assert!(told.abs_diff(seconds) <= 1, "{told} of {seconds}");
+        let row = &datapath.service_map().expect("readable")[0];
+        assert_eq!((row.frontend, row.affinity), (service, told));
+        assert_eq!(row.slots, [(ip("10.5.0.1"), 8080).into()]);
         // What is shown is what was said, so saying it again changes nothing.
         assert!(!datapath.put_service(&service, &backends).expect("room"));
     }

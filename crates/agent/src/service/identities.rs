@@ -8,18 +8,20 @@ use model::{Labels, NumericIdentity};
 use sha2::{Digest, Sha256};
 
 use super::Service;
-use crate::addresses::Source;
+use crate::addresses::{Claim, Source};
 
 impl Service {
     pub(super) fn identity_list(&self, wanted: &[String]) -> Answer<Vec<Identity>> {
         let core = self.core();
-        let mut list: Vec<Identity> = core
-            .identities
-            .iter()
-            .filter(|(_, labels)| has_all(labels, wanted))
-            .map(|(id, labels)| identity(*id, labels))
+        let all = core.identities.iter();
+        let wanted_ones = all.filter(|(_, labels)| has_all(labels, wanted));
+        let mut found: Vec<_> = wanted_ones
+            .map(|(id, labels)| (*id, labels.clone()))
             .collect();
-        list.sort_by_key(|identity| identity.id);
+        // Digests and texts take longer than the look.
+        drop(core);
+        found.sort_by_key(|(id, _)| *id);
+        let list: Vec<_> = found.iter().map(|(id, l)| identity(*id, l)).collect();
         if list.is_empty() && !wanted.is_empty() {
             return Err(ApiError::not_found(""));
         }
@@ -61,7 +63,8 @@ impl Service {
             })?),
         };
         let core = self.core();
-        let mut rows: Vec<(IpNet, IpListEntry)> = Vec::new();
+        let own = core.node.clone();
+        let mut rows: Vec<(IpNet, Source, Claim)> = Vec::new();
         for (prefix, (source, claim)) in &core.addresses {
             let labels = core.identities.get(&claim.identity);
             let labels_fit = query.labels.is_empty()
@@ -69,13 +72,18 @@ impl Service {
             if !labels_fit || inside.is_some_and(|net| !net.contains(prefix)) {
                 continue;
             }
-            rows.push((*prefix, self.ip_entry(&core.node, *prefix, source, claim)));
+            rows.push((*prefix, source.clone(), claim.clone()));
         }
+        // Texts take longer than the look, and ask the mesh.
+        drop(core);
         if rows.is_empty() {
             return Err(ApiError::not_found(""));
         }
-        rows.sort_by_key(|(prefix, _)| *prefix);
-        Ok(rows.into_iter().map(|(_, row)| row).collect())
+        rows.sort_by_key(|(prefix, ..)| *prefix);
+        let entry = |(prefix, source, claim): &(IpNet, Source, Claim)| {
+            self.ip_entry(&own, *prefix, source, claim)
+        };
+        Ok(rows.iter().map(entry).collect())
     }
 
     fn ip_entry(
@@ -83,7 +91,7 @@ impl Service {
         own: &crate::node::LocalNode,
         prefix: IpNet,
         source: &Source,
-        claim: &crate::addresses::Claim,
+        claim: &Claim,
     ) -> IpListEntry {
         let pod = match (&claim.pod, source, &self.mesh) {
             (Some((namespace, name)), ..) => Some((namespace.to_string(), name.to_string())),
@@ -126,33 +134,6 @@ impl Service {
             revision,
             policy: serde_json::to_string_pretty(&objects).expect("plain values"),
         }
-    }
-
-    pub(super) fn selectors(&self) -> Vec<SelectorIdentities> {
-        let core = self.core();
-        let mut users: std::collections::BTreeMap<String, (model::Selector, i64)> =
-            Default::default();
-        for policy in core.engine.policies() {
-            for selector in crate::policy_text::selectors(policy) {
-                users.entry(selector.to_string()).or_insert((selector, 0)).1 += 1;
-            }
-        }
-        let of = |(text, (selector, count)): (String, (model::Selector, i64))| {
-            let mut identities: Vec<i64> = core
-                .identities
-                .iter()
-                .filter(|(_, labels)| selector.matches(labels))
-                .map(|(id, _)| id.0.into())
-                .collect();
-            identities.sort_unstable();
-            SelectorIdentities {
-                selector: text,
-                users: count,
-                labels: Vec::new(),
-                identities,
-            }
-        };
-        users.into_iter().map(of).collect()
     }
 }
 

@@ -13,6 +13,7 @@ mod keys;
 mod mesh;
 mod nodes;
 mod relabel;
+mod selectors;
 mod services;
 mod status;
 mod troubleshoot;
@@ -162,7 +163,11 @@ impl Agent for Service {
     }
 
     async fn policy_selectors(&self) -> Answer<Vec<SelectorIdentities>> {
-        Ok(self.selectors())
+        Ok(self.peer_selectors())
+    }
+
+    async fn policy_subject_selectors(&self) -> Answer<Vec<SelectorIdentities>> {
+        Ok(self.subject_selectors())
     }
 
     async fn services(&self) -> Answer<Vec<api::models::Service>> {
@@ -207,6 +212,10 @@ impl Agent for Service {
 
     async fn bpf_endpoints(&self) -> Answer<Vec<BpfEndpoint>> {
         Ok(self.endpoint_map())
+    }
+
+    async fn bpf_services(&self) -> Answer<Vec<BpfService>> {
+        self.service_map()
     }
 
     async fn bpf_policies(&self, endpoint: Option<u16>) -> Answer<Vec<BpfPolicy>> {

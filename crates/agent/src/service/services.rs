@@ -2,13 +2,16 @@
 //! `/service`: what is translated, and to whom.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
+use api::Answer;
 use api::models::{
     self, BackendAddress, FrontendAddress, ServiceFlags, ServiceSpec, ServiceStatus,
 };
+use datapath::ServiceSlots;
 use model::{Backend, EndpointState, FrontendRow};
 
-use super::Service;
+use super::{Service, failed};
 
 impl Service {
     /// The services that the kernel has, by number.
@@ -26,6 +29,23 @@ impl Service {
             .collect();
         list.sort_by_key(|service| service.spec.as_ref().map(|spec| spec.id));
         list
+    }
+
+    /// The services as the programs find them.
+    pub(super) fn service_map(&self) -> Answer<Vec<models::BpfService>> {
+        let rows = self.core().dp.service_map().map_err(failed)?;
+        Ok(rows.into_iter().map(map_entry).collect())
+    }
+}
+
+fn map_entry(row: ServiceSlots) -> models::BpfService {
+    let frontend = row.frontend;
+    models::BpfService {
+        id: row.id,
+        protocol: frontend.proto.as_str().into(),
+        affinity: row.affinity,
+        frontend: SocketAddr::new(frontend.addr, frontend.port).to_string(),
+        backends: row.slots.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -56,8 +56,10 @@ plain! {
     identity_endpoints -> Vec<IdentityEndpoints> = "/identity/endpoints";
     /// The rules in force.
     policy -> Policy = "/policy";
-    /// Their selectors.
+    /// Their selectors of peers.
     policy_selectors -> Vec<SelectorIdentities> = "/policy/selectors";
+    /// Their selectors of those whom they are for.
+    policy_subject_selectors -> Vec<SelectorIdentities> = "/policy/subject-selectors";
     /// What is translated.
     services -> Vec<Service> = "/service";
     /// The kernel's maps.
@@ -72,6 +74,8 @@ plain! {
     warnings -> Vec<Warning> = "/isthmus/warnings";
     /// Endpoints as the kernel knows them.
     bpf_endpoints -> Vec<BpfEndpoint> = "/isthmus/bpf/endpoint";
+    /// Services as the kernel knows them.
+    bpf_services -> Vec<BpfService> = "/isthmus/bpf/lb";
     /// Packets per reason.
     metrics -> Vec<Metric> = "/isthmus/bpf/metrics";
     /// How full the maps are.

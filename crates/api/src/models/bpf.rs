@@ -47,6 +47,21 @@ model! {
     }
 }
 model! {
+    /// One service, as the programs translate it.
+    "kebab-case" BpfService {
+        id: u32,
+        /// `TCP`, `UDP`.
+        protocol: String,
+        /// How long a client keeps its backend, seconds; 0: every flow chooses anew.
+        affinity: u32,
+    } always {
+        /// Address and port, IPv6 in brackets.
+        frontend: String,
+        /// The same, of those that new flows choose from, by slot.
+        backends: Vec<String>,
+    }
+}
+model! {
     /// What the kernel holds for an endpoint's policy.
     "kebab-case" BpfPolicy {
         endpoint: u16,

@@ -30,6 +30,7 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/troubleshoot", get(troubleshoot::<A>))
         .merge(feeds())
         .route("/bpf/endpoint", get(bpf_endpoints::<A>))
+        .route("/bpf/lb", get(bpf_services::<A>))
         .route("/bpf/policy", get(bpf_policies::<A>))
         .route("/bpf/metrics", get(metrics::<A>))
 }
@@ -144,6 +145,10 @@ async fn ipcache<A: Agent>(State(agent): State<Arc<A>>) -> Response {
 
 async fn bpf_endpoints<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.bpf_endpoints().await)
+}
+
+async fn bpf_services<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.bpf_services().await)
 }
 
 #[derive(Deserialize)]

@@ -28,12 +28,15 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/ip", get(ips::<A>))
         .route("/policy", get(policy::<A>))
         .route("/policy/selectors", get(policy_selectors::<A>))
+        .route(
+            "/policy/subject-selectors",
+            get(policy_subject_selectors::<A>),
+        )
         .route("/map", get(maps::<A>))
         .route("/metrics", get(metric_values::<A>))
         .route("/map/{name}", get(map::<A>))
         .route("/service", get(services::<A>))
-        .route("/node/ids", get(nothing))
-        .route("/fqdn/cache", get(no_names))
+        .merge(absent())
         .route("/ipam", post(ipam::allocate::<A>))
         .route(
             "/ipam/{ip}",
@@ -58,14 +61,34 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
-/// Numbers of nodes: there are none.
-async fn nothing() -> Response {
+/// What clients may ask about and this agent does not do: they get the answer of an agent that has it switched off.
+fn absent<A: Agent>() -> Router<Arc<A>> {
+    Router::new()
+        .route("/node/ids", get(none))
+        .route("/lrp", get(none))
+        .route("/cgroup-dump-metadata", get(nothing))
+        .route("/prefilter", get(nothing))
+        .route("/fqdn/names", get(nothing))
+        .route("/fqdn/cache", get(not_found))
+        .route("/fqdn/cache/{id}", get(not_found))
+        .route("/bgp/{*what}", get(no_bgp))
+}
+
+async fn none() -> Response {
     reply::ok(Ok::<[(); 0], _>([]))
 }
 
-/// Names that policies looked up: there is no policy by name.
-async fn no_names() -> ApiError {
+async fn nothing() -> Response {
+    reply::ok(Ok(serde_json::Map::new()))
+}
+
+async fn not_found() -> ApiError {
     ApiError::not_found("")
+}
+
+async fn no_bgp() -> ApiError {
+    let text = "this agent speaks no BGP: pods are reached through the tunnel";
+    ApiError::new(StatusCode::NOT_IMPLEMENTED, text)
 }
 
 /// A boolean header.
@@ -187,6 +210,10 @@ async fn services<A: Agent>(State(agent): State<Arc<A>>) -> Response {
 
 async fn policy_selectors<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     reply::ok(agent.policy_selectors().await)
+}
+
+async fn policy_subject_selectors<A: Agent>(State(agent): State<Arc<A>>) -> Response {
+    reply::ok(agent.policy_subject_selectors().await)
 }
 
 async fn map<A: Agent>(State(agent): State<Arc<A>>, Path(name): Path<String>) -> Response {

@@ -167,6 +167,9 @@ impl Agent for Fake {
     async fn policy(&self) -> Answer<Policy> {
         Ok(Policy::default())
     }
+    async fn policy_subject_selectors(&self) -> Answer<Vec<SelectorIdentities>> {
+        Ok(vec![])
+    }
     async fn policy_selectors(&self) -> Answer<Vec<SelectorIdentities>> {
         Ok(vec![])
     }
@@ -244,6 +247,9 @@ impl Agent for Fake {
         Err(ApiError::failed("the map is gone"))
     }
     async fn bpf_endpoints(&self) -> Answer<Vec<BpfEndpoint>> {
+        Ok(vec![])
+    }
+    async fn bpf_services(&self) -> Answer<Vec<BpfService>> {
         Ok(vec![])
     }
     async fn bpf_policies(&self, endpoint: Option<u16>) -> Answer<Vec<BpfPolicy>> {

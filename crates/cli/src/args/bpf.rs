@@ -17,6 +17,9 @@ pub(crate) enum Bpf {
     /// Endpoints
     #[command(subcommand)]
     Endpoint(BpfEndpoint),
+    /// Services and the backends that new flows choose from
+    #[command(subcommand)]
+    Lb(BpfLb),
     /// Policy verdicts
     #[command(subcommand)]
     Policy(BpfPolicy),
@@ -52,6 +55,13 @@ pub(crate) enum BpfCt {
 #[derive(Subcommand, Debug)]
 pub(crate) enum BpfEndpoint {
     /// List the endpoints
+    List(Output),
+}
+
+/// `bpf lb`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BpfLb {
+    /// List the entries
     List(Output),
 }
 

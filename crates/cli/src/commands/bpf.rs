@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bpf ipcache|ct|endpoint|metrics list`. The agent reads the maps, so this works from anywhere that reaches its socket.
+//! `bpf ipcache|ct|endpoint|lb|metrics list`. The agent reads the maps, so this works from anywhere that reaches its socket.
 
 use std::collections::BTreeMap;
 
 use api::Client;
-use api::models::{BpfEndpoint as Endpoint, BpfIpcacheEntry, FlowEntry, Metric};
+use api::models::{BpfEndpoint as Endpoint, BpfIpcacheEntry, BpfService, FlowEntry, Metric};
 
 use super::bpf_policy;
-use crate::args::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfMetrics};
+use crate::args::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfLb, BpfMetrics};
 use crate::table::align;
 use crate::text::{clean, clean_all, endpoint};
 use crate::{Error, output};
@@ -31,6 +31,11 @@ pub(super) async fn run(client: &Client, command: Bpf) -> Result<(), Error> {
             output::answer(args.output.as_ref(), &endpoints, |list| {
                 self::endpoints(list)
             })
+        }
+        Bpf::Lb(BpfLb::List(args)) => {
+            let services = client.bpf_services().await?;
+            let map: BTreeMap<_, _> = services.iter().flat_map(slots).collect();
+            output::answer(args.output.as_ref(), &map, |_| lb(&services))
         }
         Bpf::Policy(command) => bpf_policy::run(client, command).await,
         Bpf::Metrics(BpfMetrics::List(args)) => {
@@ -163,6 +168,39 @@ pub(super) fn endpoints(list: &[Endpoint]) -> String {
     align(&text)
 }
 
+/// The table, in the given order; services are told apart by address, port and protocol.
+pub(super) fn lb(services: &[BpfService]) -> String {
+    let mut text = "SERVICE ADDRESS\tBACKEND ADDRESS (REVNAT_ID) (SLOT)\n".to_owned();
+    for (slot, [backend]) in services.iter().flat_map(slots) {
+        text += &format!("{slot}\t{backend}\n");
+    }
+    align(&text)
+}
+
+/// Slot 0 is the service itself, the others are its backends.
+fn slots(service: &BpfService) -> Vec<(String, [String; 1])> {
+    let (frontend, protocol) = (clean(&service.frontend), clean(&service.protocol));
+    let id = service.id;
+    let affinity = match service.affinity {
+        0 => "",
+        _ => "sessionAffinity, ",
+    };
+    let none = match frontend.starts_with('[') {
+        true => "[::]:0",
+        false => "0.0.0.0:0",
+    };
+    let mut slots = vec![format!(
+        "{none} ({id}) (0) [ClusterIP, {affinity}non-routable]"
+    )];
+    for (index, backend) in service.backends.iter().enumerate() {
+        let (backend, slot) = (clean(backend), index + 1);
+        slots.push(format!("{backend}/{protocol} ({id}) ({slot})"));
+    }
+    let key = |slot| format!("{frontend}/{protocol} ({slot})");
+    let rows = slots.into_iter().enumerate();
+    rows.map(|(slot, text)| (key(slot), [text])).collect()
+}
+
 /// The table, sorted by line.
 pub(super) fn metrics(list: &[Metric]) -> String {
     let mut rows: Vec<String> = list
@@ -175,4 +213,35 @@ pub(super) fn metrics(list: &[Metric]) -> String {
         .collect();
     rows.sort();
     align(&("REASON\tDIRECTION\tPACKETS\tBYTES\tLINE\tFILE\n".to_owned() + &rows.concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_per_slot() {
+        let service = |id, frontend: &str, affinity, backends: &[&str]| BpfService {
+            id,
+            protocol: "TCP".into(),
+            affinity,
+            frontend: frontend.into(),
+            backends: backends.iter().map(ToString::to_string).collect(),
+        };
+        let text = lb(&[
+            service(7, "10.96.12.9:8080", 0, &["10.1.1.73:80", "10.1.1.74:80"]),
+            service(9, "[fd00::9]:53", 60, &[]),
+        ]);
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines,
+            [
+                "SERVICE ADDRESS           BACKEND ADDRESS (REVNAT_ID) (SLOT)",
+                "10.96.12.9:8080/TCP (0)   0.0.0.0:0 (7) (0) [ClusterIP, non-routable]",
+                "10.96.12.9:8080/TCP (1)   10.1.1.73:80/TCP (7) (1)",
+                "10.96.12.9:8080/TCP (2)   10.1.1.74:80/TCP (7) (2)",
+                "[fd00::9]:53/TCP (0)      [::]:0 (9) (0) [ClusterIP, sessionAffinity, non-routable]",
+            ]
+        );
+    }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `policy get|selectors|wait`.
+//! `policy get|selectors|subject-selectors|wait`.
 
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ pub(super) async fn run(client: &Client, command: Policy) -> Result<(), Error> {
         }
         Policy::Selectors(args) => {
             let selectors = client.policy_selectors().await?;
+            output::answer(args.output.as_ref(), &selectors, |list| {
+                self::selectors(list)
+            })
+        }
+        Policy::SubjectSelectors(args) => {
+            let selectors = client.policy_subject_selectors().await?;
             output::answer(args.output.as_ref(), &selectors, |list| {
                 self::selectors(list)
             })
