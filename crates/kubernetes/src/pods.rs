@@ -10,6 +10,8 @@ use crate::{FieldError, object};
 
 /// Most labels of an object.
 const MAX_LABELS: usize = 256;
+/// `restartPolicy` of an init container that runs as long as its pod.
+const SIDECAR: &str = "Always";
 
 pub(crate) fn pod(root: &Field<'_>) -> Result<Pod, FieldError> {
     let metadata = object::metadata(root)?;
@@ -73,34 +75,38 @@ pub(crate) fn labels(metadata: &Field<'_>) -> Result<Vec<(String, String)>, Fiel
     }
 }
 
+/// The ports by name of containers that run beside each other: the pod's containers and its sidecars.
 fn named_ports(spec: &Field<'_>) -> Result<Vec<NamedPort>, FieldError> {
+    let all = |key| spec.list_of(key, Ok).map(Option::unwrap_or_default);
     let mut ports = Vec::new();
-    for container in spec
-        .get("containers")
-        .map(|field| field.list())
-        .transpose()?
-        .unwrap_or_default()
-    {
-        for port in container
-            .get("ports")
-            .map(|field| field.list())
-            .transpose()?
-            .unwrap_or_default()
-        {
-            let Some(name) = port.get("name") else {
-                continue;
-            };
-            let number = port
-                .get("containerPort")
-                .ok_or_else(|| port.error("containerPort is missing"))?;
-            let protocol = port.get("protocol");
-            ports.push(NamedPort {
-                name: name.text()?.into(),
-                port: number.port()?,
-                protocol: protocol.map_or(Ok(Protocol::Tcp), |protocol| protocol.protocol())?,
-            });
+    for container in all("containers")? {
+        ports.extend(ports_of(&container)?);
+    }
+    for container in all("initContainers")? {
+        let restart = container.get("restartPolicy");
+        if restart.map(|policy| policy.text()).transpose()? == Some(SIDECAR) {
+            ports.extend(ports_of(&container)?);
         }
     }
     ports.sort();
     Ok(ports)
+}
+
+fn ports_of(container: &Field<'_>) -> Result<Vec<NamedPort>, FieldError> {
+    let mut named = Vec::new();
+    for port in container.list_of("ports", Ok)?.unwrap_or_default() {
+        let Some(name) = port.get("name") else {
+            continue;
+        };
+        let number = port
+            .get("containerPort")
+            .ok_or_else(|| port.error("containerPort is missing"))?;
+        let protocol = port.get("protocol");
+        named.push(NamedPort {
+            name: name.text()?.into(),
+            port: number.port()?,
+            protocol: protocol.map_or(Ok(Protocol::Tcp), |protocol| protocol.protocol())?,
+        });
+    }
+    Ok(named)
 }

@@ -21,7 +21,10 @@ fn document(value: Value) -> Document {
 fn pod(labels: &Value) -> Document {
     let pod = json!({
         "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": labels, "managedFields": [{"manager": "kubelet"}], "resourceVersion": "5"},
-        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "B"}], "ports": [{"name": "http", "containerPort": 80}]}, {"name": "d"}], "volumes": []},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "B"}], "ports": [{"name": "http", "containerPort": 80}]}, {"name": "d"}], "initContainers": [
+            {"name": "sidecar", "image": "i", "restartPolicy": "Always", "ports": [{"name": "metrics", "containerPort": 9100}]},
+            {"name": "setup", "ports": [{"name": "once", "containerPort": 1}]},
+        ], "volumes": []},
         "status": {"phase": "Running"},
     });
     document(trimmed(Kind::Pod, pod))
@@ -53,10 +56,11 @@ fn pods_are_trimmed_to_what_is_read() {
     else {
         panic!("no pod");
     };
-    assert_eq!(
-        (pod.named_ports.len(), &*pod.node, &*pod.uid),
-        (1, "n1", "u")
-    );
+    assert_eq!((&*pod.node, &*pod.uid), ("n1", "u"));
+    // A sidecar runs beside the containers, another init container does not.
+    let named = pod.named_ports.iter();
+    let named: Vec<_> = named.map(|port| (&*port.name, port.port)).collect();
+    assert_eq!(named, [("http", 80), ("metrics", 9100)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! What is kept of an object: what the conversion reads, and nothing else. A pod's environment, volumes and managed
 //! fields are many times what the network needs.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Kind;
 use crate::services;
@@ -22,25 +22,17 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
     match kind {
         Kind::Namespace => {}
         Kind::Pod => {
-            let mut spec = object.get_mut("spec").map_or(Value::Null, Value::take);
-            let containers = spec.get_mut("containers").map_or(Value::Null, Value::take);
+            let mut whole = object.get_mut("spec").map_or(Value::Null, Value::take);
+            let lists = ["containers", "initContainers"]
+                .map(|key| (key, whole.get_mut(key).map_or(Value::Null, Value::take)));
             let mut spec = only(
-                Some(spec),
+                Some(whole),
                 &["nodeName", "serviceAccountName", "hostNetwork"],
             );
-            let containers = match containers {
-                Value::Array(all) => all
-                    .into_iter()
-                    .filter(|container| container.get("ports").is_some())
-                    .map(|mut container| json!({"ports": container["ports"].take()}))
-                    .collect(),
-                // What is wrong is refused by who reads it.
-                other => other,
-            };
-            if let Some(spec) = spec.as_object_mut()
-                && !containers.is_null()
-            {
-                spec.insert("containers".into(), containers);
+            if let Some(spec) = spec.as_object_mut() {
+                let found = lists.into_iter().map(|(key, list)| (key, with_ports(list)));
+                let found = found.filter(|(_, list)| !list.is_null());
+                spec.extend(found.map(|(key, list)| (key.to_owned(), list)));
             }
             out.insert("spec".into(), spec);
         }
@@ -85,6 +77,17 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
         }
     }
     Value::Object(out)
+}
+
+/// Of containers those that have ports. What is wrong is refused by who reads it.
+fn with_ports(containers: Value) -> Value {
+    let Value::Array(all) = containers else {
+        return containers;
+    };
+    let all = all.into_iter();
+    all.filter(|container| container.get("ports").is_some())
+        .map(|container| only(Some(container), &["ports", "restartPolicy"]))
+        .collect()
 }
 
 /// The object with these fields only; what is no object stays as it is.
