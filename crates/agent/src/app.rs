@@ -187,6 +187,13 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
             verdicts::publish(service.clone(), client.clone()),
         );
         tasks.spawn("events", alarms::tell(service.clone(), client.clone()));
+        let pools = config.kubernetes.as_ref().and_then(|k| k.pools());
+        if let Some(pools) = pools.cloned() {
+            tasks.spawn(
+                "pod networks",
+                resources::keep_networks(service.clone(), client.clone(), pools),
+            );
+        }
         tasks.spawn("own Node", resources::keep_open(service.clone(), client));
     }
     tasks.spawn("underlay", underlay(service.clone()));

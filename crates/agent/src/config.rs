@@ -71,6 +71,14 @@ impl KubernetesConfig {
     pub(crate) fn is_explicit(&self) -> bool {
         self.settings.kubeconfig.is_some() || !self.settings.servers.is_empty()
     }
+
+    /// The pools that this node's networks are of.
+    pub(crate) fn pools(&self) -> Option<&kubernetes::api::Pools> {
+        match &self.ipam {
+            kubernetes::api::Ipam::ClusterPool(pools) => Some(pools),
+            kubernetes::api::Ipam::Kubernetes => None,
+        }
+    }
 }
 
 /// Timeouts of conntrack.

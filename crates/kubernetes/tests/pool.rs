@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Ipam, Pool, Pools, Settings, connect, pod_networks};
+use kubernetes::api::{Ipam, Pool, Pools, Settings, connect, keep_networks, pod_networks};
 use serde_json::json;
 
 const NODES: &str = "/apis/cilium.io/v2/ciliumnodes";
@@ -26,15 +26,19 @@ fn settings(fake: &Fake) -> Settings {
 }
 
 fn ipam() -> Ipam {
+    Ipam::ClusterPool(pools())
+}
+
+fn pools() -> Pools {
     let pool = |cidr: &str, mask| {
         let cidrs = vec![cidr.parse().unwrap()];
         Some(Pool { cidrs, mask })
     };
-    Ipam::ClusterPool(Pools {
+    Pools {
         v4: pool("10.5.0.0/16", 24),
         v6: pool("fd00:5::/64", 80),
         namespace: "kube-system".into(),
-    })
+    }
 }
 
 #[tokio::test]
@@ -103,4 +107,67 @@ async fn an_operator_that_lives_has_the_pool_to_itself() {
     fake.put(LEASES, LEASE, held("2020-01-01T00:00:00.000000Z"));
     let networks = tokio::time::timeout(Duration::from_secs(10), taking).await;
     assert_eq!(networks.unwrap().v4, Some("10.5.0.0/24".parse().unwrap()));
+}
+
+/// A CiliumNode with these networks.
+fn cilium_node(nets: &[&str]) -> serde_json::Value {
+    json!({"spec": {"addresses": [], "ipam": {"podCIDRs": nets}}})
+}
+
+/// Keeps the networks of `n1` and returns what it tells.
+async fn keep(fake: &Fake, own: &[&str]) -> tokio::sync::mpsc::UnboundedReceiver<Option<String>> {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let client = connect(&settings(fake)).await.unwrap();
+    let own: Vec<_> = own.iter().map(|net| net.parse().unwrap()).collect();
+    tokio::spawn(async move {
+        let tell = |result: Result<(), String>| drop(tell.send(result.err()));
+        keep_networks(client, "n1", &pools(), &own, tell).await;
+    });
+    told
+}
+
+#[tokio::test]
+async fn what_a_node_uses_stays_in_its_cilium_node() {
+    let (fake, _running) = Fake::start().await;
+    let own = ["10.5.3.0/24", "fd00:5::300/120"];
+    fake.put(NODES, "n1", cilium_node(&own));
+    let mut told = keep(&fake, &own).await;
+    assert_eq!(told.recv().await, Some(None));
+    // Deleted, then written without networks, as the agent writes it otherwise, then with one of two.
+    fake.delete(NODES, "n1");
+    assert_eq!(told.recv().await, Some(None));
+    for nets in [&[][..], &own[1..]] {
+        fake.put(NODES, "n1", cilium_node(nets));
+        let limit = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let object = fake.shared.lock().unwrap().objects[NODES]["n1"].clone();
+            let said = object["spec"]["ipam"]["podCIDRs"].as_array().unwrap();
+            if own.iter().all(|net| said.contains(&json!(net))) {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < limit, "{object}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_two_nodes_have_is_told() {
+    let (fake, _running) = Fake::start().await;
+    fake.put(NODES, "n1", cilium_node(&["10.5.3.0/24"]));
+    fake.put(NODES, "n2", cilium_node(&["10.5.4.0/23"]));
+    let mut told = keep(&fake, &["10.5.4.0/24"]).await;
+    let text = told.recv().await.unwrap().unwrap();
+    assert!(
+        text.contains("10.5.3.0/24") && text.contains("10.5.4.0/24"),
+        "{text}"
+    );
+    fake.delete(NODES, "n1");
+    let text = told.recv().await.unwrap().unwrap();
+    assert!(text.contains("CiliumNode n2 has 10.5.4.0/23"), "{text}");
+    // As soon as the other one is gone it is this node's again.
+    fake.delete(NODES, "n2");
+    while told.recv().await.unwrap().is_some() {}
+    let node = fake.shared.lock().unwrap().objects[NODES]["n1"].clone();
+    assert_eq!(node["spec"]["ipam"]["podCIDRs"], json!(["10.5.4.0/24"]));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ::api::models::EndpointState;
 use datapath::Linux;
-use kubernetes::api::{self, Body, Client, Publication, Published, ResourceKey};
+use kubernetes::api::{self, Body, Client, Pools, Publication, Published, ResourceKey};
 use model::{EndpointId, Labels, NumericIdentity, Pod};
 
 use crate::core::Core;
@@ -48,6 +48,16 @@ pub(super) async fn keep_open(service: Arc<Service>, client: Client) {
     let seen = |uid: &str| service.core().node_uid = Some(uid.to_owned());
     let tell = |result: Result<(), String>| service.core().note("own Node", result.err());
     api::keep_open(client, &node, seen, tell).await;
+}
+
+/// Keeps the networks of this node's pods, which are of `pools`, in its CiliumNode, for ever.
+pub(super) async fn keep_networks(service: Arc<Service>, client: Client, pools: Pools) {
+    let (node, own) = {
+        let core = service.core();
+        (core.config.node.clone(), core.node.pod_cidrs())
+    };
+    let tell = |result: Result<(), String>| service.core().note("pod networks", result.err());
+    api::keep_networks(client, &node, &pools, &own, tell).await;
 }
 
 /// What a CiliumEndpoint and the CiliumIdentity of its endpoint tell of.

@@ -8,20 +8,15 @@
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::networks::PodNetworks;
 use super::publish::{MANAGER, Published};
+use super::turn::Turn;
 use super::watches::told;
 
-const LEASE: &str = "cilium-operator-resource-lock";
-/// How long a turn lasts at most; who holds the Lease longer is taken for gone.
-const TURN: Duration = Duration::from_secs(15);
 /// How long the work of a turn may take, so that nobody works in another's.
 const WORK: Duration = Duration::from_secs(10);
 /// CiliumNodes per page of a list.
@@ -81,10 +76,7 @@ fn network(like: &IpNet, first: u128, mask: u8) -> Option<IpNet> {
 impl Pool {
     /// A network of the pool that shares no address with `used`: `before`, if it is one, else the first.
     fn free(&self, used: &[IpNet], before: Option<IpNet>) -> Option<IpNet> {
-        let is_free = |net: &IpNet| {
-            let overlaps = |other: &IpNet| other.contains(net) || net.contains(other);
-            !used.iter().any(overlaps)
-        };
+        let is_free = |net: &IpNet| !used.iter().any(|other| overlap(net, other));
         let own = before.filter(|net| {
             net.prefix_len() == self.mask && self.cidrs.iter().any(|cidr| cidr.contains(net))
         });
@@ -147,31 +139,14 @@ impl Pools {
         wanted: (bool, bool),
         before: &PodNetworks,
     ) -> Result<(), String> {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &Published::Node.resource());
-        let (mut used, mut own, mut exists) = (Vec::new(), Vec::new(), false);
-        let mut page = ListParams::default().limit(PAGE);
-        loop {
-            let list = api.list(&page).await.map_err(|error| told(&error))?;
-            for object in list.items {
-                let nets = networks_of(&object);
-                if object.metadata.name.as_deref() == Some(node) {
-                    exists = true;
-                    own = nets;
-                } else {
-                    used.extend(nets);
-                }
-            }
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page.continue_token = Some(token),
-                None => break,
-            }
-        }
+        let nodes = Nodes::list(client, node).await?;
+        let used: Vec<IpNet> = nodes.others.iter().map(|(_, net)| *net).collect();
+        let mut own = nodes.own.clone().unwrap_or_default();
         for (wants, pool, is_v4, before) in [
             (wanted.0, &self.v4, true, before.v4.map(IpNet::from)),
             (wanted.1, &self.v6, false, before.v6.map(IpNet::from)),
         ] {
-            let has = own.iter().any(|net| matches!(net, IpNet::V4(_)) == is_v4);
-            if !wants || has {
+            if !wants || own.iter().any(|net| self::is_v4(net) == is_v4) {
                 continue;
             }
             let family = if is_v4 { "ipv4" } else { "ipv6" };
@@ -186,111 +161,132 @@ impl Pools {
             })?;
             own.push(free);
         }
-        let nets: Vec<String> = own.iter().map(ToString::to_string).collect();
-        let ipam = json!({"spec": {"ipam": {"podCIDRs": nets}}});
-        let written = if exists {
-            let params = PatchParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
-            api.patch(node, &params, &Patch::Merge(&ipam)).await
-        } else {
-            let resource = Published::Node.resource();
-            let mut object = DynamicObject::new(node, &resource);
-            object.data = ipam;
-            let params = PostParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            api.create(&params, &object).await
-        };
-        written.map_err(|error| told(&error))?;
-        tracing::info!(networks = ?nets, "took networks for this node's pods from the cluster's pool");
+        nodes.write(node, &own).await?;
+        tracing::info!(networks = ?own, "took networks for this node's pods from the cluster's pool");
         Ok(())
+    }
+
+    /// Writes into the CiliumNode of `node` what somebody took from it of `own`, the networks that the node uses.
+    ///
+    /// # Errors
+    /// Why not yet: it is not this node's turn, another node has one of them, or the server says no.
+    pub(super) async fn put_back(
+        &self,
+        client: &Client,
+        node: &str,
+        own: &[IpNet],
+    ) -> Result<(), String> {
+        let turn = Turn::take(client, &self.namespace, node).await?;
+        let work = async {
+            let nodes = Nodes::list(client, node).await?;
+            let said = nodes.own.as_deref().unwrap_or_default();
+            let lost = lost(own, said);
+            if lost.is_empty() {
+                return Ok(());
+            }
+            if let Some((net, other, theirs)) = nodes.shared(&lost) {
+                return Err(format!(
+                    "{net} is in use here, and CiliumNode {other} has {theirs}: take one of the nodes out of the cluster"
+                ));
+            }
+            nodes.write(node, &[said, &lost].concat()).await
+        };
+        let result = match tokio::time::timeout(WORK, work).await {
+            Ok(result) => result,
+            Err(_) => Err("the API server is slow".to_owned()),
+        };
+        turn.end().await;
+        result
     }
 }
 
-fn networks_of(object: &DynamicObject) -> Vec<IpNet> {
+/// What the cluster's CiliumNodes say about networks.
+struct Nodes {
+    api: Api<DynamicObject>,
+    /// Of the node itself; `None` without a CiliumNode.
+    own: Option<Vec<IpNet>>,
+    /// Of all others, with their names.
+    others: Vec<(String, IpNet)>,
+}
+
+impl Nodes {
+    async fn list(client: &Client, node: &str) -> Result<Self, String> {
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &Published::Node.resource());
+        let (mut own, mut others) = (None, Vec::new());
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let list = api.list(&page).await.map_err(|error| told(&error))?;
+            for object in list.items {
+                let nets = networks_of(&object);
+                let name = object.metadata.name.unwrap_or_default();
+                if name == node {
+                    own = Some(nets);
+                } else {
+                    others.extend(nets.into_iter().map(|net| (name.clone(), net)));
+                }
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page.continue_token = Some(token),
+                None => return Ok(Self { api, own, others }),
+            }
+        }
+    }
+
+    /// The first of `nets` that another node has too, or a part of it: the network, the other node, and its network.
+    fn shared(&self, nets: &[IpNet]) -> Option<(IpNet, &str, IpNet)> {
+        let pairs = nets
+            .iter()
+            .flat_map(|net| self.others.iter().map(move |other| (net, other)));
+        let mut shared = pairs.filter(|(net, (_, theirs))| overlap(net, theirs));
+        shared
+            .next()
+            .map(|(net, (name, theirs))| (*net, &**name, *theirs))
+    }
+
+    /// Makes `nets` the networks of `node`.
+    async fn write(&self, node: &str, nets: &[IpNet]) -> Result<(), String> {
+        let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+        let ipam = json!({"spec": {"ipam": {"podCIDRs": nets}}});
+        let manager = Some(MANAGER.to_owned());
+        let written = if self.own.is_some() {
+            let params = PatchParams {
+                field_manager: manager,
+                ..PatchParams::default()
+            };
+            self.api.patch(node, &params, &Patch::Merge(&ipam)).await
+        } else {
+            let mut object = DynamicObject::new(node, &Published::Node.resource());
+            object.data = ipam;
+            let params = PostParams {
+                field_manager: manager,
+                ..PostParams::default()
+            };
+            self.api.create(&params, &object).await
+        };
+        written.map(drop).map_err(|error| told(&error))
+    }
+}
+
+/// What of `own` is of a family of which `said` has no network.
+pub(super) fn lost(own: &[IpNet], said: &[IpNet]) -> Vec<IpNet> {
+    let is_said = |net: &IpNet| said.iter().any(|said| is_v4(said) == is_v4(net));
+    own.iter().filter(|net| !is_said(net)).copied().collect()
+}
+
+pub(super) fn is_v4(net: &IpNet) -> bool {
+    matches!(net, IpNet::V4(_))
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+pub(super) fn networks_of(object: &DynamicObject) -> Vec<IpNet> {
     let list = object.data.pointer("/spec/ipam/podCIDRs");
     let nets = list.and_then(|list| list.as_array()).into_iter().flatten();
     nets.filter_map(|net| net.as_str()?.parse::<IpNet>().ok())
         .map(|net| net.trunc())
         .collect()
-}
-
-/// The right to change who has which network.
-struct Turn {
-    api: Api<Lease>,
-    lease: Lease,
-}
-
-impl Turn {
-    /// Takes the Lease if nobody has it.
-    async fn take(client: &Client, namespace: &str, node: &str) -> Result<Self, String> {
-        let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let now = Timestamp::now();
-        let failed = |error: kube::Error| format!("Lease {namespace}/{LEASE}: {}", told(&error));
-        let mut lease = match api.get_opt(LEASE).await.map_err(failed)? {
-            Some(lease) => {
-                let spec = lease.spec.clone().unwrap_or_default();
-                let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
-                let length = spec.lease_duration_seconds.unwrap_or(0).max(0);
-                let renewed = spec.renew_time.map_or(Timestamp::MIN, |time| time.0);
-                let runs = now.duration_since(renewed).as_secs() < i64::from(length);
-                if let Some(holder) = holder.filter(|_| runs) {
-                    return Err(format!("{holder} holds the Lease {namespace}/{LEASE}"));
-                }
-                lease
-            }
-            None => Lease {
-                metadata: ObjectMeta {
-                    name: Some(LEASE.to_owned()),
-                    namespace: Some(namespace.to_owned()),
-                    ..ObjectMeta::default()
-                },
-                spec: None,
-            },
-        };
-        let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
-        lease.spec = Some(LeaseSpec {
-            holder_identity: Some(node.to_owned()),
-            lease_duration_seconds: i32::try_from(TURN.as_secs()).ok(),
-            acquire_time: Some(MicroTime(now)),
-            renew_time: Some(MicroTime(now)),
-            lease_transitions: Some(transitions.unwrap_or(0).wrapping_add(1)),
-            ..LeaseSpec::default()
-        });
-        // The version that was read goes along: of two who do this, the server refuses one.
-        let params = PostParams::default();
-        let taken = if lease.metadata.resource_version.is_some() {
-            api.replace(LEASE, &params, &lease).await
-        } else {
-            api.create(&params, &lease).await
-        };
-        match taken {
-            Ok(lease) => Ok(Self { api, lease }),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Err(format!("another node takes the Lease {namespace}/{LEASE}"))
-            }
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    /// Lets the next one in. If it fails, the Lease runs out.
-    async fn end(mut self) {
-        if let Some(spec) = &mut self.lease.spec {
-            spec.holder_identity = Some(String::new());
-            spec.lease_duration_seconds = Some(1);
-        }
-        let params = PostParams::default();
-        let ended = self.api.replace(LEASE, &params, &self.lease);
-        if let Ok(Err(error)) = tokio::time::timeout(TURN, ended).await {
-            tracing::debug!(
-                error = told(&error),
-                "the Lease of the pool was not given back"
-            );
-        }
-    }
 }
 
 #[cfg(test)]
