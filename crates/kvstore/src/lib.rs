@@ -28,7 +28,7 @@ pub use etcd::{
 pub use gone_node::forget_node;
 pub use leader::Leader;
 pub use lock::{ACQUIRE_TIMEOUT, Guard, TTL as LOCK_TTL};
-pub use memory::Memory;
+pub use memory::{Memory, Snapshot};
 pub use publisher::{Leftover, Publisher, PublisherOptions, PublisherStatus};
 pub use reflect::{Update, reflect};
 pub use store::{

@@ -297,6 +297,59 @@ async fn publishing_outlives_the_kvstore() {
     assert_eq!(value(&memory, "a/1").unwrap(), "x", "in the new cluster");
 }
 
+/// Same cluster id, an earlier revision: keys have values of before, and deleted ones are back under leases that live.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_set_back_is_told_everything_again() {
+    let memory = Memory::default();
+    let publisher = Publisher::start(memory.client(), options());
+    for key in ["a/changed", "a/deleted", "a/kept"] {
+        publisher.put(key, "before").unwrap();
+    }
+    publisher.settled().await;
+    let theirs = memory.grant(Duration::from_secs(900)).await.unwrap();
+    let put = memory.put("a/theirs", "before".into(), Some(theirs));
+    put.await.unwrap();
+    let snapshot = memory.snapshot();
+    publisher.put("a/changed", "now").unwrap();
+    publisher.put("a/new", "now").unwrap();
+    publisher.delete("a/deleted");
+    publisher.settled().await;
+    sleep(WHILE).await;
+    memory.restore(&snapshot);
+    sleep(Duration::from_secs(60)).await;
+    let keys: Vec<String> = memory.dump().into_iter().map(|kv| kv.key).collect();
+    assert_eq!(keys, ["a/changed", "a/kept", "a/new", "a/theirs"]);
+    assert_eq!(value(&memory, "a/changed").unwrap(), "now");
+    assert_eq!(publisher.status().contested, None);
+}
+
+/// Whether it was written is not known; its lease would be renewed for ever.
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_answer_was_lost_is_deleted_all_the_same() {
+    for prefixes in [vec![], vec!["a/".to_owned()]] {
+        let memory = Memory::default();
+        let client = memory.client();
+        let publisher = Publisher::start(
+            client.clone(),
+            PublisherOptions {
+                prefixes,
+                ..options()
+            },
+        );
+        publisher.put("a/1", "x").unwrap();
+        publisher.settled().await;
+        client.lose_answers(true);
+        publisher.put("a/2", "x").unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(memory.dump().len(), 2, "written all the same");
+        publisher.delete("a/2");
+        client.lose_answers(false);
+        publisher.settled().await;
+        let keys: Vec<String> = memory.dump().into_iter().map(|kv| kv.key).collect();
+        assert_eq!(keys, ["a/1"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_share_leases_and_writes_are_limited() {
     let memory = Memory::default();

@@ -18,6 +18,7 @@ use crate::store::{
     TxnResult, WatchEvent, WatchStream,
 };
 use server::Server;
+pub use server::Snapshot;
 
 /// A client of an in-memory etcd. [`Clone`] shares server and connection; [`Memory::client`] makes another client, whose
 /// connection fails by itself.
@@ -29,6 +30,8 @@ pub struct Memory {
 
 struct Link {
     up: AtomicBool,
+    /// Answers to writes are lost.
+    mute: AtomicBool,
     /// Counts losses of the connection; open watches end with them.
     losses: watch::Sender<u64>,
     cluster_id: Mutex<Option<u64>>,
@@ -96,6 +99,21 @@ impl Memory {
         self.server().replace(cluster_id);
     }
 
+    /// What the server holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.server().snapshot()
+    }
+
+    /// Sets the server back: the same cluster id, an earlier revision, leases that live as long again as when they were granted.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.server().restore(snapshot);
+    }
+
+    /// From now on requests that write do so, and their answers are lost (`true`); or all is well again.
+    pub fn lose_answers(&self, lose: bool) {
+        self.link.mute.store(lose, Ordering::SeqCst);
+    }
+
     /// All keys and values now, for assertions.
     pub fn dump(&self) -> Vec<KeyValue> {
         self.server().range("", None)
@@ -134,6 +152,7 @@ impl Link {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             up: AtomicBool::new(true),
+            mute: AtomicBool::new(false),
             losses: watch::Sender::new(0),
             cluster_id: Mutex::new(None),
         })
@@ -223,7 +242,12 @@ impl Store for Memory {
     }
 
     async fn txn(&self, compare: Vec<Compare>, then: Vec<Op>) -> Result<TxnResult> {
-        self.request("write")?.txn(&compare, then)
+        let result = self.request("write")?.txn(&compare, then);
+        if self.link.mute.load(Ordering::SeqCst) {
+            let (operation, after) = ("write".to_owned(), Duration::ZERO);
+            return Err(Error::Timeout { operation, after });
+        }
+        result
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId> {

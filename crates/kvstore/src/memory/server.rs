@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::store::{Compare, KeyValue, LeaseId, Op, Result, TxnResult, WatchEvent};
 
+#[derive(Clone)]
 struct Lease {
     ttl: Duration,
     ends: Instant,
@@ -36,6 +37,22 @@ pub(super) struct Server {
     watchers: Vec<Watcher>,
     /// Counts leases granted, for those who wait for the next expiry.
     grants: watch::Sender<u64>,
+}
+
+/// What a server held at a moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    revision: i64,
+    keys: BTreeMap<String, KeyValue>,
+    leases: HashMap<LeaseId, Lease>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
 }
 
 fn key_of(event: &WatchEvent) -> &str {
@@ -75,6 +92,29 @@ impl Server {
         let last_lease = self.last_lease;
         *self = Self::new(cluster_id);
         self.last_lease = last_lease;
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision,
+            keys: self.keys.clone(),
+            leases: self.leases.clone(),
+        }
+    }
+
+    pub(super) fn restore(&mut self, snapshot: &Snapshot) {
+        self.replace(self.cluster_id);
+        let Snapshot {
+            revision,
+            keys,
+            leases,
+        } = snapshot.clone();
+        (self.revision, self.compacted) = (revision, revision);
+        (self.keys, self.base) = (keys.clone(), keys);
+        self.leases = leases;
+        for lease in self.leases.values_mut() {
+            lease.ends = Instant::now() + lease.ttl;
+        }
     }
 
     pub(super) fn cluster_id(&self) -> u64 {

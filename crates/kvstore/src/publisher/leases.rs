@@ -61,6 +61,10 @@ impl Leases {
         self.slots.iter().map(|slot| slot.renew).min()
     }
 
+    pub(super) fn has(&self, lease: LeaseId) -> bool {
+        self.slots.iter().any(|slot| slot.id == lease)
+    }
+
     pub(super) fn forget(&mut self, lease: LeaseId) {
         self.slots.retain(|slot| slot.id != lease);
     }

@@ -48,8 +48,10 @@ pub(super) struct Worker<S: Store> {
     leftover: Leftover,
     /// Watched prefixes whose first list was complete: what comes later is of no earlier run.
     seen: HashSet<usize>,
-    /// Keys of an earlier run that wait to be deleted, with the revision in which they were found.
+    /// Keys that nothing stands for and that wait to be deleted, with the revision in which they were found.
     leftovers: HashMap<String, i64>,
+    /// Keys of which nobody knows whether they were written: the answer did not come.
+    doubtful: HashSet<String>,
 }
 
 /// A key that nobody else wrote for so long is no longer contested.
@@ -72,6 +74,7 @@ impl<S: Store> Worker<S> {
             leftover: options.leftover,
             seen: HashSet::new(),
             leftovers: HashMap::new(),
+            doubtful: HashSet::new(),
         }
     }
 
@@ -155,7 +158,9 @@ impl<S: Store> Worker<S> {
             Some(owned) => owned.lease,
             None => self.leases.with_room(&self.store).await?,
         };
+        self.doubtful.insert(key.to_owned());
         let revision = self.store.put(key, value.clone(), Some(lease)).await?;
+        self.doubtful.remove(key);
         let owned = Owned {
             value,
             lease,
@@ -170,8 +175,8 @@ impl<S: Store> Worker<S> {
     /// Deletes the key if it is still as it was written here, or found as a leftover.
     async fn erase(&mut self, key: &str) -> Result<()> {
         self.contests.remove(key);
-        let owned = self.owned.get(key).map(|owned| owned.revision);
-        let Some(revision) = owned.or_else(|| self.leftovers.get(key).copied()) else {
+        let Some(revision) = self.written_at(key).await? else {
+            self.doubtful.remove(key);
             return Ok(());
         };
         let compare = vec![Compare::ModifiedAt(key.to_owned(), revision)];
@@ -180,8 +185,25 @@ impl<S: Store> Worker<S> {
         };
         self.store.txn(compare, vec![delete]).await?;
         self.leftovers.remove(key);
+        self.doubtful.remove(key);
         self.disown(key);
         Ok(())
+    }
+
+    /// The revision in which this publisher, or an earlier run, wrote the key; `None` if neither did.
+    async fn written_at(&self, key: &str) -> Result<Option<i64>> {
+        if self.doubtful.contains(key) {
+            let found = self.store.get(key).await?;
+            let ours = found.filter(|kv| self.is_under_our_lease(kv));
+            return Ok(ours.map(|kv| kv.mod_revision));
+        }
+        let owned = self.owned.get(key).map(|owned| owned.revision);
+        Ok(owned.or_else(|| self.leftovers.get(key).copied()))
+    }
+
+    /// Nobody else writes under a lease of this publisher.
+    fn is_under_our_lease(&self, kv: &KeyValue) -> bool {
+        kv.lease.is_some_and(|lease| self.leases.has(lease))
     }
 
     fn disown(&mut self, key: &str) {
@@ -256,10 +278,12 @@ impl<S: Store> Worker<S> {
             Update::Event(Event::InitApply(key, kv)) => {
                 if self.owned.contains_key(&key) {
                     self.listed.entry(index).or_default().insert(key);
-                } else if !self.seen.contains(&index) {
-                    self.consider_leftover(&kv);
+                } else if self.is_leftover(index, &kv) {
+                    self.leftovers.insert(kv.key.clone(), kv.mod_revision);
+                    self.shared.enqueue(&kv.key);
                 }
-                self.compare(kv);
+                // Older than what was written here: a list that was asked for before, or a store that was set back.
+                self.compare(kv, 0);
             }
             Update::Event(Event::InitDone) => {
                 // The kvstore answers: no reason to wait any longer.
@@ -273,7 +297,10 @@ impl<S: Store> Worker<S> {
                     self.rewrite(&key);
                 }
             }
-            Update::Event(Event::Apply(_, kv)) => self.compare(kv),
+            Update::Event(Event::Apply(key, kv)) => {
+                let written = self.owned.get(&key).map_or(0, |owned| owned.revision);
+                self.compare(kv, written);
+            }
             Update::Event(Event::Delete(key)) => {
                 if self.owned.contains_key(&key) {
                     self.rewrite(&key);
@@ -289,22 +316,23 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    fn compare(&mut self, kv: KeyValue) {
+    /// Writes a key again that is not as it was written here, if it was changed after revision `after`.
+    fn compare(&mut self, kv: KeyValue, after: i64) {
         let Some(owned) = self.owned.get(&kv.key) else {
             return;
         };
         let ours = kv.value == owned.value && kv.lease == Some(owned.lease);
-        if kv.mod_revision > owned.revision && !ours {
+        if kv.mod_revision > after && !ours {
             self.rewrite(&kv.key);
         }
     }
 
-    fn consider_leftover(&mut self, kv: &KeyValue) {
+    /// Whether nothing stands for a listed key that an earlier run wrote, or this one: a store that was set back has again what
+    /// was deleted, under leases that are renewed.
+    fn is_leftover(&self, index: usize, kv: &KeyValue) -> bool {
         let wanted = self.shared.state().desired.contains_key(&kv.key);
-        if !wanted && self.leftover.is(kv) {
-            self.leftovers.insert(kv.key.clone(), kv.mod_revision);
-            self.shared.enqueue(&kv.key);
-        }
+        let earlier = || !self.seen.contains(&index) && self.leftover.is(kv);
+        !wanted && (self.is_under_our_lease(kv) || earlier())
     }
 
     /// Somebody else deleted or changed a key: written again, at once the first time, ever later if it goes on.
