@@ -45,6 +45,22 @@ pub enum Error {
         /// The server's words.
         reason: String,
     },
+    /// The member that was asked knows no leader.
+    #[error(
+        "etcd has no leader ({operation}): more than half of its members must run and reach each other"
+    )]
+    NoLeader {
+        /// Operation and key.
+        operation: String,
+    },
+    /// The database has reached its quota and takes no more.
+    #[error(
+        "etcd is full ({operation}): compact and defragment it or raise its quota-backend-bytes, then disarm the alarm NOSPACE (etcdctl alarm disarm)"
+    )]
+    NoSpace {
+        /// Operation and key.
+        operation: String,
+    },
     /// User or certificate may not do this.
     #[error("etcd refuses {operation}: {reason}; check the client certificate's user and its role")]
     Permission {

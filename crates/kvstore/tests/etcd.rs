@@ -7,9 +7,11 @@ mod support;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use kvstore::{
-    ClientOptions, Error, Etcd, KeyValue, LeaseId, Op, Store, Update, WatchEvent, reflect,
+    ClientOptions, Error, Etcd, KeyValue, LeaseId, Op, Publisher, PublisherOptions, Store, Update,
+    WatchEvent, reflect,
 };
 use nix::sys::signal::Signal;
 use support::Server;
@@ -266,6 +268,51 @@ async fn a_lock_is_held_by_one() {
     assert!(matches!(lost, Err(Error::LockLost { .. })), "{lost:?}");
     let lost = two.create_if_locked("k2", "2".into(), None, &guard).await;
     assert!(matches!(lost, Err(Error::LockLost { .. })), "{lost:?}");
+}
+
+/// Leases are renewed and keys read and deleted all the same; whoever wants to write reads what is to be done.
+#[tokio::test]
+async fn a_full_database_is_told_with_its_remedy() {
+    let mut server = Server::start().await;
+    server.kill();
+    server
+        .restart_with(&["--quota-backend-bytes=1000000"])
+        .await;
+    let etcd = server.client().await;
+    let lease = etcd.grant(Duration::from_secs(60)).await.unwrap();
+    etcd.put("k", "v".into(), Some(lease)).await.unwrap();
+    let publisher = Publisher::start(etcd.clone(), PublisherOptions::default());
+    publisher.put("ours", "v").unwrap();
+    publisher.settled().await;
+    let large = Bytes::from(vec![0; 600_000]);
+    while etcd.put("large", large.clone(), None).await.is_ok() {}
+    let error = etcd.put("k2", "v".into(), None).await.unwrap_err();
+    assert!(
+        error.to_string().contains("etcdctl alarm disarm"),
+        "{error}"
+    );
+    etcd.keep_alive(lease).await.unwrap();
+    publisher.delete("ours");
+    publisher.settled().await;
+    assert_eq!(etcd.get("ours").await.unwrap(), None);
+    publisher.put("later", "v").unwrap();
+    let refused = async {
+        while publisher.status().last_error.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, refused).await.unwrap();
+    let full = publisher.status().last_error;
+    assert!(matches!(full, Some(Error::NoSpace { .. })), "{full:?}");
+    etcd.delete("large").await.unwrap();
+    let revision = etcd.status().await.unwrap().revision.to_string();
+    server.ctl(&["compact", &revision]);
+    server.ctl(&["defrag"]);
+    server.ctl(&["alarm", "disarm"]);
+    timeout(Duration::from_secs(12), publisher.settled())
+        .await
+        .unwrap();
+    assert_eq!(publisher.status().last_error, None);
 }
 
 #[tokio::test]

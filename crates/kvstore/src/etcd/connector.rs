@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::stream::{Io, Started};
+use super::stream::{End, Io, Started};
 use super::tls;
 use crate::config::{Config, Endpoint};
 use crate::error::Error;
@@ -68,8 +68,41 @@ impl Purpose {
     }
 }
 
-/// Where the connection for work went.
-pub(super) type Target = Arc<Mutex<Option<(Endpoint, SocketAddr)>>>;
+/// Where the connection for work went, and how to leave.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Target(Arc<Mutex<Reached>>);
+
+#[derive(Default, Debug)]
+struct Reached {
+    at: Option<(Endpoint, SocketAddr)>,
+    /// Was left because it is of no use; tried after all others.
+    left: Option<SocketAddr>,
+    /// The connections, by purpose.
+    ends: [Arc<End>; 2],
+}
+
+impl Target {
+    fn lock(&self) -> MutexGuard<'_, Reached> {
+        self.0.lock().expect("nothing panics under this lock")
+    }
+
+    fn reached(&self, purpose: Purpose, endpoint: &Endpoint, address: SocketAddr, end: Arc<End>) {
+        let mut reached = self.lock();
+        if purpose == Purpose::Work {
+            reached.at = Some((endpoint.clone(), address));
+        }
+        reached.ends[purpose as usize] = end;
+    }
+
+    /// Ends both connections. The next one goes to another server, if there is one that answers.
+    pub(super) fn leave(&self) {
+        let mut reached = self.lock();
+        reached.left = reached.at.as_ref().map(|(_, address)| *address);
+        for end in &reached.ends {
+            end.now();
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -104,11 +137,7 @@ impl Connector {
         if self.purpose == Purpose::Work {
             return self.connect_anywhere().await;
         }
-        let target = self
-            .target
-            .lock()
-            .expect("nothing panics under this lock")
-            .clone();
+        let target = self.target.lock().at.clone();
         let (endpoint, address) = target.ok_or_else(|| Error::Connect {
             reason: "there is no connection for work".into(),
         })?;
@@ -134,6 +163,9 @@ impl Connector {
                 Err(failure) => failures.push(failure),
             }
         }
+        let left = self.target.lock().left;
+        let last = |(_, address): &(_, SocketAddr)| Some(*address) == left;
+        targets.make_contiguous().sort_by_key(last);
         let mut dials = FuturesUnordered::new();
         loop {
             if let Some((endpoint, address)) = targets.pop_front() {
@@ -171,13 +203,17 @@ impl Connector {
                 self.dial_timeout
             ),
         };
-        let io = dialled.unwrap_or_else(|_| Err(silent()))?;
-        *self.target.lock().expect("nothing panics under this lock") =
-            Some((endpoint.clone(), address));
+        let (io, end) = dialled.unwrap_or_else(|_| Err(silent()))?;
+        self.target.reached(self.purpose, endpoint, address, end);
         Ok(io)
     }
 
-    async fn dial(&self, endpoint: &Endpoint, address: SocketAddr) -> Result<Io, Error> {
+    async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        address: SocketAddr,
+    ) -> Result<(Io, Arc<End>), Error> {
+        let end = Arc::new(End::default());
         let name = endpoint.name();
         let fail = |error: std::io::Error| Error::Connect {
             reason: format!("{name}: {error}"),
@@ -185,10 +221,11 @@ impl Connector {
         let tcp = TcpStream::connect(address).await.map_err(fail)?;
         self.tune(&tcp).map_err(fail)?;
         if !endpoint.tls {
-            return Ok(Io::Plain(tcp));
+            return Ok((Io::plain(tcp, end.clone()), end));
         }
         let (stream, first) = self.handshake(endpoint, &name, tcp).await?;
-        Ok(Io::Tls(Box::new(Started::new(stream, &first))))
+        let stream = Started::new(stream, &first);
+        Ok((Io::tls(stream, end.clone()), end))
     }
 
     /// TLS over `tcp`, and what the server sent first: by that it has accepted the client certificate.

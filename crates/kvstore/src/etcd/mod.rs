@@ -143,6 +143,10 @@ impl Etcd {
             Code::PermissionDenied | Code::Unauthenticated => {
                 Error::Permission { operation, reason }
             }
+            Code::Unavailable if reason.contains("no leader") => Error::NoLeader { operation },
+            Code::ResourceExhausted if reason.contains("database space exceeded") => {
+                Error::NoSpace { operation }
+            }
             code => match self.inner.failure.get() {
                 Some(failure)
                     if matches!(code, Code::Unavailable | Code::Unknown | Code::Internal) =>

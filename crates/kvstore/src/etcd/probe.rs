@@ -5,6 +5,9 @@
 //! connection would find out after up to 10 s and the time that an answer may take. So there is a second connection to the
 //! same address, and they are asked in turn, 5 s apart. If the second fails, the first is asked at once, and only its own
 //! failure counts: the two may end at different servers behind one address.
+//!
+//! A server that fails is left for another: one that is stopped, or a member that has lost the others and knows no leader, may
+//! stay so while the rest of its cluster works.
 
 use std::sync::Weak;
 
@@ -36,6 +39,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
             asked = etcd.ask(Purpose::Work).await;
         }
         if let Err(error) = asked {
+            etcd.inner.target.leave();
             etcd.inner.broken.send_replace(Some(error));
         }
         purpose = match purpose {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A connection, with or without TLS.
+//! A connection, with or without TLS, that can be given up from outside.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -22,10 +25,53 @@ impl Started {
     }
 }
 
+/// Ends a connection whatever its other end does.
+#[derive(Default, Debug)]
+pub(super) struct End {
+    over: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl End {
+    pub(super) fn now(&self) {
+        self.over.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Wakes the reader when it is over, or tells that it is.
+    fn poll(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.reader.register(cx.waker());
+        match self.over.load(Ordering::Acquire) {
+            true => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the server was of no use and was left",
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
 /// A connection.
-pub(super) enum Io {
+pub(super) struct Io {
+    stream: Stream,
+    end: Arc<End>,
+}
+
+enum Stream {
     Plain(TcpStream),
     Tls(Box<Started>),
+}
+
+impl Io {
+    pub(super) fn plain(stream: TcpStream, end: Arc<End>) -> Self {
+        let stream = Stream::Plain(stream);
+        Self { stream, end }
+    }
+
+    pub(super) fn tls(stream: Started, end: Arc<End>) -> Self {
+        let stream = Stream::Tls(Box::new(stream));
+        Self { stream, end }
+    }
 }
 
 /// A server that ends without a farewell is explained by the TLS library at length, with an address of its manual.
@@ -44,13 +90,15 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Io::Tls(started) if started.first.is_empty() => {
+        let this = self.get_mut();
+        this.end.poll(cx)?;
+        match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(started) if started.first.is_empty() => {
                 let read = Pin::new(&mut started.stream).poll_read(cx, buf);
                 read.map_err(in_words)
             }
-            Io::Tls(started) => {
+            Stream::Tls(started) => {
                 let taken = started.first.len().min(buf.remaining());
                 buf.put_slice(&started.first[..taken]);
                 started.first.drain(..taken);
@@ -66,23 +114,23 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Tls(started) => Pin::new(&mut started.stream).poll_write(cx, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(started) => Pin::new(&mut started.stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Tls(started) => Pin::new(&mut started.stream).poll_flush(cx),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(started) => Pin::new(&mut started.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tls(started) => Pin::new(&mut started.stream).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(started) => Pin::new(&mut started.stream).poll_shutdown(cx),
         }
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken test setup should panic")]
 
 mod certificates;
+pub(crate) mod members;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ impl Server {
         authority.issue(Leaf::client("isthmus"), &dir.path().join("client"));
         authority.keep(dir.path());
         let [port, peer_port] = ports();
-        let child = spawn(dir.path(), port, peer_port);
+        let child = spawn(dir.path(), port, peer_port, &[]);
         let server = Self {
             dir,
             port,
@@ -118,7 +119,12 @@ impl Server {
 
     /// The same etcd again, with its data.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.dir.path(), self.port, self.peer_port);
+        self.restart_with(&[]).await;
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn restart_with(&mut self, arguments: &[&str]) {
+        self.child = spawn(self.dir.path(), self.port, self.peer_port, arguments);
         self.wait().await;
     }
 
@@ -154,7 +160,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(dir: &Path, port: u16, peer_port: u16) -> Child {
+fn spawn(dir: &Path, port: u16, peer_port: u16, arguments: &[&str]) -> Child {
     let log = std::fs::File::create(dir.join("etcd.log")).unwrap();
     let file = |name: &str| dir.join(name).display().to_string();
     let client = format!("https://127.0.0.1:{port}");
@@ -184,6 +190,7 @@ fn spawn(dir: &Path, port: u16, peer_port: u16) -> Child {
         .args(["--unsafe-no-fsync", "--logger=zap", "--log-level=error"])
         // Somebody's may take larger values than the usual ones.
         .arg("--max-request-bytes=10000000")
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -48,9 +48,10 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 22] = [
+const PLACES: [(&str, &str, u8); 23] = [
     ("clustermesh", "*", 2),
     ("kvstore", "etcd", 4),
+    ("kvstore", "members", 4),
     ("kvstore", "silence", 4),
     ("kvstore", "tls", 4),
     ("kvstore", "*", 2),
