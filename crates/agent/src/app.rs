@@ -25,16 +25,16 @@ use tables::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::Config;
 use crate::events::Hub;
 use crate::identities::Identities;
 use crate::lock::{LockError, Locks};
-use crate::options::Values;
 use crate::own::{self, Follower};
 use crate::service::{Server, Service, ask};
 use crate::shared::Shared;
 use crate::start::{self, StartError};
 use crate::{cni_file, health, metrics};
+use config::Config;
+use config::options::Values;
 use loops::{mesh_rows, objects, routes, upkeep};
 use own_cluster::Own;
 use ready::become_ready;

@@ -6,10 +6,11 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::CniFile;
 use serde_json::json;
 
 use crate::service::Service;
@@ -21,77 +22,62 @@ const READ: [&str; 3] = ["conf", "conflist", "json"];
 /// The directory is looked at so often: others may write there at any time.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is written where.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct CniFile {
-    /// The file, `…/net.d/05-cilium.conflist`.
-    pub(crate) path: PathBuf,
-    /// Others' files are set aside.
-    pub(crate) exclusive: bool,
-    /// The plugin's log.
-    pub(crate) log_file: String,
-    /// Container ports are mapped to the host by the `portmap` plugin behind ours.
-    pub(crate) portmap: bool,
+/// The file's text.
+fn text(file: &CniFile) -> String {
+    let mut plugins = vec![json!({ "type": "cilium-cni", "log-file": file.log_file })];
+    if file.portmap {
+        plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
+    }
+    let mut all = json!({ "cniVersion": "1.0.0", "name": "cilium", "plugins": plugins });
+    if !file.portmap {
+        // Runtimes that know the field and 1.1 ask for STATUS and GC. Not with others' plugins, which may be older.
+        all["cniVersions"] = json!(["1.0.0", "1.1.0"]);
+    }
+    format!("{all:#}\n")
 }
 
-impl CniFile {
-    /// The file's text.
-    pub(crate) fn text(&self) -> String {
-        let mut plugins = vec![json!({ "type": "cilium-cni", "log-file": self.log_file })];
-        if self.portmap {
-            plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
-        }
-        let mut all = json!({ "cniVersion": "1.0.0", "name": "cilium", "plugins": plugins });
-        if !self.portmap {
-            // Runtimes that know the field and 1.1 ask for STATUS and GC. Not with others' plugins, which may be older.
-            all["cniVersions"] = json!(["1.0.0", "1.1.0"]);
-        }
-        format!("{all:#}\n")
-    }
+/// What problems with it are noted under.
+pub(crate) fn subject(file: &CniFile) -> String {
+    format!("CNI configuration {}", file.path.display())
+}
 
-    /// What problems with it are noted under.
-    pub(crate) fn subject(&self) -> String {
-        format!("CNI configuration {}", self.path.display())
+/// Writes the file if it is not there as it should be, in one step, and sets others aside.
+fn ensure(cni: &CniFile) -> io::Result<()> {
+    let text = text(cni);
+    if fs::read_to_string(&cni.path).ok().as_ref() != Some(&text) {
+        let new = cni.path.with_extension("new");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &cni.path)?;
     }
+    if cni.exclusive {
+        set_others_aside(cni)?;
+    }
+    Ok(())
+}
 
-    /// Writes the file if it is not there as it should be, in one step, and sets others aside.
-    pub(crate) fn ensure(&self) -> io::Result<()> {
-        let text = self.text();
-        if fs::read_to_string(&self.path).ok().as_ref() != Some(&text) {
-            let new = self.path.with_extension("new");
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
+fn set_others_aside(cni: &CniFile) -> io::Result<()> {
+    let Some(dir) = cni.path.parent() else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path == cni.path || !is_read(&path) {
+            continue;
         }
-        if self.exclusive {
-            self.set_others_aside()?;
-        }
-        Ok(())
+        let mut aside = path.clone().into_os_string();
+        aside.push(".");
+        aside.push(ASIDE);
+        fs::rename(&path, &aside)?;
+        tracing::info!(file = %path.display(), "another network's configuration is set aside; --cni-exclusive=false leaves it");
     }
-
-    fn set_others_aside(&self) -> io::Result<()> {
-        let Some(dir) = self.path.parent() else {
-            return Ok(());
-        };
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path == self.path || !is_read(&path) {
-                continue;
-            }
-            let mut aside = path.clone().into_os_string();
-            aside.push(".");
-            aside.push(ASIDE);
-            fs::rename(&path, &aside)?;
-            tracing::info!(file = %path.display(), "another network's configuration is set aside; --cni-exclusive=false leaves it");
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn is_read(path: &Path) -> bool {
@@ -103,8 +89,8 @@ fn is_read(path: &Path) -> bool {
 pub(crate) async fn keep(service: Arc<Service>, file: CniFile) {
     service.until_ready().await;
     loop {
-        let result = file.ensure();
-        service.core().note(&file.subject(), result.err());
+        let result = ensure(&file);
+        service.core().note(&subject(&file), result.err());
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -135,8 +121,8 @@ mod tests {
             fs::write(dir.path().join(name), "{}").expect("written");
         }
         let file = file(dir.path());
-        file.ensure().expect("written");
-        file.ensure().expect("nothing to do");
+        ensure(&file).expect("written");
+        ensure(&file).expect("nothing to do");
         let names: std::collections::BTreeSet<String> = fs::read_dir(dir.path())
             .expect("listed")
             .map(|entry| {
@@ -156,15 +142,15 @@ mod tests {
         ];
         assert_eq!(names, want.map(str::to_owned).into());
         fs::write(&file.path, "garbage").expect("written");
-        file.ensure().expect("repaired");
-        assert_eq!(fs::read_to_string(&file.path).expect("read"), file.text());
+        ensure(&file).expect("repaired");
+        assert_eq!(fs::read_to_string(&file.path).expect("read"), text(&file));
     }
 
     #[test]
     fn portmap_comes_behind_and_sets_the_version() {
         let mut file = file(Path::new("/x"));
         let value = |file: &CniFile| -> serde_json::Value {
-            serde_json::from_str(&file.text()).expect("JSON")
+            serde_json::from_str(&text(file)).expect("JSON")
         };
         assert_eq!(value(&file)["cniVersions"], json!(["1.0.0", "1.1.0"]));
         file.portmap = true;

@@ -5,11 +5,9 @@
 mod addresses;
 mod app;
 mod cni_file;
-mod config;
 mod core;
 mod endpoint;
 mod events;
-pub mod fuzzing;
 mod health;
 mod held;
 mod identities;
@@ -18,7 +16,6 @@ mod listen;
 mod lock;
 mod metrics;
 mod node;
-mod options;
 mod own;
 mod policy_text;
 mod service;
@@ -27,34 +24,17 @@ mod start;
 mod summary;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
-use config::Config;
+use config::Process;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use options::{OptionErrors, Values};
 
 /// Runs the agent until it is told to stop. `args` are the arguments after `agent`.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let values = match Values::read(args, std::env::vars_os()) {
-        Ok(values) => values,
-        Err(OptionErrors::Help(text)) => return print(&text, true),
+    let (config, values) = match config::begin(Process::Agent, args) {
+        Ok(begun) => begun,
+        Err(code) => return code,
     };
-    let host = std::env::var("K8S_NODE_NAME")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .or_else(host_name)
-        .unwrap_or_default();
-    let config = match Config::new(&values, &host) {
-        Ok(config) => config,
-        Err(errors) => return print(&format!("isthmus agent cannot start:\n{errors}\n"), false),
-    };
-    if let Err(error) = log_to_stderr(&config.log_level) {
-        return print(
-            &format!("isthmus agent: --log-level={}: {error}\n", config.log_level),
-            false,
-        );
-    }
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -64,15 +44,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            return print(
-                &format!("isthmus agent: cannot start its threads: {error}\n"),
-                false,
-            );
+            return config::fail(&format!(
+                "isthmus agent: cannot start its threads: {error}\n"
+            ));
         }
     };
     match runtime.block_on(app::run(config, values)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => print(&format!("isthmus agent: {error}\n"), false),
+        Err(error) => config::fail(&format!("isthmus agent: {error}\n")),
     }
 }
 
@@ -83,34 +62,6 @@ fn raise_descriptors() {
     let raised = getrlimit(limit).and_then(|(_, most)| setrlimit(limit, most, most));
     if let Err(error) = raised {
         tracing::warn!(%error, "the number of open files stays limited");
-    }
-}
-
-fn host_name() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok()
-}
-
-fn log_to_stderr(directives: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter: tracing_subscriber::EnvFilter = directives.parse()?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        // It would tell standard error that standard error is gone, and panic.
-        .log_internal_errors(false)
-        .init();
-    Ok(())
-}
-
-/// Prints to standard output if all is well, to standard error otherwise.
-fn print(text: &str, well: bool) -> ExitCode {
-    // Nobody left to read is no reason to fail differently.
-    if well {
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        ExitCode::SUCCESS
-    } else {
-        let _ = std::io::stderr().write_all(text.as_bytes());
-        ExitCode::FAILURE
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{AddressType, Node, NodeAddress, NodeName};
 use netlink::{Link, Scope, Socket};
 
-use crate::config::Config;
+use config::Config;
 
 /// Bytes that the tunnel adds to an IPv4 underlay: outer Ethernet, IPv4, UDP, VXLAN.
 pub(crate) const TUNNEL_OVERHEAD: u32 = 50;

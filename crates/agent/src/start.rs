@@ -12,10 +12,10 @@ use datapath::{Datapath, EventReader, Linux, Settings};
 use ipnet::IpNet;
 use netlink::{Socket, nft::Nft};
 
-use crate::config::Config;
 use crate::core::Core;
 use crate::endpoint;
 use crate::node::{LocalNode, NodeError};
+use config::Config;
 
 /// The tunnel's device.
 const OVERLAY: &str = "cilium_vxlan";

@@ -20,7 +20,7 @@ pub(crate) fn options(data: &[u8]) {
             let _no_name = fs::write(directory.path().join(name), &line[at + 1..]);
         }
     }
-    if let Err(text) = agent::fuzzing::options(directory.path()) {
+    if let Err(text) = config::fuzzing::options(directory.path()) {
         assert!(!text.trim().is_empty(), "refused without a word");
     }
 }

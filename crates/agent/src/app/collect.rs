@@ -14,8 +14,8 @@ use tables::Event;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::gone_nodes::GoneNodes;
-use crate::config::Config;
 use crate::own::Follower;
+use config::Config;
 
 /// Held by the agent that collects. Cilium does not look at it.
 const KEY: &str = "cilium/.isthmus/identity-gc";

@@ -13,9 +13,9 @@ use tables::Tasks;
 
 use super::AppError;
 use super::collect::Duties;
-use crate::config::{Config, KvstoreConfig, KvstoreSource};
 use crate::own::{self, Follower, OwnStatus};
 use crate::shared::Shared;
+use config::{Config, KvstoreConfig, KvstoreSource};
 
 /// This cluster's etcd and what lives on it.
 pub(super) struct Own {

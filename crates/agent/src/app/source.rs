@@ -5,7 +5,7 @@ use kubernetes::api::{self, Client};
 use kubernetes::{Follow, Source};
 
 use super::AppError;
-use crate::config::Config;
+use config::Config;
 
 /// The last good state of the API server.
 const OBJECTS_FILE: &str = "kubernetes.objects";

@@ -5,7 +5,7 @@ use abi::config_flags;
 use datapath::{Kernel, Map};
 
 use super::Core;
-use crate::config::OuterSourceCheck;
+use config::OuterSourceCheck;
 
 impl<K: Kernel> Core<K> {
     /// The node's part of the maps.

@@ -35,11 +35,11 @@ use policy::{Engine, Families, Op, PolicyKey};
 use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Claim, Source};
-use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::held::{Living, Pending};
 use crate::ipam::Pool;
 use crate::node::LocalNode;
+use config::Config;
 
 pub(crate) use endpoints::{CreateError, Gone, NewEndpoint, Relabel};
 pub(crate) use notes::Note;

@@ -7,7 +7,7 @@ use datapath::{Kernel, Map};
 use model::{Backends, Frontend, ServiceChange, ServiceSettings, Services};
 
 use super::Core;
-use crate::config::Config;
+use config::Config;
 
 /// Most services that one [`Core::retry_services`] writes.
 const RETRIES: usize = 256;

@@ -11,7 +11,8 @@ use policy::{
 };
 
 use super::*;
-use crate::options::Values;
+use config::Process;
+use config::options::Values;
 
 mod full;
 mod groups;
@@ -43,7 +44,8 @@ fn core_before_lists(kernel: Fake) -> Core<Fake> {
         "--cluster-id=5",
         "--enable-ipv6=false",
     ];
-    let values = Values::read(args.iter().map(Into::into), []).expect("known options");
+    let values =
+        Values::read(Process::Agent, args.iter().map(Into::into), []).expect("known options");
     let config = Config::new(&values, "n1").expect("valid");
     let node = LocalNode {
         name: name("cluster5", "n1"),

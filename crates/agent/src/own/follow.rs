@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::OwnStatus;
 use crate::addresses::Source;
-use crate::config::Config;
 use crate::shared::Shared;
+use config::Config;
 
 /// How often changed rows are written to disk.
 const SAVE: Duration = Duration::from_secs(2);

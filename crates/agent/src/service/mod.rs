@@ -31,9 +31,9 @@ use tokio::sync::Notify;
 
 use crate::events::Hub;
 use crate::identities::Identities;
-use crate::options::Values;
 use crate::own::OwnStatus;
 use crate::shared::{Held, Shared};
+use config::options::Values;
 
 pub(crate) use api_server::{Server, ask};
 pub(crate) use bpf::now_seconds;

@@ -6,8 +6,8 @@ use api::{API_VERSION, StatusQuery, Timestamp};
 
 use super::mesh::{mesh_cluster, remote_cluster};
 use super::{Service, features};
-use crate::cni_file::CniFile;
-use crate::config::KvstoreSource;
+use config::CniFile;
+use config::KvstoreSource;
 
 /// The version, as everything prints it.
 pub(crate) fn version() -> String {
@@ -117,7 +117,7 @@ impl Service {
         };
         let cni = core.config.cni_file.as_ref();
         let cni_file = cni.map(|file| {
-            let problem = core.notes.get(&file.subject());
+            let problem = core.notes.get(&crate::cni_file::subject(file));
             cni_status(file, problem.map(|note| note.text.as_str()))
         });
         let cni_chaining = cni.filter(|file| file.portmap).map(|_| Mode {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 48] = [
+const EDGES: [(&str, &str, &str); 54] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
@@ -25,6 +25,7 @@ const EDGES: [(&str, &str, &str); 48] = [
         "clustermesh",
         "wires remote clusters to the tables",
     ),
+    ("agent", "config", "what it is told to be"),
     ("agent", "datapath", "wires the tables to the kernel"),
     ("agent", "kubernetes", "wires manifests to the tables"),
     (
@@ -39,6 +40,19 @@ const EDGES: [(&str, &str, &str); 48] = [
     ("bench", "abi", "reads and writes maps of test runs"),
     ("bench", "datapath", "measures the object that it embeds"),
     ("bench", "testbed", "measures whole labs"),
+    ("config", "clustermesh", "checks the mesh directory"),
+    (
+        "config",
+        "kubernetes",
+        "where the API server is, and the pools",
+    ),
+    (
+        "config",
+        "kvstore",
+        "checks the file of this cluster's etcd",
+    ),
+    ("config", "model", "names, ids and labels"),
+    ("config", "policy", "when policy is enforced"),
     ("cni", "api", "asks the agent"),
     ("cni", "netlink", "makes the pod's device"),
     ("cli", "api", "asks the agent"),
@@ -94,10 +108,10 @@ const EDGES: [(&str, &str, &str); 48] = [
     ("datapath", "policy", "writes resolved rows"),
     ("policy", "model", "labels, selectors, identities"),
     ("fuzz", "abi", "tables of the packets' node"),
-    ("fuzz", "agent", "its options and its own rows"),
     ("fuzz", "api", "its requests"),
     ("fuzz", "clustermesh", "rows on disk"),
     ("fuzz", "cni", "its input"),
+    ("fuzz", "config", "options"),
     ("fuzz", "fastpath", "its entry points"),
     ("fuzz", "kubernetes", "manifests"),
     ("fuzz", "kvstore", "values and client configurations"),

@@ -5,7 +5,8 @@ use super::reader::parse_duration;
 use super::*;
 
 fn config(args: &[&str]) -> Result<Config, ConfigErrors> {
-    let values = Values::read(args.iter().map(Into::into), []).expect("known options");
+    let values =
+        Values::read(Process::Agent, args.iter().map(Into::into), []).expect("known options");
     Config::new(&values, "n1")
 }
 
@@ -196,7 +197,7 @@ fn complaints_name_option_value_and_what_is_valid() {
 #[test]
 fn a_complaint_names_where_the_value_came_from() {
     let env = [("CILIUM_MTU".into(), "x".into())];
-    let values = Values::read([], env).expect("no help");
+    let values = Values::read(Process::Agent, [], env).expect("no help");
     let errors = Config::new(&values, "n1").expect_err("invalid").to_string();
     assert!(errors.starts_with("CILIUM_MTU=x: expected"), "{errors}");
 }

@@ -9,7 +9,8 @@ use super::*;
 
 fn read(args: &[&str], env: &[(&str, &str)]) -> Values {
     let env = env.iter().map(|(k, v)| (k.into(), v.into()));
-    Values::read(args.iter().map(OsString::from), env).expect("no help was asked for")
+    Values::read(Process::Agent, args.iter().map(OsString::from), env)
+        .expect("no help was asked for")
 }
 
 fn from_dir(dir: &Path) -> Values {
@@ -115,7 +116,7 @@ fn bytes_that_are_no_text_are_an_error_and_no_panic() {
     let mut flag = OsString::from("--cluster-name=");
     flag.push(bad());
     for args in [vec![flag], vec![bad()]] {
-        let values = Values::read(args, []).expect("no help");
+        let values = Values::read(Process::Agent, args, []).expect("no help");
         assert_eq!(values.problems.len(), 1, "{:?}", values.problems);
     }
     let env = [
@@ -123,7 +124,7 @@ fn bytes_that_are_no_text_are_an_error_and_no_panic() {
         (bad(), bad()),
         ("LANG".into(), bad()),
     ];
-    let values = Values::read([], env).expect("no help");
+    let values = Values::read(Process::Agent, [], env).expect("no help");
     assert_eq!(values.problems, ["CILIUM_CLUSTER_NAME: not UTF-8 text"]);
 }
 
@@ -226,7 +227,7 @@ fn a_map_made_for_cilium_does_not_stop_the_agent() {
 
 #[test]
 fn help_lists_every_option_and_default() {
-    let Err(OptionErrors::Help(text)) = Values::read(["--help".into()], []) else {
+    let Err(OptionErrors::Help(text)) = Values::read(Process::Agent, ["--help".into()], []) else {
         panic!("no help")
     };
     // As wide as the terminal: lines break anywhere.
@@ -240,12 +241,12 @@ fn help_lists_every_option_and_default() {
         );
     }
     assert!(text.contains("K8S_NODE_NAME"));
-    let version = Values::read(["--version".into()], []);
+    let version = Values::read(Process::Agent, ["--version".into()], []);
     let expected = format!("isthmus agent {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(version, Err(OptionErrors::Help(expected)));
     // Asked for help, nobody wants to read about errors first.
     let args = ["--nonsense".into(), "--help".into()];
-    assert!(Values::read(args, []).is_ok());
+    assert!(Values::read(Process::Agent, args, []).is_ok());
 }
 
 #[test]

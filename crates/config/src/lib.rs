@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Option values → one typed configuration, checked as a whole: a start names everything that is wrong at once.
+//! Options → one typed configuration, checked as a whole: a start names everything that is wrong at once. Agent and operator
+//! of a cluster share it, as they share its ConfigMap.
+#![forbid(unsafe_code)]
 
+mod command;
+pub mod fuzzing;
+pub mod options;
 mod parts;
 mod reader;
 #[cfg(test)]
@@ -16,8 +21,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use model::{ClusterId, ClusterName, IdentityScheme, LabelFilter};
 use policy::EnforcementMode;
 
-use crate::cni_file::CniFile;
-use crate::options::Values;
+pub use command::{Process, begin, fail};
+
+use options::Values;
 use parts::{
     check_sizes, cluster, cni_file, kubernetes, kvstore, listen_addresses, log_level, mesh_dir,
     node_name, timeouts,
@@ -26,7 +32,7 @@ use reader::Reader;
 
 /// How packets of the tunnel whose outer source is no node of the claimed cluster are treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum OuterSourceCheck {
+pub enum OuterSourceCheck {
     /// Dropped.
     Strict,
     /// Counted and reported.
@@ -37,7 +43,7 @@ pub(crate) enum OuterSourceCheck {
 
 /// Where this cluster's etcd is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum KvstoreSource {
+pub enum KvstoreSource {
     /// An etcd client configuration file.
     File(PathBuf),
     /// A URL without TLS.
@@ -46,34 +52,34 @@ pub(crate) enum KvstoreSource {
 
 /// This cluster's etcd.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct KvstoreConfig {
+pub struct KvstoreConfig {
     /// Where it is.
-    pub(crate) source: KvstoreSource,
+    pub source: KvstoreSource,
     /// Life of this node's keys.
-    pub(crate) lease_ttl: Duration,
+    pub lease_ttl: Duration,
     /// How often unused identities are looked for; `None`: never.
-    pub(crate) identity_gc: Option<Duration>,
+    pub identity_gc: Option<Duration>,
     /// Writes per second.
-    pub(crate) qps: u32,
+    pub qps: u32,
 }
 
 /// Kubernetes as the source.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct KubernetesConfig {
+pub struct KubernetesConfig {
     /// Where and who.
-    pub(crate) settings: kubernetes::api::Settings,
+    pub settings: kubernetes::api::Settings,
     /// Who gives this node its pod networks.
-    pub(crate) ipam: kubernetes::api::Ipam,
+    pub ipam: kubernetes::api::Ipam,
 }
 
 impl KubernetesConfig {
     /// Whether options say where the API server is; otherwise only a pod's environment can.
-    pub(crate) fn is_explicit(&self) -> bool {
+    pub fn is_explicit(&self) -> bool {
         self.settings.kubeconfig.is_some() || !self.settings.servers.is_empty()
     }
 
     /// The pools that this node's networks are of.
-    pub(crate) fn pools(&self) -> Option<&kubernetes::api::Pools> {
+    pub fn pools(&self) -> Option<&kubernetes::api::Pools> {
         match &self.ipam {
             kubernetes::api::Ipam::ClusterPool(pools) => Some(pools),
             kubernetes::api::Ipam::Kubernetes => None,
@@ -81,107 +87,120 @@ impl KubernetesConfig {
     }
 }
 
+/// What is written where for the container runtime.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CniFile {
+    /// The file, `…/net.d/05-cilium.conflist`.
+    pub path: PathBuf,
+    /// Others' files are set aside.
+    pub exclusive: bool,
+    /// The plugin's log.
+    pub log_file: String,
+    /// Container ports are mapped to the host by the `portmap` plugin behind ours.
+    pub portmap: bool,
+}
+
 /// Timeouts of conntrack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Timeouts {
+pub struct Timeouts {
     /// TCP.
-    pub(crate) tcp: Duration,
+    pub tcp: Duration,
     /// TCP, only a SYN seen.
-    pub(crate) syn: Duration,
+    pub syn: Duration,
     /// TCP, both sides closed.
-    pub(crate) fin: Duration,
+    pub fin: Duration,
     /// Others.
-    pub(crate) any: Duration,
+    pub any: Duration,
 }
 
 /// The agent's configuration.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     /// Name of the cluster.
-    pub(crate) cluster: ClusterName,
+    pub cluster: ClusterName,
     /// Number of the cluster.
-    pub(crate) cluster_id: ClusterId,
+    pub cluster_id: ClusterId,
     /// Layout of identities.
-    pub(crate) scheme: IdentityScheme,
+    pub scheme: IdentityScheme,
     /// Name of this node.
-    pub(crate) node: Arc<str>,
+    pub node: Arc<str>,
     /// Directory of remote clusters.
-    pub(crate) mesh_dir: Option<PathBuf>,
+    pub mesh_dir: Option<PathBuf>,
     /// Longest wait for them at start.
-    pub(crate) sync_timeout: Duration,
+    pub sync_timeout: Duration,
     /// This cluster's etcd.
-    pub(crate) kvstore: Option<KvstoreConfig>,
+    pub kvstore: Option<KvstoreConfig>,
     /// IPv4 pods.
-    pub(crate) ipv4: bool,
+    pub ipv4: bool,
     /// IPv6 pods.
-    pub(crate) ipv6: bool,
+    pub ipv6: bool,
     /// Pods' IPv4 network; `None`: derived from the node's address.
-    pub(crate) ipv4_range: Option<Ipv4Net>,
+    pub ipv4_range: Option<Ipv4Net>,
     /// Pods' IPv6 network; `None`: derived from the node's address.
-    pub(crate) ipv6_range: Option<Ipv6Net>,
+    pub ipv6_range: Option<Ipv6Net>,
     /// Underlay address; `None`: of the first device.
-    pub(crate) ipv4_node: Option<Ipv4Addr>,
+    pub ipv4_node: Option<Ipv4Addr>,
     /// Underlay address; `None`: of the first device, if any.
-    pub(crate) ipv6_node: Option<Ipv6Addr>,
+    pub ipv6_node: Option<Ipv6Addr>,
     /// Underlay devices; empty: of the default route.
-    pub(crate) devices: Vec<String>,
+    pub devices: Vec<String>,
     /// Which labels make up an identity.
-    pub(crate) labels: LabelFilter,
+    pub labels: LabelFilter,
     /// When policy is enforced.
-    pub(crate) policy_mode: EnforcementMode,
+    pub policy_mode: EnforcementMode,
     /// This node may reach its pods.
-    pub(crate) allow_localhost: bool,
+    pub allow_localhost: bool,
     /// Peers are pods of this cluster.
-    pub(crate) default_local_cluster: bool,
+    pub default_local_cluster: bool,
     /// UDP port of the tunnel.
-    pub(crate) tunnel_port: u16,
+    pub tunnel_port: u16,
     /// MTU of the underlay; `None`: of the first device.
-    pub(crate) mtu: Option<u32>,
+    pub mtu: Option<u32>,
     /// Masquerade IPv4, IPv6.
-    pub(crate) masquerade: (bool, bool),
+    pub masquerade: (bool, bool),
     /// Packets of pods to other nodes go through this node's stack.
-    pub(crate) legacy_routing: bool,
+    pub legacy_routing: bool,
     /// Check of the outer source.
-    pub(crate) outer_source_check: OuterSourceCheck,
+    pub outer_source_check: OuterSourceCheck,
     /// Conntrack entries.
-    pub(crate) flows_max: u32,
+    pub flows_max: u32,
     /// Per cent of them that an endpoint may hold.
-    pub(crate) flow_share: u32,
+    pub flow_share: u32,
     /// Addresses.
-    pub(crate) ipcache_max: u32,
+    pub ipcache_max: u32,
     /// Services, and backends.
-    pub(crate) services_max: u32,
+    pub services_max: u32,
     /// Conntrack timeouts.
-    pub(crate) timeouts: Timeouts,
+    pub timeouts: Timeouts,
     /// Drop events per second and CPU.
-    pub(crate) event_rate: u32,
+    pub event_rate: u32,
     /// Whether NetworkPolicy of Kubernetes is enforced.
-    pub(crate) network_policy: bool,
+    pub network_policy: bool,
     /// Manifest directory.
-    pub(crate) manifests: Option<PathBuf>,
+    pub manifests: Option<PathBuf>,
     /// Kubernetes as the source; `None`: switched off, or `manifests` is it.
-    pub(crate) kubernetes: Option<KubernetesConfig>,
+    pub kubernetes: Option<KubernetesConfig>,
     /// What survives a restart.
-    pub(crate) state_dir: PathBuf,
+    pub state_dir: PathBuf,
     /// API socket.
-    pub(crate) socket: PathBuf,
+    pub socket: PathBuf,
     /// bpffs.
-    pub(crate) bpf_root: PathBuf,
+    pub bpf_root: PathBuf,
     /// Port of the probes; `None`: none.
-    pub(crate) health_port: Option<u16>,
+    pub health_port: Option<u16>,
     /// Where metrics are served: the first that can be had; empty: nowhere.
-    pub(crate) metrics: Vec<SocketAddr>,
+    pub metrics: Vec<SocketAddr>,
     /// Network configuration for the container runtime.
-    pub(crate) cni_file: Option<CniFile>,
+    pub cni_file: Option<CniFile>,
     /// Log directives.
-    pub(crate) log_level: String,
+    pub log_level: String,
     /// What is odd about it but no reason not to start.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Everything that is wrong with the options.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct ConfigErrors(pub Vec<String>);
+pub struct ConfigErrors(pub Vec<String>);
 
 impl std::error::Error for ConfigErrors {}
 
@@ -199,7 +218,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Config {
     /// Checks `values` as a whole. `host` is the node's name if no option or environment gives one.
-    pub(crate) fn new(values: &Values, host: &str) -> Result<Config, ConfigErrors> {
+    pub fn new(values: &Values, host: &str) -> Result<Config, ConfigErrors> {
         let mut r = Reader {
             values,
             errors: values.problems.clone(),
@@ -313,12 +332,12 @@ impl Config {
     }
 
     /// Both families.
-    pub(crate) fn dual_stack(&self) -> bool {
+    pub fn dual_stack(&self) -> bool {
         self.ipv4 && self.ipv6
     }
 
     /// The IPv4 pod network on a node with this address.
-    pub(crate) fn pods4(&self, node: Ipv4Addr) -> Option<Ipv4Net> {
+    pub fn pods4(&self, node: Ipv4Addr) -> Option<Ipv4Net> {
         let derived = || {
             Ipv4Net::new(Ipv4Addr::new(10, node.octets()[3], 0, 0), 16)
                 .expect("16 is a prefix length")
@@ -328,7 +347,7 @@ impl Config {
     }
 
     /// The IPv6 pod network on a node with this address; without an option it is made from the address, as Cilium does.
-    pub(crate) fn pods6(&self, node: Ipv4Addr) -> Option<Ipv6Net> {
+    pub fn pods6(&self, node: Ipv4Addr) -> Option<Ipv6Net> {
         let derived = || {
             let [a, b, c, d] = node.octets();
             let address = Ipv6Addr::new(

@@ -8,18 +8,24 @@ use clap::{Arg, ArgAction, Command};
 
 use super::defs::{Def, Kind, options};
 use super::lookup;
+use crate::Process;
+
 use super::{Given, OptionErrors, Source, foreign};
 
 /// Flags that are no options.
 const OTHERS: &[&str] = &["help", "version"];
 
 /// Takes what the command line says.
-pub(super) fn read(args: Vec<OsString>, given: &mut Given) -> Result<(), OptionErrors> {
-    given.problems.extend(unknown(&args));
+pub(super) fn read(
+    process: Process,
+    args: Vec<OsString>,
+    given: &mut Given,
+) -> Result<(), OptionErrors> {
+    given.problems.extend(unknown(process, &args));
     if !given.problems.is_empty() && !args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return Ok(());
     }
-    let matches = match command().try_get_matches_from(args) {
+    let matches = match command(process).try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
             let text = error.render().to_string();
@@ -42,7 +48,7 @@ pub(super) fn read(args: Vec<OsString>, given: &mut Given) -> Result<(), OptionE
 }
 
 /// All unknown flags at once: the parser would name the first only.
-fn unknown(args: &[OsString]) -> Vec<String> {
+fn unknown(process: Process, args: &[OsString]) -> Vec<String> {
     let flags = args.iter().take_while(|arg| *arg != "--");
     let names = flags.filter_map(|arg| {
         let text = arg.to_string_lossy();
@@ -54,16 +60,17 @@ fn unknown(args: &[OsString]) -> Vec<String> {
         )
     });
     let strange = names.filter(|name| lookup::find(name).is_none() && !OTHERS.contains(&&**name));
+    let (word, command) = (process.word(), process.command());
     strange
         .map(|name| {
             let shown: String = name.chars().take(64).collect();
             match lookup::nearest(&name) {
-                Some(near) => format!("--{shown} is not an option of the agent; did you mean --{near}?"),
+                Some(near) => format!("--{shown} is not an option of the {word}; did you mean --{near}?"),
                 None if foreign::is_known(&name) => format!(
-                    "--{shown} is an option of Cilium that this agent does not have: leave it out (isthmus agent --help lists all options)"
+                    "--{shown} is an option of Cilium that this {word} does not have: leave it out ({command} --help lists all options)"
                 ),
                 None => format!(
-                    "--{shown} is not an option of the agent (isthmus agent --help lists all options)"
+                    "--{shown} is not an option of the {word} ({command} --help lists all options)"
                 ),
             }
         })
@@ -75,7 +82,7 @@ fn first_line(text: &str) -> String {
     line.trim_start_matches("error: ").to_owned()
 }
 
-fn command() -> Command {
+fn command(process: Process) -> Command {
     let args = options().map(|def| {
         let arg = Arg::new(def.name)
             .long(def.name)
@@ -93,12 +100,11 @@ fn command() -> Command {
             Kind::Text => arg.value_name("VALUE"),
         }
     });
-    Command::new("isthmus agent")
-        .about(
-            "The node's agent: addresses for pods, the node's part of the mesh, and the datapath",
-        )
+    let name = process.command();
+    Command::new(name)
+        .about(process.about())
         .version(env!("CARGO_PKG_VERSION"))
-        .override_usage("isthmus agent [OPTIONS]")
+        .override_usage(format!("{name} [OPTIONS]"))
         .after_help(AFTER)
         .no_binary_name(true)
         .args_override_self(true)

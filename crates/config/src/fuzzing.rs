@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where fuzzing enters the agent: what it reads from files that others write, as far as nothing is started.
+//! Where fuzzing enters: what is read from files that others write, as far as nothing is started.
 
 use std::path::Path;
 
-use crate::config::Config;
 use crate::options::{OptionErrors, Values};
+use crate::{Config, Process};
 
 /// Reads a directory of options and checks them together, as at start.
 ///
@@ -12,7 +12,7 @@ use crate::options::{OptionErrors, Values};
 /// What the operator would read.
 pub fn options(directory: &Path) -> Result<(), String> {
     let argument = format!("--config-dir={}", directory.display());
-    match Values::read([argument.into()], []) {
+    match Values::read(Process::Agent, [argument.into()], []) {
         Ok(values) => match Config::new(&values, "node1") {
             Ok(_) => Ok(()),
             Err(errors) => Err(errors.to_string()),

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::Process;
 use defs::{Def, Kind, options};
 
 /// Environment variables with our prefix that are no options of the agent.
@@ -58,19 +59,19 @@ impl Given {
 
 /// Values by option name, complete with defaults, and what to tell the operator.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Values {
+pub struct Values {
     values: BTreeMap<&'static str, String>,
     /// Where those that somebody set come from.
     sources: BTreeMap<&'static str, Source>,
     /// What makes a start impossible.
-    pub(crate) problems: Vec<String>,
+    pub problems: Vec<String>,
     /// Keys of the directory that have no effect.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Nothing was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum OptionErrors {
+pub enum OptionErrors {
     /// `--help` or `--version` was asked for: what to print.
     Help(String),
 }
@@ -81,13 +82,14 @@ fn env_name(option: &str) -> String {
 
 impl Values {
     /// Reads flags, environment and directory. What is wrong with them is in [`Values::problems`].
-    pub(crate) fn read(
+    pub fn read(
+        process: Process,
         args: impl IntoIterator<Item = OsString>,
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Values, OptionErrors> {
         let mut given = Given::default();
-        flags::read(args.into_iter().collect(), &mut given)?;
-        from_env(env, &mut given);
+        flags::read(process, args.into_iter().collect(), &mut given)?;
+        from_env(process, env, &mut given);
         let dir = given.values.get("config-dir").map(|(dir, _)| dir.clone());
         if let Some(dir) = dir.filter(|dir| !dir.is_empty()) {
             directory::read(dir.as_ref(), &mut given);
@@ -109,7 +111,7 @@ impl Values {
     }
 
     /// The value of an option of the table.
-    pub(crate) fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         self.values
             .get(name)
             .map(String::as_str)
@@ -117,12 +119,12 @@ impl Values {
     }
 
     /// Whether somebody set the option.
-    pub(crate) fn is_given(&self, name: &str) -> bool {
+    pub fn is_given(&self, name: &str) -> bool {
         self.sources.contains_key(name)
     }
 
     /// The option and its value in the words of whoever set it.
-    pub(crate) fn named(&self, name: &str) -> String {
+    pub fn named(&self, name: &str) -> String {
         let value: String = self.get(name).chars().take(256).collect();
         match self.sources.get(name) {
             None | Some(Source::Flag) => format!("--{name}={value}"),
@@ -132,14 +134,18 @@ impl Values {
     }
 
     /// All options and values, for status.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
     }
 }
 
-fn from_env(env: impl IntoIterator<Item = (OsString, OsString)>, given: &mut Given) {
+fn from_env(
+    process: Process,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    given: &mut Given,
+) {
     let mut env: Vec<_> = env.into_iter().collect();
     env.sort();
     for (name, value) in env {
@@ -154,20 +160,21 @@ fn from_env(env: impl IntoIterator<Item = (OsString, OsString)>, given: &mut Giv
         match (lookup::find(&option), value.into_string()) {
             (Some(def), Ok(value)) => given.take(def, value, Source::Env),
             (Some(_), Err(_)) => given.problems.push(format!("{name}: not UTF-8 text")),
-            (None, _) => given.problems.push(unknown_env(name, &option)),
+            (None, _) => given.problems.push(unknown_env(process, name, &option)),
         }
     }
 }
 
-fn unknown_env(name: &str, option: &str) -> String {
+fn unknown_env(process: Process, name: &str, option: &str) -> String {
+    let word = process.word();
     let more = match lookup::nearest(option) {
         Some(near) => format!("; did you mean {}?", env_name(near)),
         None if foreign::is_known(option) => {
-            ": Cilium has this option and this agent does not; leave it out".into()
+            format!(": Cilium has this option and this {word} does not; leave it out")
         }
         None => String::new(),
     };
-    format!("environment variable {name} is not an option of the agent{more}")
+    format!("environment variable {name} is not an option of the {word}{more}")
 }
 
 /// Kubernetes sets such variables for every Service, e.g. for one named `cilium-ingress`.
