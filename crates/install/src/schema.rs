@@ -10,12 +10,30 @@ use crate::Error;
 
 const SCHEMA: &str = include_str!("../../../deploy/chart/values.schema.json");
 
-/// Names the first value that the schema has something against.
-pub(crate) fn check(values: &Value) -> Result<(), Error> {
-    let root: Value = serde_json::from_str(SCHEMA).map_err(|error| Error::Template {
+fn root() -> Result<Value, Error> {
+    serde_json::from_str(SCHEMA).map_err(|error| Error::Template {
         name: "values.schema.json",
         problem: error.to_string(),
-    })?;
+    })
+}
+
+/// Whether the map `name` (with dots; empty: all values) may have members that the schema does not name.
+pub(crate) fn takes_any_name(name: &str) -> Result<bool, Error> {
+    let root = root()?;
+    let parts = name.split('.').filter(|part| !part.is_empty());
+    let map = parts.fold(&root, |map, part| {
+        let member = &map["properties"][part];
+        let named = member["$ref"].as_str();
+        named
+            .and_then(|named| root.pointer(named.trim_start_matches('#')))
+            .unwrap_or(member)
+    });
+    Ok(map["additionalProperties"] != false)
+}
+
+/// Names the first value that the schema has something against.
+pub(crate) fn check(values: &Value) -> Result<(), Error> {
+    let root = root()?;
     problem("", values, &root, &root).map_or(Ok(()), |problem| Err(Error::Values { problem }))
 }
 

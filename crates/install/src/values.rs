@@ -48,11 +48,12 @@ fn file(path: &PathBuf) -> Result<Value, Error> {
     }
 }
 
-/// `a.b=c` as a document.
+/// `a.b=c` as a document; a dot behind a backslash is part of a name.
 fn assignment(text: &str, typed: bool) -> Result<Value, Error> {
     let wrong = || Error::Assignment { text: text.into() };
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-    if name.is_empty() || name.split('.').any(str::is_empty) {
+    let parts = parts(name);
+    if parts.iter().any(String::is_empty) {
         return Err(wrong());
     }
     let value = if typed {
@@ -60,8 +61,22 @@ fn assignment(text: &str, typed: bool) -> Result<Value, Error> {
     } else {
         Value::from(value)
     };
-    let nested = |inner, part: &str| Value::Object(Map::from_iter([(part.to_owned(), inner)]));
-    Ok(name.rsplit('.').fold(value, nested))
+    let nested = |inner, part| Value::Object(Map::from_iter([(part, inner)]));
+    Ok(parts.into_iter().rev().fold(value, nested))
+}
+
+fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut letters = name.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, parts.last_mut()) {
+            ('.', _) => parts.push(String::new()),
+            ('\\', Some(part)) => part.extend(letters.next()),
+            (_, Some(part)) => part.push(letter),
+            (_, None) => {}
+        }
+    }
+    parts
 }
 
 fn typed_value(text: &str) -> Value {
@@ -78,7 +93,7 @@ fn typed_value(text: &str) -> Value {
     }
 }
 
-/// Puts `over` into `values`. Maps that are empty by default take any name.
+/// Puts `over` into `values`. Maps whose members the schema does not name take any.
 fn merge(at: &str, values: &mut Value, over: Value, defaults: &Value) -> Result<(), Error> {
     let (Value::Object(into), Value::Object(from), Value::Object(known)) =
         (&mut *values, &over, defaults)
@@ -98,7 +113,7 @@ fn merge(at: &str, values: &mut Value, over: Value, defaults: &Value) -> Result<
                 let slot = into.entry(name.clone()).or_insert(Value::Null);
                 merge(&full, slot, value.clone(), default)?;
             }
-            None if known.is_empty() => drop(into.insert(name.clone(), value.clone())),
+            None if schema::takes_any_name(at)? => drop(into.insert(name.clone(), value.clone())),
             None => {
                 let near = nearest(name, known.keys());
                 let nearest = near.map(|near| full[..full.len() - name.len()].to_owned() + near);
@@ -198,6 +213,22 @@ mod tests {
             (&values["cluster"]["name"], &values["tunnelPort"]),
             (&json!("east"), &json!(9))
         );
+    }
+
+    #[test]
+    fn maps_with_defaults_take_more_names_where_the_schema_names_none() {
+        let set = [
+            ETCD,
+            r"nodeSelector.example\.com/network=yes",
+            "updateStrategy.rollingUpdate.maxSurge=0",
+            r"podAnnotations.example\.com/a\.b=c",
+        ];
+        let values = read(&args(&set)).expect("good values");
+        let selector = json!({ "kubernetes.io/os": "linux", "example.com/network": "yes" });
+        assert_eq!(values["nodeSelector"], selector);
+        let rolling = json!({ "maxUnavailable": 2, "maxSurge": 0 });
+        assert_eq!(values["updateStrategy"]["rollingUpdate"], rolling);
+        assert_eq!(values["podAnnotations"], json!({ "example.com/a.b": "c" }));
     }
 
     #[test]

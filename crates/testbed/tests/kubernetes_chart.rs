@@ -33,6 +33,8 @@ const GOOD: [&[&str]; 4] = [
         "podAnnotations.note=x",
         "devices={eth0,eth1}",
         "labels=k8s:app",
+        r"nodeSelector.example\.com/network=yes",
+        "updateStrategy.rollingUpdate.maxSurge=0",
     ],
     &[
         ENDPOINTS,
