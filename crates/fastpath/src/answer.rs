@@ -6,7 +6,7 @@ use abi::{Addr, DropReason, Endpoint};
 use zerocopy::IntoBytes;
 
 use crate::headers::{ETH_LEN, ICMP, ICMPV6, TCP, TCP_ACK, TCP_RST, TCP_SYN, Tcp};
-use crate::{Packet, Parsed, Step, Tables, Work};
+use crate::{Layer4, Packet, Parsed, Step, Tables, Work};
 
 /// Bytes of the packet that "fragmentation needed" embeds: enough for its header, options, and 8 bytes more.
 const EMBED4_BIG: usize = 68;
@@ -50,13 +50,16 @@ pub(crate) fn too_big<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut 
     finish(work, own, sent, DropReason::FragmentationNeeded)
 }
 
-/// Answers the sending pod that its IPv6 packet used up its hop limit here.
+/// Drops a packet whose last hop this is, and answers the sending pod. Of IPv4 it is told nothing, as with Cilium.
 #[inline(never)]
 pub(crate) fn time_exceeded<P: Packet, T: Tables>(
     pkt: &mut P,
     tables: &T,
     work: &mut Work,
 ) -> Step {
+    if work.packet.v4 == 1 || work.packet.kind == Layer4::ERROR {
+        return work.report.drop(DropReason::TtlExceeded);
+    }
     let (Some(config), Some(own)) = (
         tables.config(),
         tables.endpoint(u32::from(work.report.endpoint)),

@@ -13,6 +13,7 @@ use crate::judge::{begin, current, decide, find, fresh, opened_by_local, refresh
 use crate::mac::deliver;
 use crate::neighbour;
 use crate::parse::ethertype;
+use crate::policy::is_node;
 use crate::related::related;
 use crate::resolve::{is_this_host, resolve};
 use crate::service::{Choice, choose, keep_halves, take_over};
@@ -257,6 +258,10 @@ fn tunnel<P: Packet, T: Tables>(
     config: &NodeConfig,
     work: &mut Work,
 ) -> Step {
+    // The hop is the other node's to count, but only here is somebody who can be told. A node takes what is its own.
+    if work.packet.ttl <= 1 && !is_node(work.report.dst_identity) {
+        return time_exceeded(pkt, tables, work);
+    }
     if !fits(pkt, config, work) {
         // Without "don't fragment" the stack's route to that node fragments, and `to_overlay` sends the pieces.
         if work.packet.dont_fragment == 1 {
@@ -301,9 +306,6 @@ fn to_local<P: Packet, T: Tables>(
         return work.report.drop(DropReason::EndpointNotReady);
     };
     if work.packet.ttl <= 1 {
-        if work.packet.v4 == 1 || work.packet.kind == Layer4::ERROR {
-            return work.report.drop(DropReason::TtlExceeded);
-        }
         return time_exceeded(pkt, tables, work);
     }
     if !translated(pkt, tables, work) {

@@ -11,6 +11,8 @@ use fastpath::Step;
 const SYN: u8 = 2;
 const SYN_ACK: u8 = 18;
 const ACK: u8 = 16;
+/// The other node's own address of its pods' network.
+const ROUTER_NEAR: [u8; 4] = [10, 5, 2, 1];
 
 fn a_to(dst: [u8; 4]) -> Ip {
     Ip::v4(POD_A, dst)
@@ -229,20 +231,32 @@ fn an_epoch_makes_the_next_packet_judge_again() {
 
 #[test]
 fn what_runs_out_of_hops_is_dropped_or_answered() {
-    let world = World::default();
+    let mut world = World::default();
+    world.remote(ROUTER_NEAR, 6, NODE_NEAR);
     let out = world.send(IF_A, a_to(POD_B).ttl(1).tcp(1, 2, SYN));
     assert_eq!(out.reason(), reason(DropReason::TtlExceeded));
-    let out = world.send(IF_A, Ip::v6(six(POD_A), six(POD_B)).ttl(1).udp(1, 2, 0));
-    assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
-    let error = &out.frame.bytes;
-    assert_eq!((error[54], error[55]), (3, 0));
-    assert_eq!(
-        (&error[22..38], &error[38..54]),
-        (&six(ROUTER)[..], &six(POD_A)[..])
-    );
-    assert!(frames::icmp6_is_sound(error));
     let out = world.send(IF_A, a_to(POD_REMOTE).ttl(1).tcp(1, 2, SYN));
+    assert_eq!(out.reason(), reason(DropReason::TtlExceeded));
+    for to in [POD_B, POD_REMOTE] {
+        // The first packet of a flow, and one of a flow that is there.
+        for _ in 0..2 {
+            let out = world.send(IF_A, Ip::v6(six(POD_A), six(to)).ttl(1).udp(1, 2, 0));
+            assert_eq!((out.step, out.work.report.ifindex), (Step::Deliver, IF_A));
+            let error = &out.frame.bytes;
+            assert_eq!((error[54], error[55]), (3, 0));
+            assert_eq!(
+                (&error[22..38], &error[38..54]),
+                (&six(ROUTER)[..], &six(POD_A)[..])
+            );
+            assert!(frames::icmp6_is_sound(error));
+        }
+    }
+    let out = world.send(IF_A, a_to(POD_REMOTE).ttl(2).tcp(1, 2, SYN));
     assert_eq!(out.step, Step::Tunnel, "the receiving node counts the hop");
+    for _ in 0..2 {
+        let out = world.send(IF_A, a_to(ROUTER_NEAR).ttl(1).udp(1, 2, 0));
+        assert_eq!(out.step, Step::Tunnel, "a node takes what is its own");
+    }
 }
 
 #[test]

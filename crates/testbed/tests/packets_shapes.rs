@@ -127,16 +127,19 @@ fn stream(pod: &testbed::Place, to: IpAddr, size: usize) {
 }
 
 fn the_end_of_life(lab: &Lab, family: Family) {
-    let (pod, to) = (place(lab, "cluster5/a"), address(lab, "cluster5/b", family));
-    let error = pings(&pod, to, &["-t", "1"])
-        .expect_err("no answer")
-        .to_string();
-    assert_eq!(
-        error.contains("Time exceeded") || error.contains("Hop limit"),
-        family == Family::V6,
-        "silent for IPv4, named for IPv6: {error}"
-    );
-    pings(&pod, to, &["-t", "2"]).expect("two hops are enough");
+    let pod = place(lab, "cluster5/a");
+    for near_and_far in ["cluster5/b", "cluster7/c"] {
+        let to = address(lab, near_and_far, family);
+        let error = pings(&pod, to, &["-t", "1"])
+            .expect_err("no answer")
+            .to_string();
+        assert_eq!(
+            error.contains("Time exceeded") || error.contains("Hop limit"),
+            family == Family::V6,
+            "silent for IPv4, named for IPv6: {error}"
+        );
+        pings(&pod, to, &["-t", "2"]).expect("two hops are enough");
+    }
 }
 
 fn a_stream_stays_in_large_pieces(lab: &Lab, family: Family) {

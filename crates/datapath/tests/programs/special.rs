@@ -169,11 +169,13 @@ fn what_does_not_fit_the_tunnel_is_answered() {
         assert_eq!((run.action, run.bytes[54]), (REDIRECT, 2));
         assert_eq!(run.bytes[58..62], 1450u32.to_be_bytes());
         assert!(frames::icmp6_is_sound(&run.bytes));
-        let expired = Ip::v6(six(POD_A), six(POD_B)).ttl(1).udp(1, 2, 0);
-        let run = node.send(0, &expired);
-        assert_eq!((run.action, run.bytes[54]), (REDIRECT, 3));
-        assert!(frames::icmp6_is_sound(&run.bytes));
-        assert_eq!(run.bytes[62..], expired[14..]);
+        for to in [POD_B, POD_REMOTE] {
+            let expired = Ip::v6(six(POD_A), six(to)).ttl(1).udp(1, 2, 0);
+            let run = node.send(0, &expired);
+            assert_eq!((run.action, run.bytes[54]), (REDIRECT, 3));
+            assert!(frames::icmp6_is_sound(&run.bytes));
+            assert_eq!(run.bytes[62..], expired[14..]);
+        }
     });
 }
 
