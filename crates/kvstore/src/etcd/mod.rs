@@ -11,7 +11,7 @@ mod tls;
 mod watch;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ struct Inner {
     options: ClientOptions,
     failure: LastFailure,
     target: Target,
+    /// The client for work has a token.
+    logged_in: AtomicBool,
     /// Says that the connection for work is of no use; ends every watch.
     broken: watch_channel::Sender<Option<Error>>,
     tasks: Mutex<Tasks>,
@@ -102,6 +104,7 @@ impl Etcd {
                 options,
                 failure: LastFailure::default(),
                 target: Target::default(),
+                logged_in: AtomicBool::new(false),
                 broken: watch_channel::Sender::new(None),
                 tasks: Mutex::default(),
                 cluster_id: AtomicU64::new(0),
@@ -124,7 +127,11 @@ impl Etcd {
     ) -> Result<T> {
         let after = self.inner.options.request_timeout;
         match tokio::time::timeout(after, request).await {
-            Ok(result) => result.map_err(|error| self.explain(operation, error)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.login_after(&error).await;
+                Err(self.explain(operation, error))
+            }
             Err(_) => Err(self.inner.failure.get().unwrap_or_else(|| Error::Timeout {
                 operation: operation.to_owned(),
                 after,

@@ -13,6 +13,7 @@ use std::sync::Weak;
 
 use etcd_client::GetOptions;
 
+use super::client::asks_for_login;
 use super::connector::{LastFailure, Purpose};
 use super::{Etcd, Inner};
 use crate::error::Error;
@@ -64,9 +65,9 @@ impl Etcd {
                 .await?;
             let options = GetOptions::new().with_serializable().with_count_only();
             let answer = client.kv_client().get(keys::HEARTBEAT, Some(options)).await;
-            match answer.map_err(|error| self.explain("probe", error)) {
-                Ok(_) | Err(Error::Permission { .. }) => Ok(()),
-                Err(error) => Err(error),
+            match answer {
+                Err(error) if !asks_for_login(&error, false) => Err(self.explain("probe", error)),
+                _ => Ok(()),
             }
         };
         let timed_out = |_| {

@@ -48,8 +48,9 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 23] = [
+const PLACES: [(&str, &str, u8); 24] = [
     ("clustermesh", "*", 2),
+    ("kvstore", "auth", 4),
     ("kvstore", "etcd", 4),
     ("kvstore", "members", 4),
     ("kvstore", "silence", 4),
