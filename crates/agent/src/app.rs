@@ -3,7 +3,6 @@
 
 mod alarms;
 mod collect;
-mod gone_nodes;
 mod loops;
 mod news;
 mod own_cluster;
@@ -56,17 +55,9 @@ pub(crate) enum AppError {
     /// A kernel socket.
     #[error("kernel: {0}")]
     Netlink(#[from] netlink::Error),
-    /// The file of this cluster's etcd.
-    #[error("--kvstore-opt etcd.config={file}: {source}")]
-    KvstoreFile {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        source: kvstore::config::ConfigError,
-    },
-    /// The address of this cluster's etcd.
-    #[error("--kvstore-opt etcd.address: {0}")]
-    Kvstore(#[from] kvstore::config::ConfigError),
+    /// This cluster's etcd.
+    #[error("{0}")]
+    Kvstore(String),
     /// The mesh directory.
     #[error("{0}")]
     Mesh(#[from] clustermesh::Error),
@@ -121,7 +112,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
     let own = config
         .kvstore
         .as_ref()
-        .map(|kvstore| Own::start(kvstore, &config, &core, &mut tasks, client.clone()))
+        .map(|kvstore| Own::start(kvstore, &config, &core, &mut tasks, client.is_some()))
         .transpose()?;
     let (mesh_events, mesh_rx) = mpsc::channel(4096);
     let mesh = start_mesh(&config, &core, mesh_events)?;

@@ -4,7 +4,6 @@
 
 mod families;
 mod process;
-mod text;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -33,7 +32,7 @@ pub(crate) async fn serve(service: Arc<Service>, addresses: Vec<SocketAddr>) {
         let render = move || {
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes everything");
-            text::text(&text)
+            text
         };
         api::serve_metrics(listener, render)
     };

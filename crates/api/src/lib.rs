@@ -22,7 +22,7 @@ pub use client::{Client, Lines};
 pub use endpoint_ref::{EndpointRef, EndpointRefError};
 pub use error::Error;
 pub use http::StatusCode;
-pub use server::{serve, serve_connection, serve_health, serve_metrics};
+pub use server::{serve, serve_connection, serve_health, serve_metrics, serve_probe};
 pub use socket::{bind, socket_path};
 pub use timestamp::Timestamp;
 

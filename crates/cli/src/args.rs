@@ -21,6 +21,7 @@ pub(crate) use bpf::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfLb, BpfMetrics, Bpf
 const OTHER_PROCESSES: &str = "\
 Processes of the same program:
   agent         Run the agent of this node (agent --help for its options)
+  operator      Run the operator of this cluster (operator --help for its options)
   cni           Run as CNI plugin: environment and standard input as the CNI specification says
 
 Called isthmus-cni or cilium-cni it is the CNI plugin; called cilium or cilium-dbg, these commands.";

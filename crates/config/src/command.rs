@@ -39,7 +39,7 @@ impl Process {
                 "The node's agent: addresses for pods, the node's part of the mesh, and the datapath"
             }
             Process::Operator => {
-                "The cluster's operator: custom resources, networks for nodes, and what nobody uses any more"
+                "The cluster's operator: definitions of custom resources, and what nobody uses any more"
             }
         }
     }

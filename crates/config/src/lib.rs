@@ -63,6 +63,23 @@ pub struct KvstoreConfig {
     pub qps: u32,
 }
 
+impl KvstoreConfig {
+    /// How to reach it.
+    ///
+    /// # Errors
+    /// What is wrong with the option or its file.
+    pub fn client(&self) -> Result<kvstore::Config, String> {
+        match &self.source {
+            KvstoreSource::File(file) => kvstore::Config::load(file)
+                .map_err(|error| format!("--kvstore-opt etcd.config={}: {error}", file.display())),
+            KvstoreSource::Address(url) => {
+                kvstore::Config::parse(&format!("endpoints: [{url:?}]\n"))
+                    .map_err(|error| format!("--kvstore-opt etcd.address: {error}"))
+            }
+        }
+    }
+}
+
 /// Kubernetes as the source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KubernetesConfig {
@@ -190,6 +207,10 @@ pub struct Config {
     pub health_port: Option<u16>,
     /// Where metrics are served: the first that can be had; empty: nowhere.
     pub metrics: Vec<SocketAddr>,
+    /// Where the operator is asked whether it is well.
+    pub operator_probes: Vec<SocketAddr>,
+    /// Where the operator's metrics are served, as [`Config::metrics`].
+    pub operator_metrics: Vec<SocketAddr>,
     /// Network configuration for the container runtime.
     pub cni_file: Option<CniFile>,
     /// Log directives.
@@ -318,6 +339,8 @@ impl Config {
             health_port: Some(r.number("agent-health-port", 0, 65535) as u16)
                 .filter(|port| *port != 0),
             metrics: listen_addresses(&mut r, "prometheus-serve-addr"),
+            operator_probes: listen_addresses(&mut r, "operator-api-serve-addr"),
+            operator_metrics: listen_addresses(&mut r, "operator-prometheus-serve-addr"),
             cni_file: cni_file(&mut r),
             log_level: log_level(&mut r),
             warnings: Vec::new(),

@@ -35,11 +35,13 @@ const DEFINITIONS: [&str; 6] = [
     definition!("ciliumidentities"),
 ];
 /// In the order in which a cluster wants them: what is referred to comes first.
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 7] = [
     template!("serviceaccount.yaml"),
     template!("configmap.yaml"),
     template!("agent-role.yaml"),
     template!("agent.yaml"),
+    template!("operator-role.yaml"),
+    template!("operator.yaml"),
     template!("dashboard.yaml"),
 ];
 /// The chart's other file; templates ask for it by its path.

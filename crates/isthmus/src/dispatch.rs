@@ -12,6 +12,11 @@ pub(crate) enum Role {
         /// Its arguments, without `agent`.
         args: Vec<OsString>,
     },
+    /// The operator of a cluster.
+    Operator {
+        /// Its arguments, without `operator`.
+        args: Vec<OsString>,
+    },
     /// The CNI plugin.
     Cni,
     /// The CNI plugin for a pod's own loopback device.
@@ -51,6 +56,13 @@ pub(crate) fn role(words: impl IntoIterator<Item = OsString>) -> Role {
             args.remove(0);
             Role::Agent { args }
         }
+        (Some("operator"), _) => {
+            args.remove(0);
+            Role::Operator { args }
+        }
+        (Some("help"), Some("operator")) => Role::Operator {
+            args: vec!["--help".into()],
+        },
         (Some("help"), Some("agent")) => Role::Agent {
             args: vec!["--help".into()],
         },
@@ -83,6 +95,10 @@ mod tests {
             panic!("the agent");
         };
         assert_eq!(args, ["--help"]);
+        let Role::Operator { args } = of("isthmus operator --log-level debug") else {
+            panic!("the operator");
+        };
+        assert_eq!(args, ["--log-level", "debug"]);
         let Role::Cli { program, args } = of("/usr/bin/cilium-dbg node list") else {
             panic!("a command");
         };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one program: the agent, the CNI plugin, or a command, told by its name or its first argument.
+//! The one program: the agent, the operator, the CNI plugin, or a command, told by its name or its first argument.
 
 mod allocator;
 mod dispatch;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
             allocator::give_back_at_once();
             agent::main(args)
         }
+        Role::Operator { args } => operator::main(args),
         Role::Cni => cni::main(),
         Role::Loopback => cni::loopback_main(),
         Role::Install { program, args } => install::main(&program, args),

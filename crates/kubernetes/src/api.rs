@@ -3,8 +3,11 @@
 //! conversion. What was known stays while the server is away, and is on disk for a start without it.
 
 mod client;
+mod definitions;
 mod events;
+mod in_use;
 mod kind;
+mod leader;
 mod networks;
 mod node_names;
 mod objects;
@@ -28,9 +31,12 @@ use tokio::time::Instant;
 
 use crate::{ObjectEvent, Problem, Update, disk};
 pub use client::{ConnectError, Settings, connect, is_in_pod, server_version};
+pub use definitions::keep_definitions;
 pub use events::{Events, Subject};
+pub use in_use::endpoint_identities;
 pub use kind::Kind;
 pub use kube::Client;
+pub use leader::Leader;
 pub use networks::{Ipam, PodNetworks, pod_networks};
 pub use node_names::node_names;
 use objects::Objects;

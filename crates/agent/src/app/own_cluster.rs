@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use clustermesh::Kind;
 use clustermesh::publish::{Announcement, Announcer};
-use kubernetes::api::Client;
 use kvstore::{
     Allocator, AllocatorOptions, ClientOptions, Etcd, Leftover, Publisher, PublisherOptions, schema,
 };
 use tables::Tasks;
 
 use super::AppError;
-use super::collect::Duties;
+use super::collect::collect;
 use crate::own::{self, Follower, OwnStatus};
 use crate::shared::Shared;
-use config::{Config, KvstoreConfig, KvstoreSource};
+use config::{Config, KvstoreConfig};
 
 /// This cluster's etcd and what lives on it.
 pub(super) struct Own {
@@ -33,19 +32,9 @@ impl Own {
         config: &Arc<Config>,
         core: &Arc<Shared>,
         tasks: &mut Tasks,
-        kubernetes: Option<Client>,
+        in_kubernetes: bool,
     ) -> Result<Own, AppError> {
-        let client = match &kvstore.source {
-            KvstoreSource::File(path) => {
-                kvstore::config::Config::load(path).map_err(|source| AppError::KvstoreFile {
-                    file: path.clone(),
-                    source,
-                })?
-            }
-            KvstoreSource::Address(url) => {
-                kvstore::config::Config::parse(&format!("endpoints: [{url:?}]\n"))?
-            }
-        };
+        let client = kvstore.client().map_err(AppError::Kvstore)?;
         let endpoints = client.endpoints.iter().map(url).collect();
         let store = Etcd::lazy(client, ClientOptions::default());
         let status = OwnStatus::new(endpoints);
@@ -82,15 +71,11 @@ impl Own {
         tasks.spawn("own rows", follower.clone().tick());
         tasks.spawn("own rows on disk", follower.clone().save());
         tasks.spawn("own etcd", status.clone().probe(store.clone()));
-        if kvstore.identity_gc.is_some() || kubernetes.is_some() {
-            let duties = Duties {
-                store: store.clone(),
-                follower: follower.clone(),
-                config: config.clone(),
-                client: kubernetes,
-                identities: kvstore.identity_gc,
-            };
-            tasks.spawn("collection", duties.collect());
+        if let Some(interval) = kvstore.identity_gc
+            && !in_kubernetes
+        {
+            let collection = collect(store.clone(), follower.clone(), config.clone(), interval);
+            tasks.spawn("collection", collection);
         }
         let announcer = (config.cluster_id.0 != 0).then(|| {
             Announcer::start(

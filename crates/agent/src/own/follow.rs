@@ -9,7 +9,7 @@ use std::time::Duration;
 use clustermesh::{Kind, MeshEvent, Refusal, Rows, Value, persist};
 use futures::StreamExt;
 use kvstore::{Etcd, Store as _, Update, schema};
-use model::{ClusterConfig, ClusterName, Labels, Node, NumericIdentity};
+use model::{ClusterConfig, ClusterName, Labels, NumericIdentity};
 use tables::Event;
 use tokio::time::Instant;
 
@@ -194,14 +194,6 @@ impl Follower {
             in_use.insert(entry.identity);
         });
         Some(in_use)
-    }
-
-    /// The nodes of this cluster, also those that are away; empty before they are listed.
-    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
-        if !self.status.synced.borrow().all() {
-            return Vec::new();
-        }
-        self.state().rows.nodes(self.cluster()).cloned().collect()
     }
 
     /// Says how a piece of work went.

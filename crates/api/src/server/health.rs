@@ -28,6 +28,26 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .with_state(agent)
 }
 
+/// Serves the probes of a process that is no agent: `is_well` says how it is, and that it answers is enough for who does not
+/// require Kubernetes.
+///
+/// # Errors
+/// Only if the listener itself is unusable.
+pub async fn serve_probe(
+    listener: TcpListener,
+    is_well: impl Fn() -> bool + Clone + Send + Sync + 'static,
+) -> io::Result<()> {
+    let probe = move |headers: HeaderMap| async move {
+        match flag(&headers, "require-k8s-connectivity", true) {
+            Ok(true) if !is_well() => StatusCode::SERVICE_UNAVAILABLE,
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::BAD_REQUEST,
+        }
+    };
+    let router = Router::new().route("/healthz", get(probe));
+    super::serve_tcp(listener, router).await
+}
+
 /// A restriction is no reason to restart an agent or to send its pods elsewhere, and a lost etcd or API server is none to
 /// restart it: liveness (which does not require them) asks only whether the agent answers.
 async fn probe<A: Agent>(Shared(agent): Shared<Arc<A>>, headers: HeaderMap) -> StatusCode {

@@ -11,13 +11,15 @@ use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
 
+use super::prometheus;
+
 /// Media type of the text that is served.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Serves what `render` gives, in the text format of Prometheus, until the returned future is dropped. `render` runs on a
-/// thread that may block.
+/// Serves what `render` gives as OpenMetrics, in the text format of Prometheus, until the returned future is dropped.
+/// `render` runs on a thread that may block.
 ///
 /// # Errors
 /// Only if the listener itself is unusable.
@@ -33,7 +35,7 @@ pub async fn serve_metrics(
 }
 
 async fn scrape(State(render): State<Render>) -> Response {
-    match tokio::task::spawn_blocking(move || render()).await {
+    match tokio::task::spawn_blocking(move || prometheus::text(&render())).await {
         Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -8,6 +8,7 @@ mod metrics;
 mod own;
 mod path;
 mod places;
+mod prometheus;
 mod reply;
 mod routes;
 
@@ -32,7 +33,7 @@ use tower::ServiceExt;
 use crate::Agent;
 use places::{Answered, Place, Places};
 
-pub use health::serve_health;
+pub use health::{serve_health, serve_probe};
 pub use metrics::serve_metrics;
 pub(crate) use reply::VERSION_HEADER;
 

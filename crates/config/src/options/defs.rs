@@ -5,6 +5,8 @@
 
 mod machine;
 
+use crate::Process;
+
 use super::lookup::def;
 pub(crate) use super::lookup::{Def, Kind};
 use Kind::{Bool, Duration, List, Map, Number, Text};
@@ -17,6 +19,14 @@ const POLICY: &str = "Identity and policy";
 /// All options, in the order of `--help`.
 pub(crate) fn options() -> impl Iterator<Item = &'static Def> {
     CLUSTER_WIDE.iter().chain(machine::OPTIONS)
+}
+
+/// Whether `process` does something with an option. It takes all: agents and operator share the ConfigMap.
+pub(crate) fn is_of(process: Process, def: &Def) -> bool {
+    match process {
+        Process::Agent => machine::is_of_agent(def),
+        Process::Operator => machine::is_of_operator(def),
+    }
 }
 
 /// What a cluster's nodes agree on.
@@ -82,7 +92,7 @@ const CLUSTER_WIDE: &[Def] = &[
         "identity-gc-interval",
         Duration,
         "15m",
-        "An identity that no pod had in two rounds this far apart is given back, by one agent for its cluster, 1s to 24h; 0 = never",
+        "An identity that no pod had in two rounds this far apart is given back, by the operator or, outside of Kubernetes, by one agent for its cluster, 1s to 24h; 0 = never",
     ),
     def(
         NODE,

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
-use super::defs::{Def, Kind, options};
+use super::defs::{Def, Kind, is_of, options};
 use super::lookup;
 use crate::Process;
 
@@ -85,6 +85,7 @@ fn first_line(text: &str) -> String {
 fn command(process: Process) -> Command {
     let args = options().map(|def| {
         let arg = Arg::new(def.name)
+            .hide(!is_of(process, def))
             .long(def.name)
             .help(help_of(def))
             .help_heading(def.section);

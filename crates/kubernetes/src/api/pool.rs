@@ -17,6 +17,8 @@ use super::publish::{MANAGER, Published};
 use super::turn::Turn;
 use super::watches::told;
 
+/// With which Cilium's operator elects its leader, whose the pool is.
+const LEASE: &str = "cilium-operator-resource-lock";
 /// How long the work of a turn may take, so that nobody works in another's.
 const WORK: Duration = Duration::from_secs(10);
 /// CiliumNodes per page of a list.
@@ -122,7 +124,7 @@ impl Pools {
         wanted: (bool, bool),
         before: &PodNetworks,
     ) -> Result<(), String> {
-        let turn = Turn::take(client, &self.namespace, node).await?;
+        let turn = Turn::take(client, &self.namespace, LEASE, node).await?;
         let work = self.assign(client, node, wanted, before);
         let result = match tokio::time::timeout(WORK, work).await {
             Ok(result) => result,
@@ -176,7 +178,7 @@ impl Pools {
         node: &str,
         own: &[IpNet],
     ) -> Result<(), String> {
-        let turn = Turn::take(client, &self.namespace, node).await?;
+        let turn = Turn::take(client, &self.namespace, LEASE, node).await?;
         let work = async {
             let nodes = Nodes::list(client, node).await?;
             let said = nodes.own.as_deref().unwrap_or_default();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turns under the Lease with which Cilium's operator elects its leader: who has one works on the cluster's pool alone.
+//! Turns under a Lease: who has one works alone.
 
 use std::time::Duration;
 
@@ -11,23 +11,47 @@ use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::watches::told;
 
-const LEASE: &str = "cilium-operator-resource-lock";
-/// How long a turn lasts at most; who holds the Lease longer is taken for gone.
-const TURN: Duration = Duration::from_secs(15);
+/// How long a turn lasts unless it is renewed; who holds the Lease longer is taken for gone.
+pub(super) const TURN: Duration = Duration::from_secs(15);
 
-/// The right to change who has which network.
+/// The right to do what a Lease is about.
+#[derive(Debug)]
 pub(super) struct Turn {
     api: Api<Lease>,
     lease: Lease,
 }
 
+/// Why there is no turn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum NoTurn {
+    /// Somebody else has it.
+    Held(String),
+    /// The server said no, or nothing.
+    Failed(String),
+}
+
+impl From<NoTurn> for String {
+    fn from(no: NoTurn) -> Self {
+        match no {
+            NoTurn::Held(text) | NoTurn::Failed(text) => text,
+        }
+    }
+}
+
 impl Turn {
-    /// Takes the Lease if nobody has it.
-    pub(super) async fn take(client: &Client, namespace: &str, node: &str) -> Result<Self, String> {
+    /// Takes the Lease `name` for `who` if nobody has it.
+    pub(super) async fn take(
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        who: &str,
+    ) -> Result<Self, NoTurn> {
         let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let now = Timestamp::now();
-        let failed = |error: kube::Error| format!("Lease {namespace}/{LEASE}: {}", told(&error));
-        let mut lease = match api.get_opt(LEASE).await.map_err(failed)? {
+        let failed = |error: kube::Error| {
+            NoTurn::Failed(format!("Lease {namespace}/{name}: {}", told(&error)))
+        };
+        let mut lease = match api.get_opt(name).await.map_err(failed)? {
             Some(lease) => {
                 let spec = lease.spec.clone().unwrap_or_default();
                 let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
@@ -35,13 +59,15 @@ impl Turn {
                 let renewed = spec.renew_time.map_or(Timestamp::MIN, |time| time.0);
                 let runs = now.duration_since(renewed).as_secs() < i64::from(length);
                 if let Some(holder) = holder.filter(|_| runs) {
-                    return Err(format!("{holder} holds the Lease {namespace}/{LEASE}"));
+                    return Err(NoTurn::Held(format!(
+                        "{holder} holds the Lease {namespace}/{name}"
+                    )));
                 }
                 lease
             }
             None => Lease {
                 metadata: ObjectMeta {
-                    name: Some(LEASE.to_owned()),
+                    name: Some(name.to_owned()),
                     namespace: Some(namespace.to_owned()),
                     ..ObjectMeta::default()
                 },
@@ -50,7 +76,7 @@ impl Turn {
         };
         let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
         lease.spec = Some(LeaseSpec {
-            holder_identity: Some(node.to_owned()),
+            holder_identity: Some(who.to_owned()),
             lease_duration_seconds: i32::try_from(TURN.as_secs()).ok(),
             acquire_time: Some(MicroTime(now)),
             renew_time: Some(MicroTime(now)),
@@ -60,17 +86,36 @@ impl Turn {
         // The version that was read goes along: of two who do this, the server refuses one.
         let params = PostParams::default();
         let taken = if lease.metadata.resource_version.is_some() {
-            api.replace(LEASE, &params, &lease).await
+            api.replace(name, &params, &lease).await
         } else {
             api.create(&params, &lease).await
         };
         match taken {
             Ok(lease) => Ok(Self { api, lease }),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Err(format!("another node takes the Lease {namespace}/{LEASE}"))
-            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(NoTurn::Held(format!(
+                "another takes the Lease {namespace}/{name}"
+            ))),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Makes the turn last as long again.
+    ///
+    /// # Errors
+    /// Somebody else wrote the Lease, or the server says no: the turn lasts as long as it did.
+    pub(super) async fn renew(&mut self) -> Result<(), String> {
+        let mut lease = self.lease.clone();
+        if let Some(spec) = &mut lease.spec {
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+        }
+        let params = PostParams::default();
+        let renewed = self.api.replace(self.name(), &params, &lease);
+        self.lease = renewed.await.map_err(|error| told(&error))?;
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        self.lease.metadata.name.as_deref().unwrap_or_default()
     }
 
     /// Lets the next one in. If it fails, the Lease runs out.
@@ -80,11 +125,12 @@ impl Turn {
             spec.lease_duration_seconds = Some(1);
         }
         let params = PostParams::default();
-        let ended = self.api.replace(LEASE, &params, &self.lease);
+        let ended = self.api.replace(self.name(), &params, &self.lease);
         if let Ok(Err(error)) = tokio::time::timeout(TURN, ended).await {
             tracing::debug!(
                 error = told(&error),
-                "the Lease of the pool was not given back"
+                lease = self.name(),
+                "a Lease was not given back"
             );
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{ClusterId, IdentityScheme, Labels, NumericIdentity};
 
-use crate::schema::{decode_identity, decode_identity_number, keys};
+use crate::schema::{decode_identity, decode_identity_number, decode_ip, keys};
 use crate::store::{Compare, KeyValue, Op, Result, Store};
 
 /// Pause after a deletion: 2,500 in a minute, as Cilium's operator by default.
@@ -106,6 +106,16 @@ impl<S: Store> Collector<S> {
         let mut used = HashSet::new();
         self.each(keys::IDENTITY_VALUES, |kv| {
             used.extend(decode_identity_number(&kv.key, &kv.value));
+        })
+        .await?;
+        Ok(used)
+    }
+
+    /// Identities of the addresses that have a key.
+    pub async fn of_addresses(&self) -> Result<HashSet<NumericIdentity>> {
+        let mut used = HashSet::new();
+        self.each(keys::IPS, |kv| {
+            used.extend(decode_ip(&kv.key, &kv.value).map(|entry| entry.identity));
         })
         .await?;
         Ok(used)

@@ -48,7 +48,7 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 24] = [
+const PLACES: [(&str, &str, u8); 26] = [
     ("clustermesh", "*", 2),
     ("kvstore", "auth", 4),
     ("kvstore", "etcd", 4),
@@ -58,6 +58,7 @@ const PLACES: [(&str, &str, u8); 24] = [
     ("kvstore", "*", 2),
     ("kubernetes", "api", 2),
     ("kubernetes", "events", 2),
+    ("kubernetes", "leader", 2),
     ("kubernetes", "pool", 2),
     ("kubernetes", "prune", 2),
     ("agent", "*", 3),
@@ -71,6 +72,7 @@ const PLACES: [(&str, &str, u8); 24] = [
     ("testbed", "kubernetes_measures", 5),
     ("testbed", "kubernetes_node", 5),
     ("testbed", "kubernetes_objects", 5),
+    ("testbed", "kubernetes_operator", 5),
     ("testbed", "kubernetes_page", 5),
     ("testbed", "*", 4),
 ];

@@ -9,10 +9,11 @@ use serde_json::Value;
 use crate::cargo;
 
 /// (from, to, why). Layers from top to bottom: programs, mesh, adapters, machinery, meaning, bytes.
-const EDGES: [(&str, &str, &str); 54] = [
+const EDGES: [(&str, &str, &str); 61] = [
     ("isthmus", "agent", "one binary: `isthmus agent`"),
     ("isthmus", "cli", "one binary: every operator's command"),
     ("isthmus", "cni", "one binary: called as `isthmus-cni`"),
+    ("isthmus", "operator", "one binary: `isthmus operator`"),
     (
         "isthmus",
         "install",
@@ -37,6 +38,16 @@ const EDGES: [(&str, &str, &str); 54] = [
     ("agent", "netlink", "finds the node's devices and addresses"),
     ("agent", "policy", "resolves rules into rows"),
     ("agent", "tables", "owns the tables and their tasks"),
+    ("operator", "api", "serves probes and metrics"),
+    ("operator", "config", "what it is told to be"),
+    (
+        "operator",
+        "kubernetes",
+        "Nodes, endpoints, definitions, the Lease",
+    ),
+    ("operator", "kvstore", "what is to be taken away"),
+    ("operator", "model", "the nouns of what it takes away"),
+    ("operator", "tables", "owns its tasks"),
     ("bench", "abi", "reads and writes maps of test runs"),
     ("bench", "datapath", "measures the object that it embeds"),
     ("bench", "testbed", "measures whole labs"),

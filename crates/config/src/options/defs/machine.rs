@@ -7,6 +7,29 @@ use super::{Def, def};
 const DATAPATH: &str = "Datapath";
 const KUBERNETES: &str = "Kubernetes";
 const LOCAL: &str = "Files and sockets";
+const OPERATOR: &str = "Operator";
+
+/// What the operator reads; the rest of a cluster's options is for its agents.
+const OF_OPERATOR: &[&str] = &[
+    "cluster-name",
+    "cluster-id",
+    "max-connected-clusters",
+    "kvstore",
+    "kvstore-opt",
+    "identity-gc-interval",
+    "config-dir",
+    "log-level",
+];
+
+/// Whether an option is one of the operator's.
+pub(super) fn is_of_operator(def: &Def) -> bool {
+    def.section == OPERATOR || def.name.starts_with("k8s-") || OF_OPERATOR.contains(&def.name)
+}
+
+/// Whether an option is one of the agent's.
+pub(super) fn is_of_agent(def: &Def) -> bool {
+    def.section != OPERATOR
+}
 
 pub(super) const OPTIONS: &[Def] = &[
     def(
@@ -203,7 +226,7 @@ pub(super) const OPTIONS: &[Def] = &[
         "k8s-namespace",
         Text,
         "kube-system",
-        "Namespace of the agents: who takes a prefix of the pool holds a Lease there",
+        "Namespace of agents and operator, where the Leases are under which one of them works for all",
     ),
     def(
         LOCAL,
@@ -253,6 +276,20 @@ pub(super) const OPTIONS: &[Def] = &[
         Text,
         "",
         "Address on which metrics are served, e.g. :9962 for all addresses of the node; empty = none",
+    ),
+    def(
+        OPERATOR,
+        "operator-prometheus-serve-addr",
+        Text,
+        "",
+        "Address on which its metrics are served, e.g. :9963 for all addresses of the node; empty = none",
+    ),
+    def(
+        OPERATOR,
+        "operator-api-serve-addr",
+        Text,
+        "127.0.0.1:9234",
+        "Address for the kubelet's probes, GET /healthz; empty = none",
     ),
     def(
         LOCAL,
