@@ -36,3 +36,37 @@ pub(crate) async fn until_changed(args: Vec<OsString>, values: Values) {
         last = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_can_be_followed_is_a_change() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).expect("written");
+        };
+        write("cluster-name", "cluster5");
+        write("cluster-id", "5");
+        let args = vec![OsString::from(format!(
+            "--config-dir={}",
+            dir.path().display()
+        ))];
+        let values = Values::read(Process::Operator, args.clone(), []).expect("no help");
+        let mut waits = std::pin::pin!(until_changed(args, values));
+        let minute = Duration::from_secs(60);
+        assert!(
+            timeout(minute, &mut waits).await.is_err(),
+            "nothing changed"
+        );
+        write("cluster-id", "five");
+        assert!(timeout(minute, &mut waits).await.is_err(), "it cannot be");
+        write("cluster-id", "5");
+        assert!(timeout(minute, &mut waits).await.is_err(), "as it was");
+        write("cluster-id", "6");
+        timeout(minute, &mut waits).await.expect("another id");
+    }
+}

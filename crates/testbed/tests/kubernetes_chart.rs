@@ -26,6 +26,8 @@ const GOOD: [&[&str]; 4] = [
     &[
         ENDPOINTS,
         "etcd.ssl=false",
+        "operator.prometheus.enabled=false",
+        "operator.podAnnotations.note=x",
         "cluster.name=cluster5",
         "cluster.id=5",
         "image.digest=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -46,11 +48,15 @@ const GOOD: [&[&str]; 4] = [
         "k8sServicePort=6443",
         "resources.requests.memory=64Mi",
         "extraConfig.debug=yes",
+        "operator.replicas=1",
+        "operator.resources.requests.memory=32Mi",
+        "operator.podLabels.tier=network",
         "cni.chainingMode=portmap",
     ],
 ];
 /// Values that make no installation.
-const BAD: [&str; 5] = [
+const BAD: [&str; 6] = [
+    "operator.replicas=some",
     "cluster.id=600",
     "cluster.id=five",
     "cni.chainingMode=bridge",
