@@ -13,6 +13,7 @@ use kubernetes::api::{Ipam, Pool, Pools, Settings, connect, keep_networks, pod_n
 use serde_json::json;
 
 const NODES: &str = "/apis/cilium.io/v2/ciliumnodes";
+const MACHINES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 const LEASE: &str = "cilium-operator-resource-lock";
 
@@ -130,12 +131,18 @@ async fn keep(fake: &Fake, own: &[&str]) -> tokio::sync::mpsc::UnboundedReceiver
 async fn what_a_node_uses_stays_in_its_cilium_node() {
     let (fake, _running) = Fake::start().await;
     let own = ["10.5.3.0/24", "fd00:5::300/120"];
+    fake.put(MACHINES, "n1", json!({"metadata": {"uid": "u1"}}));
     fake.put(NODES, "n1", cilium_node(&own));
     let mut told = keep(&fake, &own).await;
     assert_eq!(told.recv().await, Some(None));
     // Deleted, then written without networks, as the agent writes it otherwise, then with one of two.
     fake.delete(NODES, "n1");
     assert_eq!(told.recv().await, Some(None));
+    let node = fake.shared.lock().unwrap().objects[NODES]["n1"].clone();
+    assert_eq!(
+        node["metadata"]["ownerReferences"][0]["uid"], "u1",
+        "{node}"
+    );
     for nets in [&[][..], &own[1..]] {
         fake.put(NODES, "n1", cilium_node(nets));
         let limit = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -154,6 +161,7 @@ async fn what_a_node_uses_stays_in_its_cilium_node() {
 #[tokio::test]
 async fn a_network_that_two_nodes_have_is_told() {
     let (fake, _running) = Fake::start().await;
+    fake.put(MACHINES, "n1", json!({"metadata": {"uid": "u1"}}));
     fake.put(NODES, "n1", cilium_node(&["10.5.3.0/24"]));
     fake.put(NODES, "n2", cilium_node(&["10.5.4.0/23"]));
     let mut told = keep(&fake, &["10.5.4.0/24"]).await;
@@ -170,4 +178,16 @@ async fn a_network_that_two_nodes_have_is_told() {
     while told.recv().await.unwrap().is_some() {}
     let node = fake.shared.lock().unwrap().objects[NODES]["n1"].clone();
     assert_eq!(node["spec"]["ipam"]["podCIDRs"], json!(["10.5.4.0/24"]));
+}
+
+#[tokio::test]
+async fn a_node_that_left_the_cluster_takes_nothing_back() {
+    let (fake, _running) = Fake::start().await;
+    let own = ["10.5.3.0/24"];
+    fake.put(NODES, "n1", cilium_node(&own));
+    let mut told = keep(&fake, &own).await;
+    assert_eq!(told.recv().await, Some(None));
+    fake.delete(NODES, "n1");
+    assert_eq!(told.recv().await, Some(None));
+    assert!(fake.shared.lock().unwrap().objects[NODES].is_empty());
 }

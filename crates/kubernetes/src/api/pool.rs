@@ -8,6 +8,8 @@
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -168,7 +170,8 @@ impl Pools {
         Ok(())
     }
 
-    /// Writes into the CiliumNode of `node` what somebody took from it of `own`, the networks that the node uses.
+    /// Writes into the CiliumNode of `node` what somebody took from it of `own`, the networks that the node uses. A node that is
+    /// not of the cluster any more, without a Node, gets nothing: its networks are free.
     ///
     /// # Errors
     /// Why not yet: it is not this node's turn, another node has one of them, or the server says no.
@@ -183,7 +186,7 @@ impl Pools {
             let nodes = Nodes::list(client, node).await?;
             let said = nodes.own.as_deref().unwrap_or_default();
             let lost = lost(own, said);
-            if lost.is_empty() {
+            if lost.is_empty() || nodes.uid.is_none() {
                 return Ok(());
             }
             if let Some((net, other, theirs)) = nodes.shared(&lost) {
@@ -209,11 +212,17 @@ struct Nodes {
     own: Option<Vec<IpNet>>,
     /// Of all others, with their names.
     others: Vec<(String, IpNet)>,
+    /// Of the node's Node; `None` without one.
+    uid: Option<String>,
 }
 
 impl Nodes {
     async fn list(client: &Client, node: &str) -> Result<Self, String> {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &Published::Node.resource());
+        let machines: Api<Node> = Api::all(client.clone());
+        let machine = machines.get_metadata_opt(node).await;
+        let machine = machine.map_err(|error| told(&error))?;
+        let uid = machine.and_then(|node| node.metadata.uid);
         let (mut own, mut others) = (None, Vec::new());
         let mut page = ListParams::default().limit(PAGE);
         loop {
@@ -229,7 +238,14 @@ impl Nodes {
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page.continue_token = Some(token),
-                None => return Ok(Self { api, own, others }),
+                None => {
+                    return Ok(Self {
+                        api,
+                        own,
+                        others,
+                        uid,
+                    });
+                }
             }
         }
     }
@@ -259,6 +275,8 @@ impl Nodes {
         } else {
             let mut object = DynamicObject::new(node, &Published::Node.resource());
             object.data = ipam;
+            // So it goes with the Node.
+            object.metadata.owner_references = self.uid.clone().map(|uid| vec![owner(node, uid)]);
             let params = PostParams {
                 field_manager: manager,
                 ..PostParams::default()
@@ -266,6 +284,16 @@ impl Nodes {
             self.api.create(&params, &object).await
         };
         written.map(drop).map_err(|error| told(&error))
+    }
+}
+
+fn owner(node: &str, uid: String) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: node.into(),
+        uid,
+        ..OwnerReference::default()
     }
 }
 
