@@ -186,7 +186,8 @@ mod tests {
             |objects: &[Value]| find(objects, "DaemonSet", "cilium")["spec"]["template"].clone();
         let without = objects(&[ETCD]);
         let pod = agent(&without);
-        assert!(pod["metadata"]["annotations"].is_null());
+        let annotations = json!({"kubectl.kubernetes.io/default-container": "cilium-agent"});
+        assert_eq!(pod["metadata"]["annotations"], annotations);
         assert!(pod["spec"]["containers"][0]["ports"].is_null());
         let named = |object: &&Value| object["metadata"]["name"] == "cilium-dashboard";
         assert!(!without.iter().any(|object| named(&object)));
@@ -203,7 +204,10 @@ mod tests {
             (&port["name"], &port["containerPort"]),
             (&json!("prometheus"), &json!(9962))
         );
-        let annotations = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9962"});
+        let annotations = json!({
+            "kubectl.kubernetes.io/default-container": "cilium-agent",
+            "prometheus.io/scrape": "true", "prometheus.io/port": "9962",
+        });
         assert_eq!(pod["metadata"]["annotations"], annotations);
         let map = find(&with, "ConfigMap", "cilium-dashboard");
         let metadata = &map["metadata"];
