@@ -13,7 +13,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Print the objects of an installation, for `kubectl apply -f -`
+    /// Print the objects of an installation, for `kubectl apply --server-side -f -`
     Install(InstallArgs),
     /// Install the CNI plugin on this node and mount its bpf file system
     NodeSetup(SetupArgs),
