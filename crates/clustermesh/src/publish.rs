@@ -176,6 +176,10 @@ impl<S: Store> Worker<S> {
             // Somebody beats: be the one to take over, but later than it.
             Update::Event(Event::Apply(key, _)) if key == keys::HEARTBEAT => {
                 self.beat_at = now + BEAT + SPREAD.mul_f64(rand::random());
+                if !self.status.borrow().error.is_empty() {
+                    // Who failed to beat has nothing left to do, and would call it a failure until its next turn.
+                    self.refresh_at = self.refresh_at.min(now + RECHECK);
+                }
             }
             Update::Event(Event::Apply(key, _) | Event::Delete(key)) => {
                 let ours = self.announcement.canaries().contains(&key)

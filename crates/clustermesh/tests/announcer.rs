@@ -98,6 +98,28 @@ async fn agents_share_the_keys_of_their_cluster() {
     );
 }
 
+/// It has nothing left to do then.
+#[tokio::test(start_paused = true)]
+async fn a_beat_that_failed_is_no_failure_after_the_next() {
+    let store = Memory::new(5);
+    let client = store.client();
+    let agent = Announcer::start(client.clone(), announcement());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.lose_answers(true);
+    tokio::time::timeout(Duration::from_secs(70), async {
+        while agent.status().error.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("a beat fails");
+    client.lose_answers(false);
+    let beat = store.put("cilium/.heartbeat", "now".into(), None);
+    beat.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(agent.status().error, "");
+}
+
 /// The etcd of a cluster loses its disk, or is restored from a snapshot: same cluster id, and leases that nobody knows.
 #[tokio::test(start_paused = true)]
 async fn an_etcd_without_memory_is_told_again() {
