@@ -2,14 +2,15 @@
 //! Drops, as they happen: the kernel's ring is read while somebody listens, every event gets its labels and its
 //! rule, and a slow listener loses some and is told how many.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use abi::{DropEvent, DropReason, ExtError};
 use api::models::{DropNotice, EventQuery, Party, RuleNote};
 use api::{Feed, Timestamp};
-use datapath::{EventReader, Linux, ip_addr};
+use datapath::{EventReader, Kernel, Linux, ip_addr};
 use futures::StreamExt;
-use model::NumericIdentity;
+use model::{EndpointId, NumericIdentity};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
@@ -125,8 +126,13 @@ impl Hub {
                 .unwrap_or_default(),
             address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
             port,
-            name: ip.and_then(|ip| name_of(&core, ip)).unwrap_or_default(),
+            name: ip
+                .and_then(|ip| name_of(&core, ip, identity))
+                .unwrap_or_default(),
         };
+        let egress = event.direction != abi::Direction::Ingress as u8;
+        // Whatever address it wrote as its own.
+        let sender = egress.then(|| pod_of(&core, event.endpoint)).flatten();
         let endpoint_of = |ip: Option<std::net::IpAddr>| {
             let found = core
                 .endpoints
@@ -157,15 +163,14 @@ impl Hub {
             ext_code: event.ext,
             ext_error: ext.map(ExtError::text).unwrap_or_default().into(),
             audit: event.audit != 0,
-            direction: if event.direction == abi::Direction::Ingress as u8 {
-                "ingress"
-            } else {
-                "egress"
-            }
-            .into(),
+            direction: if egress { "egress" } else { "ingress" }.into(),
             endpoint: event.endpoint,
             dst_endpoint: endpoint_of(summary.destination),
-            source: party(event.src_identity, summary.source, summary.source_port),
+            source: {
+                let party = party(event.src_identity, summary.source, summary.source_port);
+                let name = sender.unwrap_or_else(|| party.name.clone());
+                Party { name, ..party }
+            },
             destination: party(
                 event.dst_identity,
                 summary.destination,
@@ -187,21 +192,30 @@ impl Hub {
     }
 }
 
-/// `cluster/namespace/pod` or `cluster/node`, as far as known.
-fn name_of(core: &Core<Linux>, ip: std::net::IpAddr) -> Option<String> {
+/// `cluster/namespace/pod` or `cluster/node`, as far as known. A pod has its address only with its identity: with another one
+/// somebody else wrote it.
+pub(crate) fn name_of<K: Kernel>(core: &Core<K>, ip: IpAddr, identity: u32) -> Option<String> {
     let (source, claim) = core.addresses.get(&ip.into())?;
     let cluster = match source {
         crate::addresses::Source::ClusterMesh(cluster) => cluster.clone(),
         _ => core.config.cluster.clone(),
     };
     if let Some((namespace, pod)) = &claim.pod {
-        return Some(format!("{cluster}/{namespace}/{pod}"));
+        let its = identity == 0 || identity == claim.identity.0;
+        return its.then(|| format!("{cluster}/{namespace}/{pod}"));
     }
     let node = core
         .nodes
         .values()
         .find(|known| known.node.addresses.iter().any(|address| address.ip == ip))?;
     Some(node.node.name.to_string())
+}
+
+/// `cluster/namespace/pod` of an endpoint.
+pub(crate) fn pod_of<K: Kernel>(core: &Core<K>, endpoint: u16) -> Option<String> {
+    let pod = &core.endpoints.get(&EndpointId(endpoint))?.attachment.pod;
+    let (cluster, namespace) = (&core.config.cluster, &pod.namespace);
+    (!pod.name.is_empty()).then(|| format!("{cluster}/{namespace}/{}", pod.name))
 }
 
 fn interface_of(core: &Core<Linux>, ifindex: u32) -> String {

@@ -365,3 +365,26 @@ fn an_endpoint_without_an_object_is_closed_until_the_object_comes() {
         assert_eq!(verdict(&core, direction), Action::Allow);
     }
 }
+
+/// Who drops are about: the pod that sent, and not the one whose address it wrote.
+#[test]
+fn a_forged_address_names_nobody() {
+    let mut core = core();
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let key = PodKey {
+        namespace: "default".into(),
+        name: "owner".into(),
+    };
+    core.restore_endpoint(endpoint(EndpointId(10), key))
+        .expect("room");
+    core.settle();
+    let name = |identity: NumericIdentity| {
+        let address = Ipv4Addr::new(10, 5, 1, 10).into();
+        crate::events::name_of(&core, address, identity.0)
+    };
+    let owner = Some("cluster5/default/owner".to_owned());
+    assert_eq!(name(reserved::INIT), owner);
+    assert_eq!(name(WEB), None, "somebody else's identity");
+    assert_eq!(crate::events::pod_of(&core, 10), owner);
+    assert_eq!(crate::events::pod_of(&core, 11), None);
+}
