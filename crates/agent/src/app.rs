@@ -144,6 +144,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
         core: core.clone(),
         identities,
         publisher,
+        announcer,
         own: status,
         store,
         mesh,
@@ -207,10 +208,7 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
             tracing::error!(%error, "the API's socket is lost");
         }
     });
-    tasks.spawn(
-        "start",
-        become_ready(service.clone(), first_list, run_dir, announcer),
-    );
+    tasks.spawn("start", become_ready(service.clone(), first_list, run_dir));
     let result = until_end(&mut tasks).await;
     shutdown(&config, service, follower, tasks).await;
     result

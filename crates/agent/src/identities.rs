@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use kvstore::{Allocator, Etcd};
+use kvstore::{Allocator, Etcd, PublisherStatus};
 use model::{ClusterId, IdentityScheme, Labels, NumericIdentity};
 
 /// Longest wait for a new identity. With the wait for a pod's object it is below the 10 s after which a plugin has its
@@ -97,6 +97,14 @@ impl Identities {
                 }
             }
             Self::Alone(alone) => alone.lock().expect("no panic while held").allocate(labels),
+        }
+    }
+
+    /// How this node's uses of identities are published.
+    pub(crate) fn publishing(&self) -> PublisherStatus {
+        match self {
+            Self::Cluster(allocator) => allocator.status().publisher,
+            Self::Alone(_) => PublisherStatus::default(),
         }
     }
 

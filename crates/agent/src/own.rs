@@ -13,7 +13,7 @@ use crate::core::Core;
 
 pub(crate) use follow::Follower;
 pub(crate) use former::forget as forget_former_names;
-pub(crate) use status::OwnStatus;
+pub(crate) use status::{OwnStatus, Writing};
 
 /// Which lists are complete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

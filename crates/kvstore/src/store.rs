@@ -141,6 +141,8 @@ pub struct Status {
     pub has_leader: bool,
     /// Revision of the store.
     pub revision: i64,
+    /// The database has reached its quota (alarm NOSPACE): nothing is written.
+    pub full: bool,
 }
 
 /// A kvstore: [`crate::Etcd`] or its in-memory twin [`crate::Memory`]. Every operation ends in bounded time.

@@ -291,6 +291,7 @@ async fn a_full_database_is_told_with_its_remedy() {
         error.to_string().contains("etcdctl alarm disarm"),
         "{error}"
     );
+    assert!(etcd.status().await.unwrap().full);
     etcd.keep_alive(lease).await.unwrap();
     publisher.delete("ours");
     publisher.settled().await;
@@ -313,6 +314,7 @@ async fn a_full_database_is_told_with_its_remedy() {
         .await
         .unwrap();
     assert_eq!(publisher.status().last_error, None);
+    assert!(!etcd.status().await.unwrap().full);
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use api::Agent as _;
 use api::queue::Queue;
-use clustermesh::publish::Announcer;
 
 use crate::endpoint::Endpoint;
 use crate::service::{RelabelWorker, Service};
@@ -26,7 +25,6 @@ pub(super) async fn become_ready(
     service: Arc<Service>,
     mut objects: tokio::sync::watch::Receiver<bool>,
     run_dir: PathBuf,
-    announcer: Option<Announcer>,
 ) {
     service.publish_node();
     let restored: Vec<_> = service.core().endpoints.values().cloned().collect();
@@ -47,7 +45,7 @@ pub(super) async fn become_ready(
     };
     worker.confirm(restored).await;
     let announce = async {
-        if let (Some(publisher), Some(announcer)) = (&service.publisher, &announcer) {
+        if let (Some(publisher), Some(announcer)) = (&service.publisher, &service.announcer) {
             publisher.settled().await;
             announcer.published();
         }

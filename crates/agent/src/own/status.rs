@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use api::Timestamp;
 use api::models::{State, Status};
-use kvstore::{Etcd, PublisherStatus, Store as _};
+use kvstore::{Etcd, Store as _};
 use tokio::sync::watch;
 
 use super::Synced;
@@ -23,7 +23,35 @@ struct Connection {
     server: String,
     /// Whether the server knows a leader; `None` before it was asked.
     quorum: Option<bool>,
+    /// Its database is full.
+    full: bool,
     runs: Runs,
+}
+
+/// How writing to this cluster's etcd goes.
+#[derive(Default)]
+pub(crate) struct Writing {
+    /// Keys that wait to be written or deleted.
+    pub(crate) pending: usize,
+    /// A key that somebody else writes too.
+    pub(crate) contested: Option<String>,
+    /// Why the last attempt failed, if it did.
+    pub(crate) problem: Option<String>,
+}
+
+impl Writing {
+    /// For the line of `status`, behind a comma; empty if all is written.
+    fn remark(&self) -> String {
+        let waiting = match (self.pending, &self.problem) {
+            (0, None) => String::new(),
+            (0, Some(problem)) => format!(", writing fails: {problem}"),
+            (count, None) => format!(", {count} keys wait to be written"),
+            (count, Some(problem)) => format!(", {count} keys wait to be written: {problem}"),
+        };
+        let contested = self.contested.as_ref();
+        let contested = contested.map(|key| format!(", somebody else writes {key:?} too"));
+        waiting + &contested.unwrap_or_default()
+    }
 }
 
 /// How this cluster's etcd is.
@@ -42,6 +70,7 @@ impl OwnStatus {
             since: SystemTime::now(),
             server: String::new(),
             quorum: None,
+            full: false,
             runs: Runs::default(),
         };
         Arc::new(Self {
@@ -89,7 +118,7 @@ impl OwnStatus {
     }
 
     /// The line of `status`.
-    pub(crate) fn status(&self, publisher: &PublisherStatus) -> Status {
+    pub(crate) fn status(&self, writing: &Writing) -> Status {
         let connection = self.connection();
         let total = self.endpoints.len().max(1);
         let rows = self.remarks().clone();
@@ -99,27 +128,28 @@ impl OwnStatus {
                 State::Failure,
                 format!(
                     "etcd: 0/{total} connected since {since}: {reason}; {} keys wait to be written{rows}",
-                    publisher.pending
+                    writing.pending
                 ),
             );
         }
         let quorum = connection
             .quorum
             .map_or("unknown".to_owned(), |quorum| quorum.to_string());
-        let waiting = match publisher.pending {
-            0 => String::new(),
-            count => format!(", {count} keys wait to be written"),
+        // Who has nothing to write has no problem of its own.
+        let full = match (connection.full, &writing.problem) {
+            (true, None) => ", its database is full (alarm NOSPACE): nothing new can be written",
+            _ => "",
         };
-        let contested = publisher
-            .contested
-            .as_ref()
-            .map(|key| format!(", somebody else writes {key:?} too"))
-            .unwrap_or_default();
+        let state = match (connection.full, &writing.problem) {
+            (false, None) => State::Ok,
+            _ => State::Warning,
+        };
         Status::new(
-            State::Ok,
+            state,
             format!(
-                "etcd: 1/{total} connected, has-quorum={quorum}: {}{waiting}{contested}{rows}",
-                connection.server
+                "etcd: 1/{total} connected, has-quorum={quorum}: {}{full}{}{rows}",
+                connection.server,
+                writing.remark()
             ),
         )
     }
@@ -135,12 +165,43 @@ impl OwnStatus {
                         all => format!("one of {} - {}", all.join(", "), status.version),
                     };
                     connection.quorum = Some(status.has_leader);
+                    connection.full = status.full;
                     drop(connection);
                     self.heard(None);
                 }
                 Err(error) => self.heard(Some(error.to_string())),
             }
-            tokio::time::sleep(PROBE / if self.is_away() { 6 } else { 1 }).await;
+            let often = self.is_away() || self.connection().full;
+            tokio::time::sleep(PROBE / if often { 6 } else { 1 }).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etcd_that_answers_and_takes_nothing_is_no_good_one() {
+        let own = OwnStatus::new(vec!["https://a:2379".into()]);
+        own.heard(None);
+        let good = own.status(&Writing::default());
+        assert_eq!(good.state, State::Ok);
+        let full = own.status(&Writing {
+            pending: 3,
+            problem: Some("etcd is full".into()),
+            ..Writing::default()
+        });
+        assert_eq!(full.state, State::Warning);
+        let says = full
+            .msg
+            .contains(", 3 keys wait to be written: etcd is full");
+        assert!(says, "{}", full.msg);
+        own.connection().full = true;
+        let idle = own.status(&Writing::default());
+        assert_eq!(idle.state, State::Warning, "it has nothing to write");
+        assert!(idle.msg.contains("NOSPACE"), "{}", idle.msg);
+        own.heard(Some("away".into()));
+        assert_eq!(own.status(&Writing::default()).state, State::Failure);
     }
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use api::models::*;
 use api::{Agent, Answer, ApiError, Deleted, EndpointRef, Feed, IpQuery, StatusQuery};
 use clustermesh::Mesh;
+use clustermesh::publish::Announcer;
 use kvstore::{Etcd, Publisher};
 use netlink::Socket;
 use tokio::sync::Notify;
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) core: Arc<Shared>,
     pub(crate) identities: Identities,
     pub(crate) publisher: Option<Publisher<Etcd>>,
+    /// What this agent writes for its cluster.
+    pub(crate) announcer: Option<Announcer>,
     pub(crate) own: Option<Arc<OwnStatus>>,
     /// This cluster's etcd.
     pub(crate) store: Option<Etcd>,

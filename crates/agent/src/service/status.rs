@@ -6,6 +6,7 @@ use api::{API_VERSION, StatusQuery, Timestamp};
 
 use super::mesh::{mesh_cluster, remote_cluster};
 use super::{Service, features};
+use crate::own::Writing;
 use config::CniFile;
 use config::KvstoreSource;
 
@@ -50,6 +51,17 @@ impl Service {
                     version(),
                     kubernetes.msg
                 ),
+            ),
+            (
+                Status {
+                    state: State::Warning,
+                    msg,
+                    ..
+                },
+                ..,
+            ) => Status::new(
+                State::Warning,
+                format!("{}    Kvstore service is not ready: {msg}", version()),
             ),
             (_, true, Some(problem)) => Status::new(State::Warning, problem),
             (_, true, None) => Status::new(State::Ok, format!("{0} (v{0})", version())),
@@ -167,7 +179,23 @@ impl Service {
         let (Some(own), Some(publisher)) = (&self.own, &self.publisher) else {
             return Status::new(State::Disabled, "");
         };
-        own.status(&publisher.status())
+        let rows = publisher.status();
+        let uses = self.identities.publishing();
+        let announced = self
+            .announcer
+            .as_ref()
+            .map(|announcer| announcer.status().error);
+        let failures = [rows.last_error, uses.last_error];
+        let failure = failures
+            .into_iter()
+            .flatten()
+            .next()
+            .map(|error| error.to_string());
+        own.status(&Writing {
+            pending: rows.pending + uses.pending,
+            contested: rows.contested,
+            problem: failure.or(announced.filter(|error| !error.is_empty())),
+        })
     }
 
     fn ipam_status(&self, core: &crate::core::Core<datapath::Linux>) -> IpamStatus {

@@ -379,6 +379,10 @@ impl Store for Etcd {
             version: crate::error::cut(answer.version(), 64),
             has_leader: answer.leader() != 0,
             revision,
+            full: answer
+                .errors()
+                .iter()
+                .any(|alarm| alarm.contains("NOSPACE")),
         })
     }
 }

@@ -282,6 +282,7 @@ impl Store for Memory {
             version: "3.4.0-memory".to_owned(),
             has_leader: true,
             revision: server.revision(),
+            full: false,
         })
     }
 }
