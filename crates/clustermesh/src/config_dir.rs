@@ -4,7 +4,7 @@
 //! change nothing.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use kvstore::config::Config;
@@ -166,7 +166,10 @@ fn read(path: &Path, name: &str) -> Found {
     let meta = match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => meta,
         Ok(_) => return Found::Else,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
+        // A link that leads nowhere has not been removed: where it leads to may be about to come back.
+        Err(error) if error.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => {
+            return Found::Nothing;
+        }
         Err(error) => return unreadable(error),
     };
     if meta.len() > LARGEST {

@@ -125,6 +125,42 @@ async fn a_file_that_turns_into_something_else_is_not_removed() {
     assert_eq!(lab.words("cluster7"), "ready: ");
 }
 
+/// The files may be links into a volume that goes and comes.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_leads_nowhere_is_not_removed() {
+    let peer = Peer::new("cluster7", 7);
+    peer.populate().await;
+    let mut lab = Lab::new(&[&peer]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (path, target) = (
+        lab.config_dir().join("cluster7"),
+        elsewhere.path().join("f"),
+    );
+    std::fs::rename(&path, &target).unwrap();
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    lab.start();
+    lab.seconds(6).await;
+    assert_eq!(lab.words("cluster7"), "ready: ");
+    let away = elsewhere.path().join("away");
+    std::fs::rename(&target, &away).unwrap();
+    // Nothing in the directory itself changes: it is noticed with the next look.
+    std::fs::write(lab.config_dir().join(".look"), "").unwrap();
+    lab.seconds(60).await;
+    let status = lab.status("cluster7");
+    assert_eq!((status.state, status.endpoints), (State::Ready, 1));
+    let says = status
+        .reason
+        .starts_with("cannot read the configuration file");
+    assert!(says, "{}", status.reason);
+    std::fs::rename(&away, &target).unwrap();
+    lab.seconds(60).await;
+    assert_eq!(lab.words("cluster7"), "ready: ");
+    std::fs::remove_file(&path).unwrap();
+    lab.seconds(60).await;
+    let mesh = lab.mesh.as_ref().unwrap();
+    assert!(mesh.status().is_empty(), "removed");
+}
+
 /// Whoever restarts an agent with a damaged file keeps the cluster's last rows, as whoever damages it while the agent runs.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_was_damaged_while_no_agent_ran_keeps_the_rows() {
