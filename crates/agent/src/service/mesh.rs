@@ -11,7 +11,8 @@ pub(super) fn remote_cluster(remote: &clustermesh::RemoteStatus) -> RemoteCluste
         ready: remote.ready,
         connected: remote.connected,
         status: remote_text(remote),
-        config: Some(RemoteClusterConfig {
+        // Nobody knows before it was looked for.
+        config: (config.is_some() || remote.connected).then(|| RemoteClusterConfig {
             required: true,
             retrieved: config.is_some(),
             cluster_id: config.map_or(0, |config| config.id.0.into()),
@@ -97,5 +98,22 @@ pub(super) fn mesh_cluster(remote: &clustermesh::RemoteStatus) -> MeshCluster {
         since: remote.since.into(),
         last_heard: time(remote.etcd.last_answer),
         last_failure: time(remote.last_failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_was_not_looked_for_is_not_missing() {
+        let now = SystemTime::UNIX_EPOCH;
+        let mut remote = clustermesh::RemoteStatus::misconfigured("cluster7", now, "".into());
+        assert_eq!(remote_cluster(&remote).config, None);
+        remote.connected = true;
+        let config = remote_cluster(&remote).config.expect("looked for");
+        assert!(config.required && !config.retrieved);
     }
 }
