@@ -8,7 +8,7 @@ mod keeper;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use kvstore::Store;
@@ -21,12 +21,16 @@ use crate::{ConfigDir, Error, MeshEvent, RemoteStatus, Room, Settings, persist};
 use core::Core;
 use driver::Driver;
 
+/// Since when the directory cannot be read, and why.
+type Unread = (SystemTime, String);
+
 /// What handle and task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     core: Mutex<Core>,
     /// All clusters known at the start are served, and the agent has been sent their rows.
     served: watch::Sender<bool>,
+    unread: Mutex<Option<Unread>>,
     start: tokio::time::Instant,
     /// The handle changed something.
     wake: tokio::sync::Notify,
@@ -36,6 +40,12 @@ impl Shared {
     fn core(&self) -> MutexGuard<'_, Core> {
         // A panic under the lock leaves rows that are each valid.
         self.core
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Option<Unread>> {
+        self.unread
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -119,6 +129,7 @@ impl Mesh {
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             served,
+            unread: Mutex::default(),
             start: tokio::time::Instant::now(),
             wake: tokio::sync::Notify::new(),
         });
@@ -141,6 +152,11 @@ impl Mesh {
     pub fn status(&self) -> Vec<RemoteStatus> {
         let now = self.shared.now();
         self.shared.core().status(now)
+    }
+
+    /// Since when the directory of clusters cannot be read, and why; the clusters known before stay.
+    pub fn unread(&self) -> Option<(SystemTime, String)> {
+        self.shared.unread().clone()
     }
 
     /// Waits until every cluster known at the start is synced, served from the last good state, or refused, and the agent

@@ -327,7 +327,13 @@ impl Service {
             since: Timestamp::NEVER,
             text: full_map(name),
         });
-        options.chain(problems).chain(notes).chain(full).collect()
+        let unread = self.mesh.as_ref().and_then(clustermesh::Mesh::unread);
+        let unread = unread.map(|(since, text)| Warning {
+            since: since.into(),
+            text: format!("{text}; the clusters known before stay"),
+        });
+        let all = options.chain(problems).chain(notes).chain(full);
+        all.chain(unread).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kvstore::Store;
 use kvstore::config::Config;
@@ -189,8 +189,19 @@ where
 
     async fn scan(&mut self, dir: &mut ConfigDir) {
         match dir.scan() {
-            Ok(changes) => self.apply(changes).await,
-            Err(error) => tracing::warn!(%error, "the clusters known so far stay"),
+            Ok(changes) => {
+                *self.shared.unread() = None;
+                self.apply(changes).await;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let mut unread = self.shared.unread();
+                if unread.as_ref().is_none_or(|(_, before)| *before != text) {
+                    tracing::warn!(error = text, "the clusters known so far stay");
+                    let since = unread.as_ref().map_or_else(SystemTime::now, |(at, _)| *at);
+                    *unread = Some((since, text));
+                }
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::turn::{NoTurn, TURN, Turn};
+use super::turn::{NoTurn, Turn};
 
 const LEASE: &str = "cilium-operator-leader";
 /// How often the Lease is renewed or asked for.
@@ -60,7 +60,7 @@ impl Leader {
             };
             let asked = Instant::now();
             let left = (renewed + DEADLINE).saturating_duration_since(asked);
-            let result = match timeout(left.min(TURN), turn.renew()).await {
+            let result = match timeout(left, turn.renew()).await {
                 Ok(result) => result,
                 Err(_) => Err("the API server is silent".to_owned()),
             };

@@ -12,7 +12,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use super::watches::told;
 
 /// How long a turn lasts unless it is renewed; who holds the Lease longer is taken for gone.
-pub(super) const TURN: Duration = Duration::from_secs(15);
+const TURN: Duration = Duration::from_secs(15);
 
 /// The right to do what a Lease is about.
 #[derive(Debug)]
