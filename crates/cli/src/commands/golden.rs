@@ -114,10 +114,16 @@ fn status_of_ours() {
     };
     let own = status::Own {
         mesh: None,
-        warnings: vec![Warning {
-            text: "unknown option cluster-nam: did you mean cluster-name?".into(),
-            since: parse("\"2026-05-04T09:59:00Z\""),
-        }],
+        warnings: vec![
+            Warning {
+                text: "unknown option cluster-nam: did you mean cluster-name?".into(),
+                since: parse("\"2026-05-04T09:59:00Z\""),
+            },
+            Warning {
+                text: "map ist_flows is full".into(),
+                since: api::Timestamp::NEVER,
+            },
+        ],
         pressure: vec![
             Pressure {
                 name: "ist_flows".into(),
@@ -142,8 +148,9 @@ Proxy Status:            No managed proxy redirect
 Global Identity Range:   Unknown
 Cluster health:          Probe disabled
 Map pressure:            ist_flows: 95 of 100 entries, 0 evicted, 0 refused because it was full
-Warnings:                1
+Warnings:                2
   - unknown option cluster-nam: did you mean cluster-name? (1m0s ago)
+  - map ist_flows is full
 "
     );
     assert_eq!(status::brief(&answer), "OK\n");

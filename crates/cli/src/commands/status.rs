@@ -324,11 +324,11 @@ fn ours(own: &Own, now: Timestamp) -> String {
     if !own.warnings.is_empty() {
         text += &format!("Warnings:\t{}\n", own.warnings.len());
         for warning in &own.warnings {
-            text += &format!(
-                "  - {} ({})\n",
-                clean(&warning.text),
-                ago(warning.since, now)
-            );
+            let since = match warning.since.is_never() {
+                true => String::new(),
+                false => format!(" ({})", ago(warning.since, now)),
+            };
+            text += &format!("  - {}{since}\n", clean(&warning.text));
         }
     }
     text
