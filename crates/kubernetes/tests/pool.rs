@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes that take their networks from the cluster's pool, all at once, against a server that refuses stale writes.
+//! Nodes that take their networks from the cluster's pool, all at once, against a server that refuses stale writes; and what
+//! they do while it refuses everything.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[allow(dead_code, reason = "each test binary uses a part")]
@@ -8,6 +9,7 @@ mod fake;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use fake::Fake;
 use kubernetes::api::{Ipam, Pool, Pools, Settings, connect, keep_networks, pod_networks};
 use serde_json::json;
@@ -190,4 +192,32 @@ async fn a_node_that_left_the_cluster_takes_nothing_back() {
     fake.delete(NODES, "n1");
     assert_eq!(told.recv().await, Some(None));
     assert!(fake.shared.lock().unwrap().objects[NODES].is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_only_refuses_is_as_good_as_none() {
+    let (fake, _running) = Fake::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("networks");
+    let client = connect(&settings(&fake)).await.unwrap();
+    fake.shared.lock().unwrap().refusal = Some(StatusCode::FORBIDDEN);
+    let ask = || pod_networks(&client, "n1", &Ipam::Kubernetes, (true, false), &file);
+    // Without a last run there is nothing to begin with.
+    let first = tokio::time::timeout(Duration::from_secs(1), ask()).await;
+    assert!(first.is_err());
+    std::fs::write(&file, json!(["10.1.2.0/24"]).to_string()).unwrap();
+    // A moment of refusals says nothing: the Node counts.
+    let later = fake.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        later.shared.lock().unwrap().refusal = None;
+    });
+    fake.put(
+        "/api/v1/nodes",
+        "n1",
+        json!({"spec": {"podCIDRs": ["10.1.3.0/24"]}}),
+    );
+    assert_eq!(ask().await.v4, Some("10.1.3.0/24".parse().unwrap()));
+    fake.shared.lock().unwrap().refusal = Some(StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(ask().await.v4, Some("10.1.3.0/24".parse().unwrap()));
 }

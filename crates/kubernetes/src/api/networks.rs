@@ -10,6 +10,7 @@ use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 use tables::Backoff;
+use tokio::time::Instant;
 
 use super::pool::Pools;
 use super::watches::told;
@@ -17,6 +18,9 @@ use super::watches::told;
 /// Pauses between two looks.
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
+/// How long a server that answers with errors is asked before the networks of the last run are taken. One that has just
+/// started refuses everything for a moment.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// One look.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -65,7 +69,7 @@ impl PodNetworks {
 }
 
 /// Waits until the node has a network of each wanted family (IPv4, IPv6), and says what it waits for. If the server
-/// does not answer, those of the last run, which are in `file`, are taken.
+/// does not answer, or has nothing but errors for 5 s, those of the last run, which are in `file`, are taken.
 pub async fn pod_networks(
     client: &Client,
     node: &str,
@@ -90,6 +94,7 @@ pub async fn pod_networks(
     );
     let mut pause = Backoff::new(FIRST, LONGEST);
     let mut last = String::new();
+    let began = Instant::now();
     loop {
         let reason = match tokio::time::timeout(LOOK, api.get_opt(node)).await {
             Ok(Ok(object)) => {
@@ -117,24 +122,16 @@ pub async fn pod_networks(
                     ),
                 }
             }
-            Ok(Err(error @ kube::Error::Api(_))) => told(&error),
             Ok(Err(error)) => {
-                if let Some(networks) = saved(file, wanted) {
-                    tracing::warn!(
-                        error = told(&error),
-                        "the API server is away: pod networks are those of the last run"
-                    );
-                    return networks;
+                let is_answer = matches!(error, kube::Error::Api(_));
+                let is_final = !is_answer || began.elapsed() >= PATIENCE;
+                match saved(file, wanted).filter(|_| is_final) {
+                    Some(networks) => return of_last_run(networks, &told(&error)),
+                    None => told(&error),
                 }
-                told(&error)
             }
             Err(_) => match saved(file, wanted) {
-                Some(networks) => {
-                    tracing::warn!(
-                        "the API server is silent: pod networks are those of the last run"
-                    );
-                    return networks;
-                }
+                Some(networks) => return of_last_run(networks, "the API server is silent"),
                 None => "the API server is silent".to_owned(),
             },
         };
@@ -144,6 +141,15 @@ pub async fn pod_networks(
         }
         tokio::time::sleep(pause.next(rand::random())).await;
     }
+}
+
+/// Says why they are taken.
+fn of_last_run(networks: PodNetworks, reason: &str) -> PodNetworks {
+    tracing::warn!(
+        reason,
+        "the networks of this node's pods are those of the last run"
+    );
+    networks
 }
 
 fn save(file: &Path, networks: &PodNetworks) {

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) writes: Vec<(String, String, Value)>,
     /// Paths that do not exist.
     pub(crate) missing: Vec<String>,
+    /// What everything is answered with.
+    pub(crate) refusal: Option<StatusCode>,
 }
 
 #[derive(Clone)]
@@ -212,6 +214,9 @@ async fn answer(
 ) -> Response {
     let mut shared = shared.lock().unwrap();
     let path = uri.path().to_owned();
+    if let Some(code) = shared.refusal {
+        return status(code, "Refused");
+    }
     if shared.missing.contains(&path) {
         return status(StatusCode::NOT_FOUND, "NotFound");
     }
