@@ -94,6 +94,11 @@ impl Target {
         reached.ends[purpose as usize] = end;
     }
 
+    /// Ends a connection; the next question opens it again.
+    pub(super) fn end(&self, purpose: Purpose) {
+        self.lock().ends[purpose as usize].now();
+    }
+
     /// Ends both connections. The next one goes to another server, if there is one that answers.
     pub(super) fn leave(&self) {
         let mut reached = self.lock();

@@ -38,6 +38,8 @@ pub(super) async fn run(inner: Weak<Inner>) {
         let mut asked = etcd.ask(purpose).await;
         if asked.is_err() && purpose == Purpose::Sentinel {
             asked = etcd.ask(Purpose::Work).await;
+            // It may still be where the connection for work has left.
+            etcd.inner.target.end(Purpose::Sentinel);
         }
         if let Err(error) = asked {
             etcd.inner.target.leave();
