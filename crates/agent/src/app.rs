@@ -83,8 +83,8 @@ pub(crate) enum AppError {
     TaskEnded(String),
 }
 
-/// Runs the agent until a signal.
-pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppError> {
+/// Runs the agent until a signal; calls `is_up` once, after the work of a start.
+pub(crate) async fn run(mut config: Config, values: Values, is_up: fn()) -> Result<(), AppError> {
     let started = SystemTime::now();
     let state = config.state_dir.clone();
     std::fs::create_dir_all(&state).map_err(|source| AppError::State {
@@ -208,7 +208,10 @@ pub(crate) async fn run(mut config: Config, values: Values) -> Result<(), AppErr
             tracing::error!(%error, "the API's socket is lost");
         }
     });
-    tasks.spawn("start", become_ready(service.clone(), first_list, run_dir));
+    tasks.spawn(
+        "start",
+        become_ready(service.clone(), first_list, run_dir, is_up),
+    );
     let result = until_end(&mut tasks).await;
     shutdown(&config, service, follower, tasks).await;
     result

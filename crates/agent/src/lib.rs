@@ -29,8 +29,8 @@ use std::process::ExitCode;
 use config::Process;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Runs the agent until it is told to stop. `args` are the arguments after `agent`.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the agent until it is told to stop. `args` are the arguments after `agent`; `is_up` is called once, after the work of a start.
+pub fn main(args: impl IntoIterator<Item = OsString>, is_up: fn()) -> ExitCode {
     let (config, values) = match config::begin(Process::Agent, args) {
         Ok(begun) => begun,
         Err(code) => return code,
@@ -49,7 +49,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ));
         }
     };
-    match runtime.block_on(app::run(config, values)) {
+    match runtime.block_on(app::run(config, values, is_up)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => config::fail(&format!("isthmus agent: {error}\n")),
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one program: the agent, the operator, the CNI plugin, or a command, told by its name or its first argument.
 
-mod allocator;
 mod dispatch;
+mod memory;
 
 use std::backtrace::Backtrace;
 use std::process::ExitCode;
@@ -13,8 +13,8 @@ fn main() -> ExitCode {
     log_panics();
     match dispatch::role(std::env::args_os()) {
         Role::Agent { args } => {
-            allocator::give_back_at_once();
-            agent::main(args)
+            memory::give_back_at_once();
+            agent::main(args, memory::forget_the_start)
         }
         Role::Operator { args } => operator::main(args),
         Role::Cni => cni::main(),

@@ -25,6 +25,7 @@ pub(super) async fn become_ready(
     service: Arc<Service>,
     mut objects: tokio::sync::watch::Receiver<bool>,
     run_dir: PathBuf,
+    is_up: fn(),
 ) {
     service.publish_node();
     let restored: Vec<_> = service.core().endpoints.values().cloned().collect();
@@ -44,6 +45,7 @@ pub(super) async fn become_ready(
         service: service.clone(),
     };
     worker.confirm(restored).await;
+    is_up();
     let announce = async {
         if let (Some(publisher), Some(announcer)) = (&service.publisher, &service.announcer) {
             publisher.settled().await;

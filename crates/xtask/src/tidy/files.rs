@@ -48,8 +48,8 @@ const UNSAFE: [(&str, &str); 6] = [
     ("crates/ebpf/", "kernel helpers and packet pointers"),
     ("crates/datapath/", "BPF system calls and shared memory"),
     (
-        "crates/isthmus/src/allocator.rs",
-        "options of the C allocator",
+        "crates/isthmus/src/memory.rs",
+        "options of the C allocator, and pages of the program",
     ),
     ("crates/netlink/", "namespaces and raw sockets"),
     (
