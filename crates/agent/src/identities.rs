@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use kvstore::{Allocator, Etcd, PublisherStatus};
+use kvstore::{Allocator, AllocatorStatus, Etcd};
 use model::{ClusterId, IdentityScheme, Labels, NumericIdentity};
 
 /// Longest wait for a new identity. With the wait for a pod's object it is below the 10 s after which a plugin has its
@@ -100,11 +100,11 @@ impl Identities {
         }
     }
 
-    /// How this node's uses of identities are published.
-    pub(crate) fn publishing(&self) -> PublisherStatus {
+    /// How it goes with the cluster's etcd.
+    pub(crate) fn status(&self) -> AllocatorStatus {
         match self {
-            Self::Cluster(allocator) => allocator.status().publisher,
-            Self::Alone(_) => PublisherStatus::default(),
+            Self::Cluster(allocator) => allocator.status(),
+            Self::Alone(_) => AllocatorStatus::default(),
         }
     }
 

@@ -28,7 +28,7 @@ struct Connection {
     runs: Runs,
 }
 
-/// How writing to this cluster's etcd goes.
+/// How writing to this cluster's etcd goes, and what is asked of it besides nodes and addresses.
 #[derive(Default)]
 pub(crate) struct Writing {
     /// Keys that wait to be written or deleted.
@@ -37,6 +37,8 @@ pub(crate) struct Writing {
     pub(crate) contested: Option<String>,
     /// Why the last attempt failed, if it did.
     pub(crate) problem: Option<String>,
+    /// Why identities cannot be followed, if they cannot.
+    pub(crate) identities: Option<String>,
 }
 
 impl Writing {
@@ -50,7 +52,9 @@ impl Writing {
         };
         let contested = self.contested.as_ref();
         let contested = contested.map(|key| format!(", somebody else writes {key:?} too"));
-        waiting + &contested.unwrap_or_default()
+        let unread = self.identities.as_ref();
+        let unread = unread.map(|reason| format!(", identities cannot be followed: {reason}"));
+        waiting + &contested.unwrap_or_default() + &unread.unwrap_or_default()
     }
 }
 
@@ -140,7 +144,10 @@ impl OwnStatus {
             (true, None) => ", its database is full (alarm NOSPACE): nothing new can be written",
             _ => "",
         };
-        let state = match (connection.full, &writing.problem) {
+        let state = match (
+            connection.full,
+            writing.problem.as_ref().or(writing.identities.as_ref()),
+        ) {
             (false, None) => State::Ok,
             _ => State::Warning,
         };
@@ -197,6 +204,15 @@ mod tests {
             .msg
             .contains(", 3 keys wait to be written: etcd is full");
         assert!(says, "{}", full.msg);
+        let unread = own.status(&Writing {
+            identities: Some("etcd refuses list".into()),
+            ..Writing::default()
+        });
+        assert_eq!(unread.state, State::Warning);
+        let says = unread
+            .msg
+            .ends_with("identities cannot be followed: etcd refuses list");
+        assert!(says, "{}", unread.msg);
         own.connection().full = true;
         let idle = own.status(&Writing::default());
         assert_eq!(idle.state, State::Warning, "it has nothing to write");

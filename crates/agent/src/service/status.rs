@@ -180,7 +180,8 @@ impl Service {
             return Status::new(State::Disabled, "");
         };
         let rows = publisher.status();
-        let uses = self.identities.publishing();
+        let identities = self.identities.status();
+        let uses = identities.publisher;
         let announced = self
             .announcer
             .as_ref()
@@ -195,6 +196,7 @@ impl Service {
             pending: rows.pending + uses.pending,
             contested: rows.contested,
             problem: failure.or(announced.filter(|error| !error.is_empty())),
+            identities: identities.failing.map(|error| error.to_string()),
         })
     }
 
