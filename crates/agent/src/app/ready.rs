@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The way from started to ready: what this node is gets published, the first lists come, policy is put in force.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Agent as _;
 use api::queue::Queue;
+use model::ClusterId;
 
 use crate::endpoint::Endpoint;
 use crate::service::{RelabelWorker, Service};
@@ -122,15 +124,12 @@ async fn wait_for_mesh(service: &Service, restored: &[Endpoint]) {
     }
     loop {
         let status = mesh.status();
-        for remote in &status {
-            if let Some(config) = &remote.config
-                && (remote.ready || remote.served_from_disk)
-            {
-                missing.remove(&config.id);
-            }
-        }
-        // A cluster that no file names any more has nothing to say.
-        if missing.is_empty() || status.is_empty() {
+        let said = status.iter().map(|remote| {
+            let id = remote.config.as_ref().map(|config| config.id);
+            (id, remote.ready || remote.served_from_disk)
+        });
+        await_no_more(&mut missing, &said.collect::<Vec<_>>());
+        if missing.is_empty() {
             return;
         }
         if begun.elapsed() >= limit {
@@ -141,5 +140,39 @@ async fn wait_for_mesh(service: &Service, restored: &[Endpoint]) {
             return;
         }
         tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Leaves of `missing` the clusters to wait for, by what remote clusters said: their ids, unless they did not say them yet, and
+/// whether their rows are known. A cluster that no file names has nothing to say: it was removed, or never was one, where
+/// numbers of identities meant others before (`max-connected-clusters`).
+fn await_no_more(missing: &mut BTreeSet<ClusterId>, said: &[(Option<ClusterId>, bool)]) {
+    let all_said = said.iter().all(|(id, _)| id.is_some());
+    missing.retain(|missing| {
+        let found = said.iter().find(|(id, _)| *id == Some(*missing));
+        found.map_or(!all_said, |(_, known)| !known)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_still_say_something_is_waited_for() {
+        let left = |missing: &[u16], said: &[(Option<u16>, bool)]| {
+            let mut missing: BTreeSet<_> = missing.iter().map(|id| ClusterId(*id)).collect();
+            let said: Vec<_> = said
+                .iter()
+                .map(|(id, known)| (id.map(ClusterId), *known))
+                .collect();
+            await_no_more(&mut missing, &said);
+            missing.into_iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[7, 8], &[(Some(7), false), (Some(8), true)]), [7]);
+        assert!(left(&[7, 14], &[(Some(7), true)]).is_empty());
+        // The one that has not said who it is may be either.
+        assert_eq!(left(&[7, 14], &[(Some(7), true), (None, false)]), [14]);
+        assert!(left(&[7], &[]).is_empty());
     }
 }
