@@ -17,6 +17,8 @@ use crate::service::{RelabelWorker, Service};
 const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// The same, if its etcd is away and the last good rows are known.
 const OWN_PATIENCE_AWAY: Duration = Duration::from_millis(1500);
+/// Longest wait for other nodes after the cluster got another id.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two looks at queued deletions.
 const QUEUE: Duration = Duration::from_secs(10);
 /// Time between two looks.
@@ -61,7 +63,32 @@ pub(super) async fn become_ready(
         }
     };
     // Never ends.
-    tokio::join!(announce, worker.run(), deletions);
+    let relabel = async {
+        wait_for_other_nodes(&service).await;
+        worker.run().await;
+    };
+    tokio::join!(announce, relabel, deletions);
+}
+
+/// Where the cluster has another id than before: its pods get identities of the new one when all nodes of before are there
+/// under it too. A node does not believe an identity of a cluster that the sender is no node of, so those that are restarted
+/// together change together.
+async fn wait_for_other_nodes(service: &Service) {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let missing = service.core().stragglers();
+        if missing.is_empty() {
+            return;
+        }
+        if begun.elapsed() >= OTHERS_PATIENCE {
+            tracing::warn!(
+                nodes = ?missing,
+                "nodes of this cluster do not have its new id yet: until they do, packets between their pods and those of this node are dropped"
+            );
+            return;
+        }
+        tokio::time::sleep(STEP).await;
+    }
 }
 
 /// Takes up the deletions that plugins queued, because the agent was away or slow.

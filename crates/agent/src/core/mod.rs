@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use datapath::{Datapath, IpRow, Kernel};
 use ipnet::IpNet;
@@ -89,6 +90,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) ready: bool,
     /// Rows of before this start that nobody claims any more are gone from the kernel.
     swept: bool,
+    /// Rows of before this start stay until then, if nothing else keeps them.
+    sweep_after: Instant,
     /// Other clusters whose pods the kernel knew at start.
     pub(crate) adopted_clusters: BTreeSet<ClusterId>,
     /// Addresses that the kernel refused.
@@ -165,6 +168,7 @@ impl<K: Kernel> Core<K> {
             runs: AllRuns::default(),
             ready: false,
             swept: false,
+            sweep_after: Instant::now(),
             adopted_clusters: BTreeSet::new(),
             unwritten: unwritten::Unwritten::default(),
             dirty: false,

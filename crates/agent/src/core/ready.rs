@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The end of a start: what this run knows is in force, and what earlier runs left goes.
 
+use std::time::{Duration, Instant};
+
 use datapath::Kernel;
 
 use super::Core;
 use super::room::finish;
 use crate::addresses::Source;
+
+/// How long what this cluster's nodes wrote under another id is believed: until all of them have the new one.
+const FORMER_ID: Duration = Duration::from_secs(15);
 
 impl<K: Kernel> Core<K> {
     /// The first lists are complete: writes the whole policy, then removes what earlier runs left.
@@ -14,6 +19,9 @@ impl<K: Kernel> Core<K> {
             return;
         }
         self.ready = true;
+        if self.has_former_id() {
+            self.sweep_after = Instant::now() + FORMER_ID;
+        }
         self.forget_untold();
         self.dirty = true;
         self.settle();
@@ -29,7 +37,7 @@ impl<K: Kernel> Core<K> {
     /// Every source has said all that it has: rows of before this start that nobody claims are gone. Not earlier, for a
     /// row that is not claimed yet may carry traffic.
     pub(crate) fn sweep(&mut self) {
-        if self.swept || !self.ready {
+        if self.swept || !self.ready || Instant::now() < self.sweep_after {
             return;
         }
         self.swept = true;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use datapath::Kernel;
-use model::{ClusterId, Node};
+use model::{ClusterId, Node, NumericIdentity};
 
 use super::Core;
 
@@ -48,6 +48,30 @@ impl<K: Kernel> Core<K> {
         let result = self.dp.change_nodes(&new, &gone);
         self.nodes_stale = result.is_err();
         self.note("node addresses", result.err());
+    }
+
+    /// Whether pods have identities of an id that this cluster had before.
+    pub(crate) fn has_former_id(&self) -> bool {
+        !self.former_ids().is_empty()
+    }
+
+    /// Addresses of nodes that this cluster had under an id of before and that are not known under the present one.
+    pub(crate) fn stragglers(&self) -> BTreeSet<IpAddr> {
+        let (former, own) = (self.former_ids(), self.config.cluster_id);
+        let nodes = self.dp.nodes().into_iter();
+        let of_before = nodes
+            .filter(|(id, _)| former.contains(id))
+            .map(|(_, ip)| ip);
+        of_before
+            .filter(|ip| !self.underlay.contains_key(&(own, *ip)))
+            .collect()
+    }
+
+    fn former_ids(&self) -> BTreeSet<ClusterId> {
+        let scheme = self.config.scheme;
+        let slots = self.dp.endpoints();
+        let ids = slots.filter_map(|(_, slot)| scheme.cluster_of(NumericIdentity(slot.identity)));
+        ids.filter(|id| *id != self.config.cluster_id).collect()
     }
 
     /// Makes the kernel hold every address that a node publishes.

@@ -65,3 +65,38 @@ fn a_row_that_goes_uncovers_what_the_node_says() {
     core.withdraw(&router, &mesh());
     assert_eq!(tunnel(&core, "10.7.0.1/32"), at("172.30.0.1"));
 }
+
+#[test]
+fn after_a_change_of_the_id_nodes_are_waited_for_and_believed_for_a_while() {
+    let mut core = core_before_lists(Fake::new());
+    let former = (ClusterId(3), IpAddr::from([172, 30, 0, 2]));
+    core.dp.set_nodes(&[former].into()).expect("room");
+    assert_eq!(core.stragglers(), [].into(), "the id is the same");
+    let row = EndpointRow {
+        id: EndpointId(10),
+        ifindex: 13,
+        device: "lxc10".into(),
+        ipv4: Some(Ipv4Addr::new(10, 5, 1, 10)),
+        ipv6: None,
+        mac: [2; 6],
+        host_mac: [4; 6],
+        identity: NumericIdentity((3 << 16) + 1),
+    };
+    core.dp.put_endpoint(&row).expect("room");
+    core.become_ready();
+    assert_eq!(core.stragglers(), [former.1].into());
+    core.sweep();
+    assert!(!core.is_swept() && core.dp.nodes().contains(&former));
+
+    let mut other = (*node(2)).clone();
+    (other.name, other.cluster_id) = (name("cluster5", "n2"), ClusterId(5));
+    core.set_node(Source::Kvstore, Arc::new(other));
+    assert_eq!(core.stragglers(), [].into());
+    assert!(
+        core.dp.nodes().contains(&former),
+        "it may send on as before"
+    );
+    core.sweep_after = Instant::now();
+    core.sweep();
+    assert_eq!(core.dp.nodes(), [(ClusterId(5), former.1)].into());
+}
