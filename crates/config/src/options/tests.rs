@@ -227,20 +227,32 @@ fn a_map_made_for_cilium_does_not_stop_the_agent() {
 
 #[test]
 fn help_lists_every_option_and_default() {
-    let Err(OptionErrors::Help(text)) = Values::read(Process::Agent, ["--help".into()], []) else {
-        panic!("no help")
-    };
-    // As wide as the terminal: lines break anywhere.
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for def in options() {
-        assert!(text.contains(&format!("--{}", def.name)), "{}", def.name);
-        let default = format!("[default: {}]", def.default);
-        assert!(
-            def.default.is_empty() || text.contains(&default),
-            "{default}"
-        );
+    let mut listed = std::collections::BTreeSet::new();
+    for process in [Process::Agent, Process::Operator] {
+        let Err(OptionErrors::Help(text)) = Values::read(process, ["--help".into()], []) else {
+            panic!("no help")
+        };
+        // As wide as the terminal: lines break anywhere.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for def in options() {
+            // Behind the name its value is described.
+            let is_listed = [" <", "[=<"]
+                .iter()
+                .any(|value| text.contains(&format!("--{}{value}", def.name)));
+            assert_eq!(is_listed, defs::is_of(process, def), "{}", def.name);
+            if !is_listed {
+                continue;
+            }
+            listed.insert(def.name);
+            let default = format!("[default: {}]", def.default);
+            assert!(
+                def.default.is_empty() || text.contains(&default),
+                "{default}"
+            );
+        }
+        assert!(text.contains("K8S_NODE_NAME"));
     }
-    assert!(text.contains("K8S_NODE_NAME"));
+    assert_eq!(listed.len(), options().count(), "no option is nobody's");
     let version = Values::read(Process::Agent, ["--version".into()], []);
     let expected = format!("isthmus agent {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(version, Err(OptionErrors::Help(expected)));
