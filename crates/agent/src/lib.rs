@@ -41,18 +41,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, is_up: fn()) -> ExitCode {
         .max_blocking_threads(4)
         .enable_all()
         .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return config::fail(&format!(
-                "isthmus agent: cannot start its threads: {error}\n"
-            ));
-        }
+    let result = match runtime {
+        Ok(runtime) => runtime
+            .block_on(app::run(config, values, is_up))
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(format!("cannot start its threads: {error}")),
     };
-    match runtime.block_on(app::run(config, values, is_up)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => config::fail(&format!("isthmus agent: {error}\n")),
-    }
+    config::end(Process::Agent, result)
 }
 
 /// As many descriptors as this process may have. It begins with 1024 in most places, and each of up to 510 remote clusters

@@ -76,8 +76,15 @@ pub fn begin(
     Ok((config, values))
 }
 
-/// Says why the process ends.
-pub fn fail(text: &str) -> ExitCode {
+/// The end of `process`: its exit status, after it has said why, if there is a reason.
+pub fn end(process: Process, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => fail(&format!("{}: {reason}\n", process.command())),
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
     // Nobody left to read is no reason to fail differently.
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::FAILURE

@@ -21,7 +21,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use model::{ClusterId, ClusterName, IdentityScheme, LabelFilter};
 use policy::EnforcementMode;
 
-pub use command::{Process, begin, fail};
+pub use command::{Process, begin, end};
 
 use options::Values;
 use parts::{

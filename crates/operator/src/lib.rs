@@ -31,16 +31,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .max_blocking_threads(2)
         .enable_all()
         .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return config::fail(&format!(
-                "isthmus operator: cannot start its thread: {error}\n"
-            ));
-        }
+    let result = match runtime {
+        Ok(runtime) => runtime
+            .block_on(app::run(config, values, args))
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(format!("cannot start its thread: {error}")),
     };
-    match runtime.block_on(app::run(config, values, args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => config::fail(&format!("isthmus operator: {error}\n")),
-    }
+    config::end(Process::Operator, result)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kubernetes::api::{Client, node_names};
-use kvstore::{Store, Update, forget_node, reflect, schema};
+use kvstore::{LeaseId, Store, Update, forget_node, reflect, schema};
 use model::{ClusterName, Node};
 use tables::Event;
 use tokio::time::{Instant, sleep};
@@ -39,6 +39,8 @@ struct Seen {
     /// By name, also those whose key is gone.
     nodes: BTreeMap<Arc<str>, Arc<Node>>,
     gone: GoneNodes,
+    /// Under which this replica last wrote a node's key to delete it.
+    lease: Option<LeaseId>,
 }
 
 impl<S: Store> Nodes<S> {
@@ -78,8 +80,15 @@ impl<S: Store> Nodes<S> {
         let Ok(node) = schema::decode_node(&key, &kv.value) else {
             return;
         };
+        // Whoever may write one key speaks for no other node.
+        if key != schema::keys::node(self.cluster.as_str(), &node.name.name)
+            || node.name.cluster != self.cluster
+        {
+            return;
+        }
         let mut seen = self.seen();
-        if node.name.cluster == self.cluster && seen.nodes.len() < MOST {
+        let is_leaving = kv.lease.is_some() && kv.lease == seen.lease;
+        if !is_leaving && seen.nodes.len() < MOST {
             seen.nodes.insert(node.name.name.clone(), Arc::new(node));
         }
     }
@@ -108,8 +117,13 @@ impl<S: Store> Nodes<S> {
                 continue;
             }
             let lease = self.store.grant(LEASE).await?;
+            self.seen().lease = Some(lease);
             forget_node(&self.store, lease, &node, &hosts).await?;
-            self.seen().gone.forgot(name, now);
+            let mut seen = self.seen();
+            seen.gone.forgot(name, now);
+            // An agent that lives writes its key anew, and is seen again.
+            seen.nodes.remove(name);
+            drop(seen);
             tracing::info!(node = %name, "Kubernetes does not have this Node any more: its keys are deleted");
         }
         Ok(())
@@ -173,5 +187,18 @@ mod tests {
             .collect();
         let of = |name: &str| schema::keys::node("cluster5", name);
         assert_eq!(left, [of("own"), of("stays")]);
+        let known = |nodes: &Nodes<Memory>| nodes.seen().nodes.contains_key("gone");
+        assert!(!known(&nodes), "it is done once");
+
+        // What this replica writes to delete it, another node's key, and the node's own.
+        let (key, mut kv) = node(&cluster, "gone");
+        kv.lease = nodes.seen().lease;
+        nodes.take(Update::Event(Event::Apply(key.clone(), kv.clone())));
+        assert!(!known(&nodes));
+        kv.lease = None;
+        nodes.take(Update::Event(Event::Apply(of("other"), kv.clone())));
+        assert!(!known(&nodes));
+        nodes.take(Update::Event(Event::Apply(key, kv)));
+        assert!(known(&nodes));
     }
 }

@@ -19,6 +19,8 @@ const OWN_PATIENCE: Duration = Duration::from_secs(5);
 const OWN_PATIENCE_AWAY: Duration = Duration::from_millis(1500);
 /// Longest wait for other nodes after the cluster got another id.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two looks at them: each is at all nodes.
+const OTHERS_LOOK: Duration = Duration::from_millis(50);
 /// Time between two looks at queued deletions.
 const QUEUE: Duration = Duration::from_secs(10);
 /// Time between two looks.
@@ -166,7 +168,7 @@ async fn wait_for_mesh(service: &Service, restored: &[Endpoint]) {
             );
             return;
         }
-        tokio::time::sleep(STEP).await;
+        tokio::time::sleep(OTHERS_LOOK).await;
     }
 }
 
