@@ -5,15 +5,18 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::cargo;
+use crate::{cache, cargo, sources};
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Names under which the binary is called.
 pub(crate) const LINKS: [&str; 3] = ["cilium", "cilium-dbg", "isthmus-cni"];
 
+/// What is built: the product, and of the labs what people and Kubernetes' pods run.
+const PROGRAMS: [&str; 3] = ["isthmus", "lab", "pause"];
+
 /// Builds into `target/dist`. The lab is built by the same call, so that its dependencies are built once.
 pub(crate) fn build(root: &Path) -> Result<(), String> {
-    build_static(root, &["isthmus", "testbed"], &[])?;
+    programs(root)?;
     let dist = root.join("target/dist");
     let failed = |error: std::io::Error| format!("{}: {error}", dist.display());
     fs::create_dir_all(&dist).map_err(failed)?;
@@ -34,6 +37,27 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
         size as f64 / 1e6,
         LINKS.join(", ")
     );
+    Ok(())
+}
+
+/// Builds [`PROGRAMS`], or takes those that another working copy built from the same files.
+fn programs(root: &Path) -> Result<(), String> {
+    let built = built(root);
+    let key = sources::key(root);
+    if let Some(key) = &key {
+        fs::create_dir_all(&built).map_err(|error| format!("{}: {error}", built.display()))?;
+        let fetch = |name: &&str| cache::fetch(name, key, &built.join(name));
+        let fetched: Result<Vec<bool>, String> = PROGRAMS.iter().map(fetch).collect();
+        if fetched?.iter().all(|there| *there) {
+            return Ok(());
+        }
+    }
+    build_static(root, &["isthmus", "testbed"], &[])?;
+    if let Some(key) = key {
+        for name in PROGRAMS {
+            cache::keep(name, &key, &built.join(name));
+        }
+    }
     Ok(())
 }
 

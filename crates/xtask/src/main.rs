@@ -10,6 +10,7 @@ mod image;
 mod kubernetes;
 mod levels;
 mod other_layout;
+mod sources;
 mod tidy;
 
 use std::path::{Path, PathBuf};
