@@ -157,6 +157,20 @@ async fn a_server_that_dies_is_told_in_a_few_words() {
     assert!(text.len() < 150, "{text}");
 }
 
+#[tokio::test]
+async fn an_address_without_tls_of_a_server_with_it() {
+    let server = Server::start().await;
+    let text = format!("endpoints:\n- http://127.0.0.1:{}\n", server.port);
+    let config = Config::parse(&text).unwrap();
+    let limit = Duration::from_secs(10);
+    let etcd = Etcd::connect(config, ClientOptions::default());
+    let error = tokio::time::timeout(limit, etcd)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_says(&error.to_string(), &["begins with https://"]);
+}
+
 const STEP: Duration = Duration::from_secs(5);
 
 #[tokio::test]

@@ -58,13 +58,18 @@ pub(super) struct Io {
 }
 
 enum Stream {
-    Plain(TcpStream),
+    Plain {
+        stream: TcpStream,
+        /// The server said something.
+        is_heard: bool,
+    },
     Tls(Box<Started>),
 }
 
 impl Io {
     pub(super) fn plain(stream: TcpStream, end: Arc<End>) -> Self {
-        let stream = Stream::Plain(stream);
+        let is_heard = false;
+        let stream = Stream::Plain { stream, is_heard };
         Self { stream, end }
     }
 
@@ -72,6 +77,22 @@ impl Io {
         let stream = Stream::Tls(Box::new(stream));
         Self { stream, end }
     }
+}
+
+/// The first read without TLS: a server that wants TLS closes, because it does not understand.
+fn first_read(read: Poll<io::Result<()>>, filled: usize) -> Poll<io::Result<()>> {
+    let is_over = match &read {
+        Poll::Ready(Ok(())) => filled == 0,
+        Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::ConnectionReset,
+        Poll::Pending => false,
+    };
+    if !is_over {
+        return read;
+    }
+    Poll::Ready(Err(io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the server closed the connection before it said anything: if it speaks TLS, its address begins with https://",
+    )))
 }
 
 /// A server that ends without a farewell is explained by the TLS library at length, with an address of its manual.
@@ -93,7 +114,16 @@ impl AsyncRead for Io {
         let this = self.get_mut();
         this.end.poll(cx)?;
         match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Plain { stream, is_heard } => {
+                let before = buf.filled().len();
+                let read = Pin::new(stream).poll_read(cx, buf);
+                if *is_heard {
+                    return read;
+                }
+                let filled = buf.filled().len() - before;
+                *is_heard = filled > 0;
+                first_read(read, filled)
+            }
             Stream::Tls(started) if started.first.is_empty() => {
                 let read = Pin::new(&mut started.stream).poll_read(cx, buf);
                 read.map_err(in_words)
@@ -115,21 +145,21 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Plain { stream, .. } => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(started) => Pin::new(&mut started.stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Plain { stream, .. } => Pin::new(stream).poll_flush(cx),
             Stream::Tls(started) => Pin::new(&mut started.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Plain { stream, .. } => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(started) => Pin::new(&mut started.stream).poll_shutdown(cx),
         }
     }
