@@ -51,9 +51,9 @@ async fn one_leads_until_it_gives_up_or_goes_away() {
     timeout(WHILE, b.lead(|said| said.unwrap())).await.unwrap();
     assert_eq!(lease(&fake)["holderIdentity"], "b");
 
-    // As if b had not been heard of for long.
+    // b is not heard of for as long as its Lease may rest.
     let mut old = fake.shared.lock().unwrap().objects[LEASES][LEASE].clone();
-    old["spec"]["renewTime"] = json!("2026-01-01T00:00:00.000000Z");
+    old["spec"]["leaseDurationSeconds"] = json!(1);
     fake.put(LEASES, LEASE, old);
     timeout(WHILE, a.lead(|said| said.unwrap())).await.unwrap();
     assert_eq!(lease(&fake)["holderIdentity"], "a");
@@ -61,4 +61,37 @@ async fn one_leads_until_it_gives_up_or_goes_away() {
     let refused = timeout(Duration::from_secs(15), b.keep(drop)).await;
     assert!(!refused.unwrap().is_empty());
     assert_eq!(lease(&fake)["holderIdentity"], "a");
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_neither_takes_the_lead_nor_keeps_it() {
+    let (fake, _running) = Fake::start().await;
+    let lease = |renewed: String| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"namespace": "kube-system"},
+            "spec": {"holderIdentity": "b", "leaseDurationSeconds": 3, "renewTime": renewed}})
+    };
+    let mut a = candidate(&fake, "a").await;
+    // b's clock is years behind, and it renews.
+    let renews = async {
+        for second in 0..8 {
+            fake.put(
+                LEASES,
+                LEASE,
+                lease(format!("2020-01-01T00:00:0{second}.000000Z")),
+            );
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = renews => {}
+        () = a.lead(|said| said.unwrap()) => panic!("b lives"),
+    }
+    // Its clock was years ahead, and it is gone.
+    fake.put(
+        LEASES,
+        LEASE,
+        lease("2999-01-01T00:00:00.000000Z".to_owned()),
+    );
+    let leads = timeout(Duration::from_secs(10), a.lead(|said| said.unwrap()));
+    leads.await.unwrap();
 }

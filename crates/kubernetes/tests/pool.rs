@@ -93,11 +93,11 @@ async fn a_node_gets_what_it_had_and_keeps_what_it_has() {
 async fn an_operator_that_lives_has_the_pool_to_itself() {
     let (fake, _running) = Fake::start().await;
     let client = connect(&settings(&fake)).await.unwrap();
-    let held = |renewed: &str| {
+    let held = |seconds: u32| {
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"namespace": "kube-system"},
-            "spec": {"holderIdentity": "operator-1", "leaseDurationSeconds": 15, "renewTime": renewed}})
+            "spec": {"holderIdentity": "operator-1", "leaseDurationSeconds": seconds, "renewTime": "2026-01-01T00:00:00.000000Z"}})
     };
-    fake.put(LEASES, LEASE, held("2999-01-01T00:00:00.000000Z"));
+    fake.put(LEASES, LEASE, held(15));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("networks");
     let ipam = ipam();
@@ -107,7 +107,7 @@ async fn an_operator_that_lives_has_the_pool_to_itself() {
     assert!(waited.is_err(), "it is the operator's");
     assert!(!fake.shared.lock().unwrap().objects.contains_key(NODES));
     // A holder that is gone is followed.
-    fake.put(LEASES, LEASE, held("2020-01-01T00:00:00.000000Z"));
+    fake.put(LEASES, LEASE, held(1));
     let networks = tokio::time::timeout(Duration::from_secs(10), taking).await;
     assert_eq!(networks.unwrap().v4, Some("10.5.0.0/24".parse().unwrap()));
 }

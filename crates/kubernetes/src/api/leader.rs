@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::turn::{NoTurn, Turn};
+use super::turn::{NoTurn, Seen, Turn};
 
 const LEASE: &str = "cilium-operator-leader";
 /// How often the Lease is renewed or asked for.
@@ -20,6 +20,7 @@ pub struct Leader {
     namespace: String,
     name: String,
     turn: Option<Turn>,
+    seen: Seen,
 }
 
 impl Leader {
@@ -30,13 +31,15 @@ impl Leader {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             turn: None,
+            seen: Seen::default(),
         }
     }
 
     /// Waits for the turn of this candidate. `tell` hears what the server says to each try; that somebody else leads is well.
     pub async fn lead(&mut self, tell: impl Fn(Result<(), String>)) {
         while self.turn.is_none() {
-            let take = Turn::take(&self.client, &self.namespace, LEASE, &self.name);
+            let (client, namespace) = (&self.client, &self.namespace);
+            let take = Turn::take(client, namespace, LEASE, &self.name, &self.seen);
             match timeout(DEADLINE, take).await {
                 Ok(Ok(turn)) => {
                     self.turn = Some(turn);

@@ -13,6 +13,7 @@ use tables::Backoff;
 use tokio::time::Instant;
 
 use super::pool::Pools;
+use super::turn::Seen;
 use super::watches::told;
 
 /// Pauses between two looks.
@@ -93,7 +94,7 @@ pub async fn pod_networks(
         &ApiResource::from_gvk_with_plural(&gvk, plural),
     );
     let mut pause = Backoff::new(FIRST, LONGEST);
-    let mut last = String::new();
+    let (mut last, seen) = (String::new(), Seen::default());
     let began = Instant::now();
     loop {
         let reason = match tokio::time::timeout(LOOK, api.get_opt(node)).await {
@@ -108,7 +109,7 @@ pub async fn pod_networks(
                 let before = saved(file, (false, false)).unwrap_or_default();
                 match ipam {
                     Ipam::ClusterPool(pools) => {
-                        match pools.claim(client, node, wanted, &before).await {
+                        match pools.claim(client, node, wanted, &before, &seen).await {
                             Ok(()) => continue,
                             Err(reason) => reason,
                         }

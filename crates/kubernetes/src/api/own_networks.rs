@@ -13,6 +13,7 @@ use tables::Backoff;
 
 use super::pool::{Pools, is_v4, lost, networks_of};
 use super::publish::Published;
+use super::turn::Seen;
 use super::watches::{FIRST, LONGEST, Pause, told};
 
 /// Follows the CiliumNode called `node` for ever, and writes those of `own` into it that are of a family of which it has no
@@ -59,7 +60,8 @@ pub async fn keep_networks(
             continue;
         }
         if !lost(own, &said).is_empty() {
-            until_done(|| pools.put_back(&client, node, own), &tell).await;
+            let seen = Seen::default();
+            until_done(|| pools.put_back(&client, node, own, &seen), &tell).await;
         }
         tell(Ok(()));
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::networks::PodNetworks;
 use super::publish::{MANAGER, Published};
-use super::turn::Turn;
+use super::turn::{Seen, Turn};
 use super::watches::told;
 
 /// With which Cilium's operator elects its leader, whose the pool is.
@@ -125,8 +125,9 @@ impl Pools {
         node: &str,
         wanted: (bool, bool),
         before: &PodNetworks,
+        seen: &Seen,
     ) -> Result<(), String> {
-        let turn = Turn::take(client, &self.namespace, LEASE, node).await?;
+        let turn = Turn::take(client, &self.namespace, LEASE, node, seen).await?;
         let work = self.assign(client, node, wanted, before);
         let result = match tokio::time::timeout(WORK, work).await {
             Ok(result) => result,
@@ -180,8 +181,9 @@ impl Pools {
         client: &Client,
         node: &str,
         own: &[IpNet],
+        seen: &Seen,
     ) -> Result<(), String> {
-        let turn = Turn::take(client, &self.namespace, LEASE, node).await?;
+        let turn = Turn::take(client, &self.namespace, LEASE, node, seen).await?;
         let work = async {
             let nodes = Nodes::list(client, node).await?;
             let said = nodes.own.as_deref().unwrap_or_default();

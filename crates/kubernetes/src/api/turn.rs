@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Turns under a Lease: who has one works alone.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -8,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::Instant;
 
 use super::watches::told;
 
@@ -19,6 +21,27 @@ const TURN: Duration = Duration::from_secs(15);
 pub(super) struct Turn {
     api: Api<Lease>,
     lease: Lease,
+}
+
+/// What a candidate saw of a Lease, and since when it has been so. Only that says whether a holder lives: the times in a
+/// Lease are of another machine's clock.
+#[derive(Default, Debug)]
+pub(super) struct Seen(Mutex<Option<(LeaseSpec, Instant)>>);
+
+impl Seen {
+    /// Whether the holder of `spec` has let it rest for as long as it may.
+    fn is_over(&self, spec: &LeaseSpec) -> bool {
+        let mut seen = self.0.lock().expect("nothing panics under this lock");
+        let length = spec.lease_duration_seconds.unwrap_or(0);
+        let length = Duration::from_secs(u64::try_from(length).unwrap_or(0));
+        match &*seen {
+            Some((before, since)) if before == spec => since.elapsed() >= length,
+            _ => {
+                *seen = Some((spec.clone(), Instant::now()));
+                length.is_zero()
+            }
+        }
+    }
 }
 
 /// Why there is no turn.
@@ -39,12 +62,13 @@ impl From<NoTurn> for String {
 }
 
 impl Turn {
-    /// Takes the Lease `name` for `who` if nobody has it.
+    /// Takes the Lease `name` for `who` if nobody else has it. Whoever tries again says so with the same `seen`.
     pub(super) async fn take(
         client: &Client,
         namespace: &str,
         name: &str,
         who: &str,
+        seen: &Seen,
     ) -> Result<Self, NoTurn> {
         let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let now = Timestamp::now();
@@ -54,11 +78,9 @@ impl Turn {
         let mut lease = match api.get_opt(name).await.map_err(failed)? {
             Some(lease) => {
                 let spec = lease.spec.clone().unwrap_or_default();
-                let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
-                let length = spec.lease_duration_seconds.unwrap_or(0).max(0);
-                let renewed = spec.renew_time.map_or(Timestamp::MIN, |time| time.0);
-                let runs = now.duration_since(renewed).as_secs() < i64::from(length);
-                if let Some(holder) = holder.filter(|_| runs) {
+                let holder = spec.holder_identity.as_deref();
+                let other = holder.filter(|holder| !holder.is_empty() && *holder != who);
+                if let Some(holder) = other.filter(|_| !seen.is_over(&spec)) {
                     return Err(NoTurn::Held(format!(
                         "{holder} holds the Lease {namespace}/{name}"
                     )));
