@@ -55,6 +55,7 @@ impl Linux {
     /// [`Kernel::attach`] replaces them; only if a map gets another limit, or if they are of another layout, they are
     /// replaced here. To be called in the network namespace of the devices.
     pub fn open(settings: &Settings) -> Result<Linux> {
+        pins::check_root(&settings.bpf_root)?;
         let root = settings.bpf_root.join("isthmus");
         if let Some(former) = carry::former(&root)? {
             carry::carry(&root, settings, &former)?;

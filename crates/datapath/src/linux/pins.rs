@@ -5,12 +5,27 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
 use super::Handle;
 use super::resize::{self, Resize};
 use super::shared::Shared;
 use super::sys::{self, Batch, MapInfo};
 use crate::kernel::{Cursor, Scan, hex};
 use crate::{Error, KeptLimit, Map, Result, Settings, Shape};
+
+/// Directories can be made anywhere, and pins in a BPF filesystem only.
+pub(super) fn check_root(path: &Path) -> Result<()> {
+    let failed = |error| Error::PinDirectory {
+        path: path.into(),
+        error,
+    };
+    let found = statfs(path).map_err(|error| failed(error.into()))?;
+    match found.filesystem_type() == BPF_FS_MAGIC {
+        true => Ok(()),
+        false => Err(failed(io::Error::other("it is in another filesystem"))),
+    }
+}
 
 /// Where the maps of this layout are pinned.
 pub(super) fn maps_directory(root: &Path) -> PathBuf {
