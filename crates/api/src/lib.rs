@@ -23,7 +23,7 @@ pub use endpoint_ref::{EndpointRef, EndpointRefError};
 pub use error::Error;
 pub use http::StatusCode;
 pub use server::{serve, serve_connection, serve_health, serve_metrics, serve_probe};
-pub use socket::{bind, socket_path};
+pub use socket::{Socket, bind, socket_path};
 pub use timestamp::Timestamp;
 
 /// Version of the own paths (`/v1/isthmus/`). Raised when one of them changes so that an older program reads it wrongly.

@@ -364,3 +364,28 @@ async fn a_connection_that_is_closed_at_once_is_told_in_words() {
     }
     closing.abort();
 }
+
+#[tokio::test]
+async fn a_socket_that_somebody_removes_is_there_again() {
+    let lab = lab();
+    let mut open = UnixStream::connect(&lab.socket).await.unwrap();
+    std::fs::remove_file(&lab.socket).unwrap();
+    let query = StatusQuery {
+        brief: true,
+        require_k8s_connectivity: false,
+    };
+    let again = async {
+        while client(&lab).status(query).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .unwrap();
+    // Whoever had connected before is served on.
+    let request = "GET /v1/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    open.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    open.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}

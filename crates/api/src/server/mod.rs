@@ -25,12 +25,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::Agent;
+use crate::socket::Socket;
 use places::{Answered, Place, Places};
 
 pub use health::{serve_health, serve_probe};
@@ -58,8 +59,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Only if the listener itself is unusable.
-pub async fn serve(listener: UnixListener, agent: Arc<impl Agent>) -> io::Result<()> {
-    let accept = |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(one, _)| one);
+pub async fn serve(mut socket: Socket, agent: Arc<impl Agent>) -> io::Result<()> {
+    let accept = |context: &mut Context<'_>| socket.poll_accept(context);
     serve_all(accept, routes::router(agent), None).await
 }
 
