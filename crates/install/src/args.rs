@@ -29,10 +29,10 @@ pub(crate) struct InstallArgs {
     /// Values file, YAML; later files win
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(crate) values: Vec<PathBuf>,
-    /// A value, e.g. cluster.name=east or devices={eth0,eth1}; wins over files
+    /// Values, e.g. cluster.name=east,cluster.id=5 or devices={eth0,eth1} or tolerations[0].key=a; they win over files
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
-    /// A value that is text whatever it looks like
+    /// Values that are text whatever they look like
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set_string: Vec<String>,
     /// Print all values with their defaults and meaning instead

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod assignment;
 mod chart;
 mod error;
 mod functions;

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::Error;
 use crate::args::InstallArgs;
-use crate::schema;
+use crate::{Error, assignment, schema};
 
 /// The chart's own values, with their meaning in comments.
 pub(crate) const DEFAULTS: &str = include_str!("../../../deploy/chart/values.yaml");
@@ -25,7 +24,10 @@ pub(crate) fn read(args: &InstallArgs) -> Result<Value, Error> {
     let typed = args.set.iter().map(|text| (text, true));
     let texts = args.set_string.iter().map(|text| (text, false));
     for (text, is_typed) in typed.chain(texts) {
-        merge("", &mut values, assignment(text, is_typed)?, &defaults)?;
+        for assignment in assignment::parse(text, is_typed)? {
+            let document = assignment.document(&values);
+            merge("", &mut values, document, &defaults)?;
+        }
     }
     check(&values)?;
     Ok(values)
@@ -45,51 +47,6 @@ fn file(path: &PathBuf) -> Result<Value, Error> {
         Value::Object(_) => Ok(value),
         Value::Null => Ok(Value::Object(Map::new())),
         _ => Err(problem("expected a map of values".into())),
-    }
-}
-
-/// `a.b=c` as a document; a dot behind a backslash is part of a name.
-fn assignment(text: &str, typed: bool) -> Result<Value, Error> {
-    let wrong = || Error::Assignment { text: text.into() };
-    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-    let parts = parts(name);
-    if parts.iter().any(String::is_empty) {
-        return Err(wrong());
-    }
-    let value = if typed {
-        typed_value(value)
-    } else {
-        Value::from(value)
-    };
-    let nested = |inner, part| Value::Object(Map::from_iter([(part, inner)]));
-    Ok(parts.into_iter().rev().fold(value, nested))
-}
-
-fn parts(name: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut letters = name.chars();
-    while let Some(letter) = letters.next() {
-        match (letter, parts.last_mut()) {
-            ('.', _) => parts.push(String::new()),
-            ('\\', Some(part)) => part.extend(letters.next()),
-            (_, Some(part)) => part.push(letter),
-            (_, None) => {}
-        }
-    }
-    parts
-}
-
-fn typed_value(text: &str) -> Value {
-    if let Some(items) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
-        let items = items.split(',').filter(|item| !item.is_empty());
-        return items.map(|item| typed_value(item.trim())).collect();
-    }
-    match text {
-        "true" => Value::Bool(true),
-        "false" => Value::Bool(false),
-        _ => text
-            .parse::<i64>()
-            .map_or_else(|_| Value::from(text), Value::from),
     }
 }
 
