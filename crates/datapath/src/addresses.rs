@@ -13,7 +13,7 @@
 //! address.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use abi::{ANY_CLUSTER, Addr, IpInfo, NodeKey, PrefixKey, addr_bucket, ip_flags};
 use ipnet::IpNet;
@@ -29,8 +29,9 @@ use crate::{Datapath, Result, addr, ip_addr, prefix_key, prefix_net};
 pub struct IpRow {
     /// Its identity.
     pub identity: NumericIdentity,
-    /// Underlay address of the node behind which it is; `None` if the tunnel does not lead there.
-    pub tunnel: Option<IpAddr>,
+    /// Underlay address of the node behind which it is; `None` if the tunnel does not lead there. The programs write IPv4
+    /// headers before a packet, and no others.
+    pub tunnel: Option<Ipv4Addr>,
     /// It is an address of a node of another cluster.
     pub remote_cluster: bool,
 }
@@ -50,14 +51,18 @@ impl IpRow {
         IpInfo {
             identity: self.identity.0,
             flags: tunnel | remote,
-            node: self.tunnel.map_or(Addr::NONE, addr),
+            node: self.tunnel.map_or(Addr::NONE, |node| addr(node.into())),
         }
     }
 
     fn from_info(info: &IpInfo) -> Self {
+        let node = match ip_addr(&info.node) {
+            Some(IpAddr::V4(node)) => Some(node),
+            Some(IpAddr::V6(_)) | None => None,
+        };
         Self {
             identity: NumericIdentity(info.identity),
-            tunnel: ip_addr(&info.node).filter(|_| info.flags & ip_flags::TUNNEL != 0),
+            tunnel: node.filter(|_| info.flags & ip_flags::TUNNEL != 0),
             remote_cluster: info.flags & ip_flags::REMOTE_CLUSTER != 0,
         }
     }

@@ -321,9 +321,14 @@ fn host_claim() -> Claim {
 }
 
 fn row_of(claim: &Claim) -> IpRow {
+    // The underlay is IPv4: a node without such an address is known, and cannot be reached.
+    let tunnel = match claim.tunnel {
+        Some(IpAddr::V4(node)) => Some(node),
+        Some(IpAddr::V6(_)) | None => None,
+    };
     IpRow {
         identity: claim.identity,
-        tunnel: claim.tunnel,
+        tunnel,
         remote_cluster: claim.remote_cluster,
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn map_addr(text: &str) -> Addr {
 pub(crate) fn ip_row(identity: u32, tunnel: Option<&str>) -> IpRow {
     IpRow {
         identity: NumericIdentity(identity),
-        tunnel: tunnel.map(ip),
+        tunnel: tunnel.map(|node| node.parse().expect("an IPv4 address")),
         remote_cluster: false,
     }
 }

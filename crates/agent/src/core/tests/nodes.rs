@@ -55,6 +55,28 @@ fn two_nodes_swap_their_networks() {
     assert_eq!(tunnel(&core, "10.7.1.0/24"), at("172.30.0.2"));
 }
 
+#[test]
+fn no_packet_is_sent_to_a_node_without_an_ipv4_address() {
+    let mut core = core();
+    core.sweep();
+    let mut six = with_pods(1, 1);
+    six.addresses = vec![NodeAddress {
+        kind: AddressType::InternalIp,
+        ip: "fd00:30::1".parse().expect("valid"),
+    }];
+    core.set_node(mesh(), Arc::new(six));
+    let pod: IpNet = "10.7.1.5/32".parse().expect("valid");
+    let host = "fd00:30::1".parse().ok();
+    core.set_remote_ip(mesh(), pod, NumericIdentity(458_753), host);
+    let rows = core.dp.ips().expect("readable");
+    let row = |net: &str| {
+        let net: IpNet = net.parse().expect("valid");
+        let found = rows.iter().find(|(prefix, _)| *prefix == net);
+        found.map(|(_, row)| row.tunnel)
+    };
+    assert_eq!([row("10.7.1.0/24"), row("10.7.1.5/32")], [Some(None); 2]);
+}
+
 /// Cilium writes rows for the addresses of its nodes too.
 #[test]
 fn a_row_that_goes_uncovers_what_the_node_says() {
