@@ -61,6 +61,8 @@ pub(crate) struct Core<K: Kernel> {
     underlay: HashMap<(ClusterId, IpAddr), usize>,
     /// How many nodes claim an address or network.
     claimants: HashMap<IpNet, u32>,
+    /// Nodes of this cluster that have an address or network of this one: ours and theirs.
+    shared: BTreeMap<NodeName, (IpNet, IpNet)>,
     /// Underlay addresses are not in the kernel as they should be.
     nodes_stale: bool,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
@@ -177,6 +179,7 @@ impl<K: Kernel> Core<K> {
             renewal: rules::Renewal::default(),
             underlay: HashMap::new(),
             claimants: HashMap::new(),
+            shared: BTreeMap::new(),
             nodes_stale: false,
             pruned: true,
             routes_changed: Arc::default(),
@@ -253,6 +256,8 @@ impl<K: Kernel> Core<K> {
             self.claim(ip.into(), Source::Local, host_claim());
         }
         self.node = node;
+        let others: Vec<NodeName> = self.nodes.keys().cloned().collect();
+        others.iter().for_each(|name| self.tell_shared(name));
         self.dp.set_config(self.node_config(self.overlay()))
     }
 

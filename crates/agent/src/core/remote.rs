@@ -14,6 +14,9 @@ use model::{ClusterName, IpEntry, Node, NodeName, NumericIdentity, reserved};
 use super::{Core, Known};
 use crate::addresses::{Claim, Source};
 
+/// What is told of addresses that another node of the cluster has too.
+const SHARED: &str = "addresses of this node";
+
 impl<K: Kernel> Core<K> {
     /// A node is new or has changed. This node's own row is not news.
     pub(crate) fn set_node(&mut self, source: Source, node: Arc<Node>) {
@@ -41,24 +44,53 @@ impl<K: Kernel> Core<K> {
         }
         let old = before.as_ref().map(|before| before.node.clone());
         self.node_moved(old.as_deref(), Some(&node));
+        let name = node.name.clone();
         self.nodes.insert(
-            node.name.clone(),
+            name.clone(),
             Known {
                 source,
                 node,
                 claims: kept,
             },
         );
+        self.tell_shared(&name);
         self.routes_changed.notify_one();
+    }
+
+    /// Says whether a node of this cluster has an address or a pod network of this one: their pods get the same addresses.
+    pub(super) fn tell_shared(&mut self, name: &NodeName) {
+        let own = self.networks_of_this_node();
+        let known = self.nodes.get(name);
+        let known = known.filter(|known| known.source == Source::Kvstore);
+        let mut claims = known.iter().flat_map(|known| &known.claims);
+        let shared = claims.find_map(|theirs| {
+            let overlaps = |ours: &&IpNet| ours.contains(theirs) || theirs.contains(*ours);
+            own.iter().find(overlaps).map(|ours| (*ours, *theirs))
+        });
+        let changed = match shared {
+            Some(nets) => self.shared.insert(name.clone(), nets) != Some(nets),
+            None => self.shared.remove(name).is_some(),
+        };
+        if changed {
+            let first = self.shared.first_key_value();
+            let problem = first.map(|(name, (ours, theirs))| {
+                format!("{ours}, and node {name} has {theirs}: no two nodes may have the same, give one of them others")
+            });
+            self.note(SHARED, problem);
+        }
+    }
+
+    fn networks_of_this_node(&self) -> Vec<IpNet> {
+        let node = &self.node;
+        let addresses = node.underlay().chain(node.routers()).map(IpNet::from);
+        node.pod_cidrs().into_iter().chain(addresses).collect()
     }
 
     /// What no remote cluster may have: pod networks and addresses of this cluster's nodes.
     pub(crate) fn own_networks(&self) -> BTreeSet<IpNet> {
-        let node = &self.node;
-        let this = node.pod_cidrs().into_iter();
-        let this = this.chain(node.underlay().chain(node.routers()).map(IpNet::from));
         let others = self.nodes.values();
         let others = others.filter(|known| known.source == Source::Kvstore);
+        let this = self.networks_of_this_node().into_iter();
         this.chain(others.flat_map(|known| known.claims.iter().copied()))
             .collect()
     }
@@ -98,6 +130,7 @@ impl<K: Kernel> Core<K> {
             self.withdraw(prefix, source);
         }
         self.node_moved(Some(&known.node), None);
+        self.tell_shared(name);
         self.routes_changed.notify_one();
     }
 

@@ -77,6 +77,34 @@ fn no_packet_is_sent_to_a_node_without_an_ipv4_address() {
     assert_eq!([row("10.7.1.0/24"), row("10.7.1.5/32")], [Some(None); 2]);
 }
 
+#[test]
+fn a_node_of_this_cluster_with_the_same_networks_is_told() {
+    let mut core = core();
+    core.sweep();
+    let own = core.node.pod_cidrs()[0];
+    let mut twin = (*node(9)).clone();
+    twin.name = name("cluster5", "twin");
+    twin.ipv4_alloc = Some(own);
+    core.set_node(Source::Kvstore, Arc::new(twin.clone()));
+    let text = |core: &Core<Fake>| -> Vec<String> {
+        core.notes.values().map(|note| note.text.clone()).collect()
+    };
+    assert_eq!(
+        text(&core),
+        [format!(
+            "addresses of this node: {own}, and node cluster5/twin has {own}: no two nodes may have the same, give one of them others"
+        )]
+    );
+    twin.ipv4_alloc = None;
+    core.set_node(Source::Kvstore, Arc::new(twin.clone()));
+    assert_eq!(text(&core), [""; 0]);
+    twin.addresses[0].ip = core.node.ipv4.into();
+    core.set_node(Source::Kvstore, Arc::new(twin.clone()));
+    assert_eq!(text(&core).len(), 1);
+    core.drop_node(&Source::Kvstore, &twin.name);
+    assert_eq!(text(&core), [""; 0]);
+}
+
 /// Cilium writes rows for the addresses of its nodes too.
 #[test]
 fn a_row_that_goes_uncovers_what_the_node_says() {
