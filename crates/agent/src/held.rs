@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use datapath::{Kernel, ip_addr};
 use model::EndpointId;
 use netlink::Link;
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
@@ -27,6 +28,8 @@ const HELD: &str = "held addresses on disk";
 const MAX_FILE: u64 = 16 << 20;
 /// An address that no endpoint has taken is free again after this.
 pub(crate) const EXPIRATION: Duration = Duration::from_secs(600);
+/// So long after a start it is held at least: its plugin may not have noticed yet that the agent was gone.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// An address given out to a plugin that has not made its endpoint yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +75,22 @@ struct PendingRow {
     ip: IpAddr,
     owner: String,
     uuid: String,
+    /// When it is free again, in seconds since the machine started.
+    until: Option<u64>,
+}
+
+/// How long the machine runs: unlike an `Instant` it means the same to the next run of the agent.
+fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+impl PendingRow {
+    /// An agent that starts again and again must not hold addresses for ever.
+    fn left(&self) -> Duration {
+        let until = self.until.map(Duration::from_secs);
+        let left = until.map(|until| until.saturating_sub(uptime()));
+        left.unwrap_or(EXPIRATION).clamp(GRACE, EXPIRATION)
+    }
 }
 
 impl<K: Kernel> Core<K> {
@@ -82,9 +101,9 @@ impl<K: Kernel> Core<K> {
         for row in file.pending {
             if self.reserve(row.ip, &row.owner) {
                 let pending = Pending {
+                    until: Instant::now() + row.left(),
                     owner: row.owner,
                     uuid: row.uuid,
-                    until: Instant::now() + EXPIRATION,
                     taken: false,
                 };
                 self.pending.insert(row.ip, pending);
@@ -185,10 +204,12 @@ impl<K: Kernel> Core<K> {
 
     /// Writes down which addresses are held without an endpoint.
     pub(crate) fn save_held(&mut self) {
+        let (uptime, now) = (uptime(), Instant::now());
         let pending = self.pending.iter().map(|(ip, pending)| PendingRow {
             ip: *ip,
             owner: pending.owner.clone(),
             uuid: pending.uuid.clone(),
+            until: Some((uptime + pending.until.saturating_duration_since(now)).as_secs()),
         });
         let file = File {
             pending: pending.collect(),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a start takes over from an earlier run, and what it leaves behind.
 
+use std::time::Duration;
+
 use super::*;
 
 /// What an earlier run published for a pod that is gone is a leftover; what stands for anything else is not.
@@ -73,24 +75,37 @@ fn addresses_of_plugins_are_theirs_over_a_restart() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut core = core();
     keep_state_in(&mut core, dir.path());
-    let ip = core.pool4.as_mut().expect("IPv4").allocate("demo/web");
-    let ip = ip.expect("free");
-    let pending = Pending {
-        owner: "demo/web".into(),
-        uuid: "u".into(),
-        until: std::time::Instant::now(),
-        taken: true,
-    };
-    core.pending.insert(ip, pending);
+    let pool = core.pool4.as_mut().expect("IPv4");
+    // One that is about to be free, of which an endpoint is being made, and one that is for others some time later.
+    let held = [(0, 60), (120, 120)].map(|(seconds, left)| {
+        let ip = pool.allocate("demo/web").expect("free");
+        let until = Instant::now() + Duration::from_secs(seconds);
+        (ip, until, left)
+    });
+    for (ip, until, left) in held {
+        let pending = Pending {
+            owner: "demo/web".into(),
+            uuid: "u".into(),
+            until,
+            taken: left == 60,
+        };
+        core.pending.insert(ip, pending);
+    }
     core.save_held();
 
     let mut core = core_before_lists(core.dp.into_kernel());
     keep_state_in(&mut core, dir.path());
     core.restore_held(Vec::new(), &[]);
-    let pending = core.pending.get(&ip).expect("pending");
-    assert_eq!((pending.uuid.as_str(), pending.taken), ("u", false));
-    assert!(pending.until > std::time::Instant::now());
-    assert!(has(&core, ip));
+    for (ip, _, expected) in held {
+        let pending = core.pending.get(&ip).expect("pending");
+        assert_eq!((pending.uuid.as_str(), pending.taken), ("u", false));
+        let left = pending.until.saturating_duration_since(Instant::now());
+        let seconds = left.as_secs_f64().round() as i64;
+        assert!((seconds - expected).abs() <= 2, "{left:?}");
+        assert!(has(&core, ip));
+    }
+    let [(ip, ..), (other, ..)] = held;
+    core.release(other);
     core.release(ip);
     core.save_held();
 
