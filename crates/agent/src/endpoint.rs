@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use api::models::EndpointState;
-use model::{EndpointId, Labels, NumericIdentity, PodKey};
+use model::{EndpointId, Labels, NumericIdentity, Pod, PodKey};
 use netlink::Mac;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,12 @@ impl Attachment {
             .map(IpAddr::from)
             .into_iter()
             .chain(self.ipv6.map(IpAddr::from))
+    }
+
+    /// Whether `pod` is the one that the endpoint was made for, and not another one of its name: who deletes a pod
+    /// without waiting may make the next one while the first still runs.
+    pub(crate) fn is_of(&self, pod: &Pod) -> bool {
+        self.pod == pod.key && pod.is_run_as(&self.uid)
     }
 
     /// `<container id>:<interface>`.

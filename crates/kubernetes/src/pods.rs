@@ -10,6 +10,8 @@ use crate::{FieldError, object};
 
 /// Most labels of an object.
 const MAX_LABELS: usize = 256;
+/// What a kubelet writes on the object of a static pod: the UID by which it runs it.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// `restartPolicy` of an init container that runs as long as its pod.
 const SIDECAR: &str = "Always";
 
@@ -24,12 +26,17 @@ pub(crate) fn pod(root: &Field<'_>) -> Result<Pod, FieldError> {
             .map_or_else(|| Ok("".into()), |field| field.scalar().map(Into::into))
     };
     let account = text(&spec, "serviceAccountName")?;
+    let mirrored = match metadata.get("annotations") {
+        Some(annotations) => text(&annotations, MIRROR)?,
+        None => "".into(),
+    };
     Ok(Pod {
         key: PodKey {
             namespace: object::namespace(&metadata)?.into(),
             name: object::name(&metadata)?.into(),
         },
         uid: text(&metadata, "uid")?,
+        mirrored,
         node: text(&spec, "nodeName")?,
         service_account: if account.is_empty() {
             "default".into()

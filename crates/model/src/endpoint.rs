@@ -39,6 +39,8 @@ pub struct Pod {
     pub key: PodKey,
     /// UID, empty if the source has none.
     pub uid: Arc<str>,
+    /// UID by which a kubelet runs the static pod that the object mirrors; empty if it mirrors none.
+    pub mirrored: Arc<str>,
     /// `spec.nodeName`, empty if not scheduled.
     pub node: Arc<str>,
     /// `spec.serviceAccountName`, `default` if absent.
@@ -61,6 +63,12 @@ pub struct Namespace {
 }
 
 impl Pod {
+    /// Whether a container runtime means this pod by `uid`, and not another one of its name. Where either side knows no
+    /// UID, the name says it alone.
+    pub fn is_run_as(&self, uid: &str) -> bool {
+        uid.is_empty() || self.uid.is_empty() || [&self.uid, &self.mirrored].contains(&&uid.into())
+    }
+
     /// The labels that make up the pod's identity: the pod's own and the automatic ones, filtered.
     pub fn identity_labels(
         &self,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::api::models::EndpointState;
-use datapath::Linux;
+use datapath::Kernel;
 use kubernetes::api::{self, Body, Client, Pools, Publication, Published, ResourceKey};
 use model::{EndpointId, Labels, NumericIdentity, Pod};
 
@@ -66,28 +66,30 @@ struct Seen {
     labels: Labels,
     identity: NumericIdentity,
     state: EndpointState,
-    pod: Option<Pod>,
+    pod: Pod,
     /// Ingress, egress.
     enforcement: (bool, bool),
 }
 
 impl Seen {
-    fn of(core: &Core<Linux>, endpoint: &Endpoint) -> Self {
-        Self {
+    /// `None` if the endpoint's pod is none of the cluster's: by its name people look for another one.
+    fn of(core: &Core<impl Kernel>, endpoint: &Endpoint) -> Option<Self> {
+        let pod = core.pod_of(&endpoint.attachment)?;
+        Some(Self {
             attachment: endpoint.attachment.clone(),
             labels: endpoint.labels.clone(),
             identity: endpoint.identity,
             state: endpoint.state,
-            pod: core.pods.get(&endpoint.attachment.pod).cloned(),
+            pod: pod.clone(),
             enforcement: core.engine.enforcement(endpoint.attachment.id),
-        }
+        })
     }
 
-    fn is_as_before(&self, core: &Core<Linux>, endpoint: &Endpoint) -> bool {
+    fn is_as_before(&self, core: &Core<impl Kernel>, endpoint: &Endpoint) -> bool {
         self.identity == endpoint.identity
             && self.state == endpoint.state
             && self.enforcement == core.engine.enforcement(endpoint.attachment.id)
-            && self.pod.as_ref() == core.pods.get(&endpoint.attachment.pod)
+            && Some(&self.pod) == core.pod_of(&endpoint.attachment)
             && self.labels == endpoint.labels
             && self.attachment == endpoint.attachment
     }
@@ -100,8 +102,8 @@ struct Made {
 }
 
 impl Made {
-    fn new(core: &Core<Linux>, endpoint: &Endpoint) -> Self {
-        let of = Seen::of(core, endpoint);
+    fn new(core: &Core<impl Kernel>, endpoint: &Endpoint) -> Option<Self> {
+        let of = Seen::of(core, endpoint)?;
         let pod = &of.attachment.pod;
         let (namespace, name) = (pod.namespace.to_string(), pod.name.to_string());
         let body = json::endpoint(&of, &core.node.ipv4.to_string());
@@ -110,17 +112,23 @@ impl Made {
             ((Published::Endpoint, namespace, name), Body::from(&body)),
             (identity, Body::from(&json::identity(&of))),
         ];
-        Self { of, resources }
+        Some(Self { of, resources })
     }
 }
 
 /// What the node shall show. Resources of endpoints are made only if they are not as before.
-fn wanted(core: &Core<Linux>, made: &mut HashMap<EndpointId, Made>) -> BTreeMap<ResourceKey, Body> {
+fn wanted(
+    core: &Core<impl Kernel>,
+    made: &mut HashMap<EndpointId, Made>,
+) -> BTreeMap<ResourceKey, Body> {
     made.retain(|id, _| core.endpoints.contains_key(id));
     for (id, endpoint) in &core.endpoints {
         let is_current = |made: &Made| made.of.is_as_before(core, endpoint);
         if !made.get(id).is_some_and(is_current) {
-            made.insert(*id, Made::new(core, endpoint));
+            match Made::new(core, endpoint) {
+                Some(new) => drop(made.insert(*id, new)),
+                None => drop(made.remove(id)),
+            }
         }
     }
     let name = core.config.node.to_string();

@@ -127,7 +127,7 @@ impl<K: Kernel> Core<K> {
         self.identities
             .insert(endpoint.identity, endpoint.labels.clone());
         self.engine.upsert_endpoint(id, endpoint.identity);
-        self.put_endpoint_ports(id, endpoint.identity, &endpoint.attachment.pod);
+        self.put_endpoint_ports(&endpoint.attachment, endpoint.identity);
         self.dirty = true;
         self.dp.put_endpoint(&row(endpoint))?;
         self.settle();
@@ -268,7 +268,7 @@ impl<K: Kernel> Core<K> {
         self.engine.upsert_identity(identity, labels.clone());
         self.identities.insert(identity, labels.clone());
         self.engine.upsert_endpoint(id, identity);
-        self.put_endpoint_ports(id, identity, &endpoint.attachment.pod);
+        self.put_endpoint_ports(&endpoint.attachment, identity);
         self.dirty = true;
         self.settle();
         endpoint.identity = identity;

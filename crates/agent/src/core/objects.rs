@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datapath::Kernel;
 use kubernetes::{ObjectEvent, Update, Verdict};
-use model::{Labels, Pod, PodKey};
+use model::{Labels, Pod};
 use policy::{PolicyKey, PolicyKind};
 
 use super::{Core, Relabel};
+use crate::endpoint::{Attachment, Endpoint};
 
 impl<K: Kernel> Core<K> {
     /// Takes an update.
@@ -49,13 +50,19 @@ impl<K: Kernel> Core<K> {
         // Most pods of a cluster are elsewhere.
         let may_be_here = pod.node.is_empty() || pod.node == self.node.name.name;
         let mut endpoints = self.endpoints.values().filter(|_| may_be_here);
-        let endpoint = endpoints.find(|endpoint| endpoint.attachment.pod == pod.key);
-        let named = endpoint.map(|endpoint| (endpoint.attachment.id, endpoint.identity));
-        let key = pod.key.clone();
-        self.pods.insert(key.clone(), pod);
-        if let Some((id, identity)) = named {
-            self.put_endpoint_ports(id, identity, &key);
+        let is_its = |endpoint: &&Endpoint| endpoint.attachment.is_of(&pod);
+        let endpoint = endpoints.find(is_its);
+        let named = endpoint.map(|endpoint| (endpoint.attachment.clone(), endpoint.identity));
+        self.pods.insert(pod.key.clone(), pod);
+        if let Some((attachment, identity)) = named {
+            self.put_endpoint_ports(&attachment, identity);
         }
+    }
+
+    /// The object of an endpoint's pod; `None` if the source does not know it, or knows another pod of its name.
+    pub(crate) fn pod_of(&self, attachment: &Attachment) -> Option<&Pod> {
+        let pod = self.pods.get(&attachment.pod)?;
+        attachment.is_of(pod).then_some(pod)
     }
 
     /// What became of every policy: whether its newest version is in force, or why not.
@@ -87,16 +94,16 @@ impl<K: Kernel> Core<K> {
     }
 
     /// Labels that make up the identity of a pod; `None` while the source does not know it.
-    pub(crate) fn labels_of(&self, key: &PodKey) -> Option<Labels> {
-        let pod = self.pods.get(key)?;
-        let namespace = self.namespaces.get(&key.namespace);
+    pub(crate) fn labels_of(&self, attachment: &Attachment) -> Option<Labels> {
+        let pod = self.pod_of(attachment)?;
+        let namespace = self.namespaces.get(&pod.key.namespace);
         Some(pod.identity_labels(namespace, &self.config.cluster, &self.config.labels))
     }
 
     /// The endpoints whose labels are no longer those of their pod.
     pub(crate) fn stale_labels(&self) -> Vec<Relabel> {
         let stale = self.endpoints.iter().filter_map(|(id, endpoint)| {
-            let labels = self.labels_of(&endpoint.attachment.pod)?;
+            let labels = self.labels_of(&endpoint.attachment)?;
             (labels != endpoint.labels).then_some(Relabel { id: *id, labels })
         });
         stale.collect()

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use datapath::Kernel;
 use ipnet::IpNet;
-use model::{EndpointId, NamedPort, NumericIdentity, PodKey};
+use model::{EndpointId, NamedPort, NumericIdentity};
 
 use super::Core;
+use crate::endpoint::Attachment;
 
 /// Who names ports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -88,12 +89,11 @@ impl<K: Kernel> Core<K> {
     /// The pod of an endpoint is known, or its identity is another. Ports of a pod that is not known yet come with it.
     pub(super) fn put_endpoint_ports(
         &mut self,
-        id: EndpointId,
+        attachment: &Attachment,
         identity: NumericIdentity,
-        pod: &PodKey,
     ) {
-        if let Some(pod) = self.pods.get(pod) {
-            let ports = pod.named_ports.clone();
+        if let Some(pod) = self.pod_of(attachment) {
+            let (id, ports) = (attachment.id, pod.named_ports.clone());
             self.engine.set_named_ports(id, &ports);
             self.put_ports(Namer::Endpoint(id), Some((identity, ports)));
             self.dirty = true;

@@ -17,7 +17,7 @@ impl<K: Kernel> Core<K> {
         };
         let host = IpAddr::from(self.node.ipv4);
         let a = &endpoint.attachment;
-        let pod = self.pods.get(&a.pod);
+        let pod = self.pod_of(a);
         let (account, ports) = pod
             .map(|pod| (pod.service_account.clone(), pod.named_ports.clone()))
             .unwrap_or_default();

@@ -18,6 +18,7 @@ mod full;
 mod groups;
 mod in_force;
 mod nodes;
+mod pods;
 mod ports;
 mod restarts;
 mod room;
@@ -340,6 +341,7 @@ fn an_endpoint_without_an_object_is_closed_until_the_object_comes() {
     let pod = model::Pod {
         key,
         uid: "".into(),
+        mirrored: "".into(),
         node: "n1".into(),
         service_account: "default".into(),
         host_network: false,

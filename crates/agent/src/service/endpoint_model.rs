@@ -34,8 +34,7 @@ impl Service {
         let spec = spec();
         let labels: Vec<String> = endpoint.labels.iter().map(ToString::to_string).collect();
         let named_ports = core
-            .pods
-            .get(&a.pod)
+            .pod_of(a)
             .map(|pod| pod.named_ports.clone())
             .unwrap_or_default();
         let pair = AddressPair {

@@ -8,7 +8,7 @@ use api::models::*;
 use api::{Answer, ApiError, Deleted, EndpointRef};
 use ipnet::IpNet;
 use kvstore::schema;
-use model::{EndpointId, Labels, PodKey};
+use model::{EndpointId, Labels};
 
 use super::endpoint_model::{attachment, log_line};
 use super::ipam::not_ready;
@@ -33,7 +33,7 @@ impl Service {
     }
 
     async fn create_with(&self, attachment: Attachment) -> Answer<Endpoint> {
-        let labels = self.labels_for(&attachment.pod).await;
+        let labels = self.labels_for(&attachment).await;
         let identity = self.identities.allocate(&labels).await.map_err(failed)?;
         let new = NewEndpoint {
             attachment,
@@ -48,8 +48,8 @@ impl Service {
         match created {
             Ok(endpoint) => {
                 self.publish(endpoint.attachment.id);
-                let pod = &endpoint.attachment.pod;
-                if self.core().labels_of(pod).is_some_and(|now| now != labels) {
+                let now = self.core().labels_of(&endpoint.attachment);
+                if now.is_some_and(|now| now != labels) {
                     // The object came or changed while the endpoint was made, when nobody knew whose it was.
                     self.objects.notify_waiters();
                 }
@@ -69,15 +69,15 @@ impl Service {
     }
 
     /// The pod's labels; `reserved:init` if nobody knows the pod.
-    async fn labels_for(&self, pod: &PodKey) -> Labels {
+    async fn labels_for(&self, attachment: &Attachment) -> Labels {
         let deadline = tokio::time::Instant::now() + OBJECT_WAIT;
         loop {
             let changed = self.objects.notified();
-            if let Some(labels) = self.core().labels_of(pod) {
+            if let Some(labels) = self.core().labels_of(attachment) {
                 return labels;
             }
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                tracing::warn!(%pod, "no object of this pod is known: it gets the labels of an endpoint in initialisation until there is one");
+                tracing::warn!(pod = %attachment.pod, "no object of this pod is known: it gets the labels of an endpoint in initialisation until there is one");
                 return crate::core::Core::<datapath::Linux>::init_labels();
             }
         }

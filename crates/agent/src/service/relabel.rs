@@ -97,7 +97,7 @@ impl RelabelWorker {
             let current = core
                 .endpoints
                 .get(&id)
-                .and_then(|endpoint| core.labels_of(&endpoint.attachment.pod))
+                .and_then(|endpoint| core.labels_of(&endpoint.attachment))
                 .is_some_and(|now| now == labels);
             current
                 .then(|| core.relabel(id, labels.clone(), identity))

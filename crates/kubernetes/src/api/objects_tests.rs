@@ -20,7 +20,8 @@ fn document(value: Value) -> Document {
 
 fn pod(labels: &Value) -> Document {
     let pod = json!({
-        "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": labels, "managedFields": [{"manager": "kubelet"}], "resourceVersion": "5"},
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": labels,
+            "annotations": {"kubernetes.io/config.mirror": "5f9a", "notes": "long"}, "managedFields": [{"manager": "kubelet"}], "resourceVersion": "5"},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "B"}], "ports": [{"name": "http", "containerPort": 80}]}, {"name": "d"}], "initContainers": [
             {"name": "sidecar", "image": "i", "restartPolicy": "Always", "ports": [{"name": "metrics", "containerPort": 9100}]},
             {"name": "setup", "ports": [{"name": "once", "containerPort": 1}]},
@@ -44,6 +45,7 @@ fn pods_are_trimmed_to_what_is_read() {
     let text = pod(&json!({"app": "web"})).value.to_string();
     for absent in [
         "managedFields",
+        "notes",
         "env",
         "image",
         "volumes",
@@ -57,6 +59,7 @@ fn pods_are_trimmed_to_what_is_read() {
         panic!("no pod");
     };
     assert_eq!((&*pod.node, &*pod.uid), ("n1", "u"));
+    assert!(pod.is_run_as("u") && pod.is_run_as("5f9a") && !pod.is_run_as("v"));
     // A sidecar runs beside the containers, another init container does not.
     let named = pod.named_ports.iter();
     let named: Vec<_> = named.map(|port| (&*port.name, port.port)).collect();

@@ -2,10 +2,10 @@
 //! What is kept of an object: what the conversion reads, and nothing else. A pod's environment, volumes and managed
 //! fields are many times what the network needs.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Kind;
-use crate::services;
+use crate::{pods, services};
 
 /// The object without what nobody reads.
 pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
@@ -13,7 +13,14 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
     out.insert("apiVersion".into(), kind.api_version().into());
     out.insert("kind".into(), kind.as_str().into());
     let metadata = object.get_mut("metadata").map(Value::take);
+    let mirror = metadata
+        .as_ref()
+        .filter(|_| matches!(kind, Kind::Pod))
+        .and_then(|metadata| metadata.get("annotations")?.get(pods::MIRROR).cloned());
     let mut metadata = only(metadata, &["name", "namespace", "uid", "labels"]);
+    if let Some(mirror) = mirror {
+        metadata["annotations"] = json!({pods::MIRROR: mirror});
+    }
     if matches!(kind, Kind::Service | Kind::EndpointSlice) {
         let labels = metadata.get_mut("labels").map(Value::take);
         metadata["labels"] = only(labels, &[services::SERVICE_NAME, services::PROXY_NAME]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Custom resources as Cilium writes them, of what this node knows.
 
-use datapath::Linux;
+use datapath::Kernel;
 use kubernetes::api::Ipam;
 use model::AddressType;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::core::Core;
 const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 
 /// The CiliumNode.
-pub(super) fn node(core: &Core<Linux>) -> Value {
+pub(super) fn node(core: &Core<impl Kernel>) -> Value {
     let node = core.node.published(&core.config);
     let kind = |kind| match kind {
         AddressType::InternalIp => "InternalIP",
@@ -81,17 +81,14 @@ pub(super) fn endpoint(local: &Seen, node: &str) -> Value {
     }
     let ports: Vec<Value> = local
         .pod
+        .named_ports
         .iter()
-        .flat_map(|pod| pod.named_ports.iter())
         .map(|port| json!({"name": port.name, "port": port.port, "protocol": port.protocol.to_string()}))
         .collect();
-    let mut metadata = json!({});
-    if let Some(pod) = &local.pod {
-        metadata["labels"] = json!(pod.labels);
-        if !pod.uid.is_empty() {
-            metadata["ownerReferences"] =
-                json!([{"apiVersion": "v1", "kind": "Pod", "name": a.pod.name, "uid": pod.uid}]);
-        }
+    let mut metadata = json!({"labels": local.pod.labels});
+    if !local.pod.uid.is_empty() {
+        metadata["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "Pod", "name": a.pod.name, "uid": local.pod.uid}]);
     }
     json!({
         "metadata": metadata,

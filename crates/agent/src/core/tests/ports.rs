@@ -15,6 +15,7 @@ fn pod(key: &PodKey, port: u16) -> ObjectEvent {
     ObjectEvent::Pod(model::Pod {
         key: key.clone(),
         uid: "".into(),
+        mirrored: "".into(),
         node: "n1".into(),
         service_account: "default".into(),
         host_network: false,
@@ -45,7 +46,8 @@ fn a_pod_that_names_another_port_is_reached_there() {
         protocol: PortProtocol::Tcp,
     }];
     objects(&mut core, vec![pod(&key, 8080), ObjectEvent::Policy(named)]);
-    let labels = core.labels_of(&key).expect("known");
+    let labels = core.labels_of(&core.endpoints[&id].attachment);
+    let labels = labels.expect("known");
     core.relabel(id, labels, NumericIdentity(WEB.0 + 1));
     let allowed = |core: &Core<Fake>| {
         let may = |port: &u16| {
