@@ -126,6 +126,7 @@ fn table_masquerades_with_exceptions() {
         name: TABLE.into(),
         masquerade: Masquerade {
             sources: vec!["10.1.1.0/24".parse().unwrap(), "fd01::/64".parse().unwrap()],
+            inputs: Vec::new(),
             except_destinations: vec!["10.0.0.0/8".parse().unwrap(), "fd03::/16".parse().unwrap()],
             except_outputs: vec![DevicePattern::Prefix("pod".into())],
             except_marks: vec![Mark {
@@ -171,6 +172,17 @@ fn table_masquerades_with_exceptions() {
         value: 0,
         mask: 0xf00,
     }];
+    nft.ensure_table(&spec).unwrap();
+    assert_eq!(both(), plain);
+
+    // By the device that they come by, whatever their addresses, and one family only.
+    spec.masquerade = Masquerade {
+        inputs: vec![(DevicePattern::Prefix("pod".into()), "::/0".parse().unwrap())],
+        ..Masquerade::default()
+    };
+    nft.ensure_table(&spec).unwrap();
+    assert_eq!(both(), [plain[0], translated[1]]);
+    spec.masquerade.inputs[0].0 = DevicePattern::Exact("out0".into());
     nft.ensure_table(&spec).unwrap();
     assert_eq!(both(), plain);
 

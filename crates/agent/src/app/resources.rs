@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ::api::models::EndpointState;
 use datapath::Kernel;
-use kubernetes::api::{self, Body, Client, Pools, Publication, Published, ResourceKey};
+use kubernetes::api::{self, Body, Client, Ipam, Pools, Publication, Published, ResourceKey};
 use model::{EndpointId, Labels, NumericIdentity, Pod};
 
 use crate::core::Core;
@@ -44,10 +44,16 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
 /// Keeps this node's Node open for pods once the agent serves them, for ever.
 pub(super) async fn keep_open(service: Arc<Service>, client: Client) {
     service.until_ready().await;
-    let node = service.core().config.node.clone();
+    let (node, own) = {
+        let core = service.core();
+        let kubernetes = core.config.kubernetes.as_ref();
+        let is_from_node = kubernetes.is_some_and(|settings| settings.ipam == Ipam::Kubernetes);
+        let own = is_from_node.then(|| core.node.pod_cidrs());
+        (core.config.node.clone(), own.unwrap_or_default())
+    };
     let seen = |uid: &str| service.core().node_uid = Some(uid.to_owned());
     let tell = |result: Result<(), String>| service.core().note("own Node", result.err());
-    api::keep_open(client, &node, seen, tell).await;
+    api::keep_open(client, &node, &own, seen, tell).await;
 }
 
 /// Keeps the networks of this node's pods, which are of `pools`, in its CiliumNode, for ever.

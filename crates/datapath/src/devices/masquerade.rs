@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink::nft::{DevicePattern, Masquerade, Nft, TableSpec, TunnelSpec};
 
 use super::POD_DEVICE_PREFIX;
@@ -18,7 +18,7 @@ pub const NFT_TUNNEL: &str = "isthmus-tunnel";
 /// What is translated.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MasqueradeSpec {
-    /// This node's pod CIDRs.
+    /// This node's pod CIDRs. Of their families everything is translated that comes from pods.
     pub pods: BTreeSet<IpNet>,
     /// Destinations that see pods' own addresses: the cluster's pod CIDRs, native routing CIDRs.
     pub native: BTreeSet<IpNet>,
@@ -32,14 +32,26 @@ pub fn masquerade_table(spec: &MasqueradeSpec) -> TableSpec {
         DevicePattern::Exact(spec.overlay.clone()),
         DevicePattern::Prefix(POD_DEVICE_PREFIX.into()),
     ];
+    // A pod may have an address of networks that the node had before.
+    let families: BTreeSet<IpNet> = spec.pods.iter().map(whole_family).collect();
+    let inputs = families.into_iter();
+    let inputs = inputs.map(|net| (DevicePattern::Prefix(POD_DEVICE_PREFIX.into()), net));
     TableSpec {
         name: NFT_TABLE.into(),
         masquerade: Masquerade {
             sources: spec.pods.iter().copied().collect(),
+            inputs: inputs.collect(),
             except_destinations: spec.native.union(&spec.pods).copied().collect(),
             except_outputs,
             except_marks: Vec::new(),
         },
+    }
+}
+
+fn whole_family(net: &IpNet) -> IpNet {
+    match net {
+        IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
     }
 }
 
@@ -75,4 +87,21 @@ pub fn remove_masquerade(nft: &Nft) -> Result<()> {
     Ok(removed
         .into_iter()
         .collect::<std::result::Result<(), _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_with_addresses_of_other_networks_are_translated() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let spec = MasqueradeSpec {
+            pods: [net("10.5.1.0/24"), net("10.5.2.0/24")].into(),
+            ..MasqueradeSpec::default()
+        };
+        let pods = DevicePattern::Prefix(POD_DEVICE_PREFIX.into());
+        let inputs = masquerade_table(&spec).masquerade.inputs;
+        assert_eq!(inputs, [(pods, net("0.0.0.0/0"))]);
+    }
 }

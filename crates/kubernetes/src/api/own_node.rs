@@ -3,6 +3,7 @@
 //! so does the condition with which some clouds say that there is none.
 
 use futures::StreamExt;
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -12,6 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use tables::Backoff;
 
+use super::pool::is_v4;
 use super::watches::{FIRST, LONGEST, Pause, told};
 
 /// Pods that do not tolerate it wait for the network.
@@ -20,10 +22,11 @@ const CONDITION: &str = "NetworkUnavailable";
 const REASON: &str = "CiliumIsUp";
 
 /// Keeps the Node called `node` open for pods, for ever: whenever it says otherwise. `seen` hears its uid, `tell` how it
-/// goes.
+/// goes, and whether the networks that the node has from it, `own`, are still what it says.
 pub async fn keep_open(
     client: Client,
     node: &str,
+    own: &[IpNet],
     seen: impl Fn(&str),
     tell: impl Fn(Result<(), String>),
 ) {
@@ -49,8 +52,26 @@ pub async fn keep_open(
             result = open(&api, node, &object).await;
         }
         // What is outdated comes anew.
-        tell(Ok(()));
+        tell(changed(own, &object.data).map_or(Ok(()), Err));
     }
+}
+
+/// What to say of networks that the Node says otherwise: one that was deleted and is back may have others.
+fn changed(own: &[IpNet], node: &Value) -> Option<String> {
+    let said = node.pointer("/spec/podCIDRs").and_then(Value::as_array)?;
+    let said = said
+        .iter()
+        .filter_map(|net| net.as_str()?.parse::<IpNet>().ok());
+    let said: Vec<IpNet> = said.map(|net| net.trunc()).collect();
+    own.iter().find_map(|net| {
+        // The first of a family is the node's.
+        let said = said.iter().find(|said| is_v4(said) == is_v4(net))?;
+        (said != net).then(|| {
+            format!(
+                "the Node says {said}, new pods of this node get addresses of {net}, which may be another node's: restart the agent; pods that run keep their addresses"
+            )
+        })
+    })
 }
 
 fn is_outdated(error: &kube::Error) -> bool {
@@ -116,5 +137,23 @@ mod tests {
         let open = json!({"spec": {"taints": [other]}, "status": {"conditions": [written]}});
         assert_eq!((taints(&open), condition(&open)), (None, None));
         assert!(condition(&json!({})).is_some());
+    }
+
+    #[test]
+    fn other_networks_are_told() {
+        let own: Vec<IpNet> = ["10.5.1.0/24", "fd05::1:0/112"]
+            .map(|net| net.parse().unwrap())
+            .into();
+        let node = |nets: &[&str]| json!({"spec": {"podCIDRs": nets}});
+        let same = node(&["fd05::1:0/112", "10.5.1.0/24", "10.9.0.0/24"]);
+        for unknown in [same, node(&["10.5.1.0/24"]), json!({"spec": {}})] {
+            assert_eq!(changed(&own, &unknown), None);
+        }
+        let text = changed(&own, &node(&["10.5.1.0/24", "fd05::2:0/112"])).unwrap();
+        assert!(
+            text.contains("says fd05::2:0/112") && text.contains("of fd05::1:0/112"),
+            "{text}"
+        );
+        assert_eq!(changed(&[], &node(&["10.5.2.0/24"])), None);
     }
 }

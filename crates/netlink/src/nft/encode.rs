@@ -187,6 +187,7 @@ fn expression(b: &mut Vec<u8>, step: &Step) {
             number(b, 1, REGISTER);
             let key = match key {
                 MetaKey::Mark => 3,
+                MetaKey::InputName => 6,
                 MetaKey::OutputName => 7,
                 MetaKey::Family => 15,
                 MetaKey::Protocol => 16,

@@ -48,6 +48,8 @@ pub struct Mark {
 pub struct Masquerade {
     /// Those from these addresses, of both families …
     pub sources: Vec<IpNet>,
+    /// … and those that come by such a device from such an address …
+    pub inputs: Vec<(DevicePattern, IpNet)>,
     /// … to none of these …
     pub except_destinations: Vec<IpNet>,
     /// … by none of these devices …
@@ -200,11 +202,13 @@ fn check(spec: &TableSpec) -> Result<()> {
     check_name(&spec.name)?;
     let m = &spec.masquerade;
     let rules = m.sources.len()
+        + m.inputs.len()
         + m.except_destinations.len()
         + m.except_outputs.len()
         + m.except_marks.len();
     check_rules(&spec.name, rules)?;
-    for pattern in &m.except_outputs {
+    let inputs = m.inputs.iter().map(|(pattern, _)| pattern);
+    for pattern in m.except_outputs.iter().chain(inputs) {
         let (DevicePattern::Exact(name) | DevicePattern::Prefix(name)) = pattern;
         if name.is_empty() || name.len() > DEVICE_MAX || name.contains('\0') {
             return Err(bad(&spec.name, format!("`{name}` is not a device name")));

@@ -74,6 +74,8 @@ pub(super) enum Step {
 pub(super) enum MetaKey {
     /// Its mark.
     Mark,
+    /// The name of the device by which it came.
+    InputName,
     /// The name of the device by which it leaves.
     OutputName,
     /// Its family.
@@ -114,6 +116,12 @@ pub(super) fn rules(masquerade: &Masquerade) -> Vec<Vec<Step>> {
     }
     for net in &masquerade.sources {
         let mut rule = within(Field::Source, *net);
+        rule.extend([Step::Counter, Step::Masquerade]);
+        rules.push(rule);
+    }
+    for (pattern, net) in &masquerade.inputs {
+        let mut rule = vec![Step::Meta(MetaKey::InputName), device(pattern)];
+        rule.extend(within(Field::Source, *net));
         rule.extend([Step::Counter, Step::Masquerade]);
         rules.push(rule);
     }
@@ -194,6 +202,7 @@ mod tests {
         let net = |s: &str| s.parse().expect("valid");
         let rules = rules(&Masquerade {
             sources: vec![net("10.1.0.0/24")],
+            inputs: vec![(DevicePattern::Prefix("veth".into()), net("::/0"))],
             except_destinations: vec![net("10.0.0.0/8"), net("fd00::1/128"), net("0.0.0.0/0")],
             except_outputs: vec![DevicePattern::Prefix("veth".into())],
             except_marks: vec![Mark {
@@ -221,6 +230,17 @@ mod tests {
                 },
                 Step::Mask(vec![255, 255, 255, 0]),
                 Step::Equal(vec![10, 1, 0, 0]),
+                Step::Counter,
+                Step::Masquerade,
+            ]
+        );
+        assert_eq!(
+            rules[6],
+            [
+                Step::Meta(MetaKey::InputName),
+                Step::Equal(b"veth".to_vec()),
+                Step::Meta(MetaKey::Family),
+                Step::Equal(vec![10]),
                 Step::Counter,
                 Step::Masquerade,
             ]
