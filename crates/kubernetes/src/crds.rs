@@ -115,8 +115,8 @@ fn policy(names: &Names) -> Value {
     );
     // With a status the root of a schema has no `anyOf`.
     schema["x-kubernetes-validations"] = json!([{
-        "rule": "has(self.spec) || has(self.specs)",
-        "message": "spec or specs is required",
+        "rule": "has(self.spec) || has(self.specs) && self.specs.size() > 0",
+        "message": "spec or specs with a rule is required",
     }]);
     let valid = r#".status.conditions[?(@.type=="Valid")].status"#;
     let columns = json!([age(), column("Valid", "string", valid)]);
@@ -124,14 +124,16 @@ fn policy(names: &Names) -> Value {
 }
 
 fn cidr_group() -> Value {
-    let cidr = json!({"type": "string", "maxLength": 43, "pattern": "^[0-9a-fA-F.:]+/[0-9]+$"});
     let names = Names {
         kind: "CiliumCIDRGroup",
         plural: "ciliumcidrgroups",
         short: &["ccg"],
         namespaced: false,
     };
-    let spec = closed(json!({"externalCIDRs": array(cidr)}), &["externalCIDRs"]);
+    let spec = closed(
+        json!({"externalCIDRs": array(schema::cidr())}),
+        &["externalCIDRs"],
+    );
     let schema = object(json!({"spec": spec}), &["metadata", "spec"]);
     definition(&names, json!([age()]), schema, false)
 }
@@ -301,6 +303,34 @@ mod tests {
         for name in ["cnp", "ccnp", "ccg", "cn", "cep", "ciliumid"] {
             assert_eq!(short.iter().filter(|own| *own == name).count(), 1, "{name}");
         }
+    }
+
+    /// `anyOf` and its like may only narrow fields that the schema has beside it.
+    #[test]
+    fn alternatives_are_about_fields_of_the_schema() {
+        fn look(at: &str, schema: &Value) {
+            let alternatives = ["anyOf", "oneOf"].map(|key| &schema[key]);
+            let none = [&schema["not"]["anyOf"]];
+            for alternative in alternatives.into_iter().chain(none) {
+                for one in alternative.as_array().into_iter().flatten() {
+                    let required = one["required"].as_array().into_iter().flatten();
+                    let required = required.map(|name| name.as_str().unwrap());
+                    let narrowed = one["properties"].as_object().into_iter().flatten();
+                    for name in required.chain(narrowed.map(|(name, _)| name.as_str())) {
+                        assert!(schema["properties"].get(name).is_some(), "{at}: {name}");
+                    }
+                }
+            }
+            match schema {
+                Value::Object(map) => {
+                    let parts = map.iter().filter(|(key, _)| *key != "not");
+                    parts.for_each(|(key, part)| look(&format!("{at}.{key}"), part));
+                }
+                Value::Array(list) => list.iter().for_each(|v| look(at, v)),
+                _ => {}
+            }
+        }
+        all().iter().for_each(|definition| look("", definition));
     }
 
     #[test]

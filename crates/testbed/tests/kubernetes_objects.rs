@@ -7,8 +7,8 @@ mod kubernetes_common;
 use std::time::Instant;
 
 use kubernetes_common::{
-    READY, SOON, Talk, answer, check, curl, is_refused, name, pods, programs, servers, service,
-    services,
+    READY, SOON, Talk, answer, check, curl, is_refused, mistakes, name, pods, programs, servers,
+    service, services,
 };
 use serde_json::{Value, json};
 use testbed::kubernetes::isthmus::NAMESPACE;
@@ -41,6 +41,7 @@ fn isthmus_is_the_network_of_a_cluster() {
     nodes_are_open(cluster);
     pods_are_used_as_on_any_network(cluster);
     services::are_what_policy_is_about(cluster);
+    mistakes::are_refused_before_they_are_stored(cluster);
     policies_show_what_became_of_them(cluster);
     identities_follow_labels(cluster);
     a_rolling_restart_loses_nothing(cluster);

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod change;
+pub(crate) mod mistakes;
 pub(crate) mod node_state;
 pub(crate) mod plugin;
 pub(crate) mod process;
