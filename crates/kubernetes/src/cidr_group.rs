@@ -81,10 +81,17 @@ pub(crate) fn cidr_set(list: &[Field<'_>]) -> Result<(Vec<CidrRule>, Vec<GroupRu
             .unwrap_or_default();
         let kinds = ["cidr", "cidrGroupRef", "cidrGroupSelector"].map(|kind| item.get(kind));
         match kinds {
-            [Some(cidr), None, None] => cidrs.push(CidrRule {
-                cidr: net(&cidr)?,
-                except,
-            }),
+            [Some(cidr), None, None] => {
+                let cidr = net(&cidr)?;
+                // Said here, where the element still has its place among groups.
+                if let Some(at) = except.iter().position(|except| !cidr.contains(except)) {
+                    let out = except[at];
+                    return Err(item.error(format!(
+                        "except[{at}]: {out} is not inside {cidr}: only narrower prefixes can be taken out"
+                    )));
+                }
+                cidrs.push(CidrRule { cidr, except });
+            }
             [None, Some(name), None] => {
                 let key = format!("{SOURCE}:{}", name_key(&object::checked(&name)?));
                 let selector = Selector::new([Requirement::new(&key, Operator::Exists)]);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::Selector;
+use model::{Operator, Requirement, Selector, keys};
 use serde::{Deserialize, Serialize};
 
 /// Kind of a policy object.
@@ -73,6 +73,33 @@ pub struct PolicyObject {
     pub labels: Vec<String>,
     /// `spec` and `specs`.
     pub rules: Vec<Rule>,
+}
+
+impl PolicyObject {
+    /// A namespace that a rule's subject names and that is not the policy's own, by which it goes instead.
+    pub fn foreign_namespace(&self) -> Option<&str> {
+        if self.key.kind != PolicyKind::CiliumNetworkPolicy {
+            return None;
+        }
+        let mut subjects = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.subject.requirements());
+        subjects.find_map(|requirement| {
+            let named = named_namespace(requirement)?;
+            (named != self.key.namespace).then_some(named)
+        })
+    }
+}
+
+/// The namespace that a requirement names.
+pub(crate) fn named_namespace(requirement: &Requirement) -> Option<&str> {
+    match &requirement.operator {
+        Operator::In(values) if values.len() == 1 && requirement.is_about(keys::NAMESPACE) => {
+            values.first().map(String::as_str)
+        }
+        _ => None,
+    }
 }
 
 /// One rule.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::{ClusterName, Labels, Operator, Requirement, Selector, keys};
 
+use crate::ast::named_namespace;
 use crate::cidrs::CidrSet;
 use crate::groups::Groups;
 use crate::peer::PeerSelector;
@@ -227,10 +228,10 @@ impl Compiler<'_> {
         if self.key.kind == PolicyKind::CiliumClusterwideNetworkPolicy {
             return written.clone();
         }
-        let overwritten = |r: &Requirement| {
-            r.is_about(keys::NAMESPACE) && matches!(&r.operator, Operator::In(v) if v.len() == 1)
-        };
-        let kept = written.requirements().filter(|r| !overwritten(r)).cloned();
+        let kept = written
+            .requirements()
+            .filter(|requirement| named_namespace(requirement).is_none());
+        let kept = kept.cloned();
         Selector::new(kept).and(is(keys::NAMESPACE, &self.key.namespace))
     }
 

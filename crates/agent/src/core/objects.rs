@@ -68,6 +68,14 @@ impl<K: Kernel> Core<K> {
     /// What became of every policy: whether its newest version is in force, or why not.
     pub(crate) fn verdicts(&self) -> BTreeMap<PolicyKey, Verdict> {
         let in_force = self.engine.policies().map(|policy| &policy.key);
+        let otherwise = self.engine.policies().filter_map(|policy| {
+            let (named, own) = (policy.foreign_namespace()?, &policy.key.namespace);
+            let told = format!(
+                "endpointSelector names namespace {named}: it is in force for pods of {own}, the policy's own"
+            );
+            Some((&policy.key, told))
+        });
+        let mut otherwise: BTreeMap<_, _> = otherwise.collect();
         // Whether there is room is another matter on every node.
         let crowded: BTreeSet<&PolicyKey> = self.crowded_policies().map(|(key, _)| key).collect();
         let known = self
@@ -77,10 +85,9 @@ impl<K: Kernel> Core<K> {
         let in_force = known.map(|key| {
             let note = self.notes.get(&key.to_string());
             let note = note.filter(|_| !crowded.contains(key));
-            (
-                key.clone(),
-                note.map_or(Ok(()), |note| Err(note.text.clone())),
-            )
+            let note = note.map(|note| note.text.clone());
+            let told = note.or_else(|| otherwise.remove(key));
+            (key.clone(), told.map_or(Ok(()), Err))
         });
         let refused = self.problems.iter().filter_map(|problem| {
             let stays = if problem.previous_stays {

@@ -133,7 +133,7 @@ fn refusals_name_their_field() {
         ),
         (
             "{endpointSelector: {}, ingress: [{fromCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]}]}",
-            "spec.ingress[0].fromCIDR[0].except[0]: 11.0.0.0/16 is not inside",
+            "spec.ingress[0].fromCIDRSet[0]: except[0]: 11.0.0.0/16 is not inside",
         ),
         (
             "{endpointSelector: {matchLabels: {app: 1.10}}, ingress: [{}]}",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whose object an endpoint goes by: its own pod's, and not that of another pod of the same name.
+//! Whose object an endpoint goes by: its own pod's, and not that of another pod of the same name. And of which namespace the
+//! pods are that a policy is about.
 
 use super::*;
 
@@ -81,4 +82,29 @@ fn without_a_uid_the_name_says_whose_an_endpoint_is() {
     let mut core = core_with("u-1");
     objects(&mut core, vec![pod("", "", "manifest")]);
     assert_eq!(app(&core).as_deref(), Some("manifest"));
+}
+
+/// It is in force, but not as it is written.
+#[test]
+fn a_policy_about_pods_of_another_namespace_says_that_it_is_about_its_own() {
+    let mut core = core();
+    let mut object = policy(Peers {
+        entities: Some(vec![Entity::All]),
+        ..Peers::default()
+    });
+    let named = |namespace: &str| {
+        let key = format!("k8s:{}", model::keys::NAMESPACE);
+        let is = model::Operator::In([namespace.to_owned()].into());
+        model::Selector::new([model::Requirement::new(&key, is)])
+    };
+    object.rules[0].subject = named("other");
+    objects(&mut core, vec![ObjectEvent::Policy(object.clone())]);
+    let told = core.verdicts().remove(&object.key).expect("told");
+    assert_eq!(
+        told.expect_err("not as written"),
+        "endpointSelector names namespace other: it is in force for pods of demo, the policy's own"
+    );
+    object.rules[0].subject = named("demo");
+    objects(&mut core, vec![ObjectEvent::Policy(object.clone())]);
+    assert_eq!(core.verdicts().remove(&object.key), Some(Ok(())));
 }
