@@ -2,7 +2,7 @@
 //! Whether a row that a remote cluster publishes may enter a table. Bytes are decoded by `kvstore::schema`; here is
 //! what they may say.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kvstore::schema::keys;
@@ -78,6 +78,12 @@ pub enum Refusal {
     /// A pod without a node.
     #[error("no host address: it cannot be reached")]
     NoHost,
+    /// A pod behind a node that the tunnel does not lead to.
+    #[error("host address {host}: it cannot be reached, the tunnel needs IPv4")]
+    HostFamily {
+        /// Of the pod's node.
+        host: IpAddr,
+    },
     /// A network that is too large to be somebody's pods.
     #[error(
         "{net} is too large: at least /{SHORTEST_V4} (IPv4) or /{SHORTEST_V6} (IPv6) is expected"
@@ -326,8 +332,10 @@ pub(crate) fn ip(
     }
     if !entry.identity.is_reserved() {
         in_range(by, entry.identity)?;
-        if entry.host.is_none() {
-            return Err(Refusal::NoHost);
+        match entry.host {
+            Some(IpAddr::V4(_)) => {}
+            Some(host) => return Err(Refusal::HostFamily { host }),
+            None => return Err(Refusal::NoHost),
         }
     } else if !(FOREIGN.contains(&entry.identity) || by.own && OWN.contains(&entry.identity.0)) {
         let identity = entry.identity;

@@ -290,3 +290,28 @@ async fn keys_below_keys_are_nobodys() {
     );
     assert_eq!(lab.words("cluster7"), "ready: ");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_behind_an_address_that_the_tunnel_cannot_reach_is_told() {
+    let peer = Peer::new("cluster7", 7);
+    peer.populate().await;
+    let mut lab = Lab::new(&[&peer]);
+    lab.start();
+    lab.seconds(1).await;
+    let mut pod = peer.pod(1, 9, 1);
+    pod.host = "fd00:7::1".parse().ok();
+    peer.put_ip(&pod).await;
+    lab.seconds(1).await;
+    assert_eq!(
+        sorted(&lab, "cluster7"),
+        [
+            "addresses 10.7.1.9: host address fd00:7::1: it cannot be reached, the tunnel needs IPv4",
+            "ready: "
+        ]
+    );
+    assert!(
+        !lab.agent
+            .ips
+            .contains_key(&(cluster("cluster7"), pod.prefix))
+    );
+}
