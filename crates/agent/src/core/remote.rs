@@ -62,6 +62,7 @@ impl<K: Kernel> Core<K> {
         let own = self.networks_of_this_node();
         let known = self.nodes.get(name);
         let known = known.filter(|known| known.source == Source::Kvstore);
+        let known = known.filter(|known| !self.is_former_self(&known.node));
         let mut claims = known.iter().flat_map(|known| &known.claims);
         let shared = claims.find_map(|theirs| {
             let overlaps = |ours: &&IpNet| ours.contains(theirs) || theirs.contains(*ours);
@@ -78,6 +79,13 @@ impl<K: Kernel> Core<K> {
             });
             self.note(SHARED, problem);
         }
+    }
+
+    /// Whether it is this machine under the name that it had, whose key ends with its lease.
+    fn is_former_self(&self, node: &Node) -> bool {
+        let own = &self.node;
+        let same_run = !own.boot_id.is_empty() && own.boot_id == node.boot_id;
+        same_run && node.underlay(true) == Some(own.ipv4.into())
     }
 
     fn networks_of_this_node(&self) -> Vec<IpNet> {

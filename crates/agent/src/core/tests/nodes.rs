@@ -101,6 +101,14 @@ fn a_node_of_this_cluster_with_the_same_networks_is_told() {
     twin.addresses[0].ip = core.node.ipv4.into();
     core.set_node(Source::Kvstore, Arc::new(twin.clone()));
     assert_eq!(text(&core).len(), 1);
+    // It is this node, that had another name.
+    Arc::make_mut(&mut core.node).boot_id = "b".into();
+    twin.boot_id = "b".into();
+    core.set_node(Source::Kvstore, Arc::new(twin.clone()));
+    assert_eq!(text(&core), [""; 0]);
+    twin.boot_id = String::new();
+    core.set_node(Source::Kvstore, Arc::new(twin.clone()));
+    assert_eq!(text(&core).len(), 1);
     core.drop_node(&Source::Kvstore, &twin.name);
     assert_eq!(text(&core), [""; 0]);
 }
