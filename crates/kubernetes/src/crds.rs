@@ -334,6 +334,19 @@ mod tests {
     }
 
     #[test]
+    fn kubectl_explains_the_fields_of_a_rule() {
+        fn look(at: &str, schema: &Value) {
+            for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+                let is_told = field["type"] == "boolean" || name == "values";
+                assert!(is_told || field["description"].is_string(), "{at}.{name}");
+                look(&format!("{at}.{name}"), field);
+                look(&format!("{at}.{name}[]"), &field["items"]);
+            }
+        }
+        look("", &schema::rule());
+    }
+
+    #[test]
     fn rules_keep_what_the_schema_does_not_know() {
         let policies = all();
         let rule =

@@ -11,6 +11,111 @@ const PORT: &str = "^(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9
 /// The name of an object of the cluster.
 const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
+/// What `kubectl explain` says of the fields of a rule.
+const FIELDS: [(&str, &str); 29] = [
+    ("cidr", "A prefix."),
+    ("cidrGroupRef", "The name of a CiliumCIDRGroup."),
+    ("cidrGroupSelector", "The labels of CiliumCIDRGroups."),
+    ("description", "A text for people."),
+    (
+        "egress",
+        "To whom the pods may send. With an element, nobody else is allowed, unless enableDefaultDeny says otherwise.",
+    ),
+    (
+        "egressDeny",
+        "To whom the pods may not send, whatever else allows it.",
+    ),
+    (
+        "enableDefaultDeny",
+        "Whether what no rule allows is denied, per direction. The default is true for a direction with elements.",
+    ),
+    ("endPort", "The last port of a range that begins with port."),
+    (
+        "endpointSelector",
+        "The pods that the rule is about: of the policy's namespace, or of all in a CiliumClusterwideNetworkPolicy. {} selects all.",
+    ),
+    ("except", "Prefixes inside that are left out."),
+    (
+        "fromCIDR",
+        "Prefixes outside of the mesh. They select no pods and no nodes.",
+    ),
+    (
+        "fromCIDRSet",
+        "Prefixes outside of the mesh with exceptions, or groups of them.",
+    ),
+    (
+        "fromEndpoints",
+        "Labels of pods: of the policy's namespace and of this cluster, unless io.kubernetes.pod.namespace or io.cilium.k8s.policy.cluster say otherwise. {} selects all of these.",
+    ),
+    ("fromEntities", "Kinds of peers by their names."),
+    (
+        "ingress",
+        "Who may send to the pods. With an element, nobody else is allowed, unless enableDefaultDeny says otherwise.",
+    ),
+    (
+        "ingressDeny",
+        "Who may not send to the pods, whatever else allows it.",
+    ),
+    (
+        "key",
+        "The key of a label; source:key means labels of one source (k8s, reserved).",
+    ),
+    ("labels", "Labels of the rule, for people."),
+    (
+        "matchExpressions",
+        "Requirements on labels, all of which must hold.",
+    ),
+    (
+        "matchLabels",
+        "Labels with their values, all of which a peer must have.",
+    ),
+    (
+        "operator",
+        "NotIn and DoesNotExist also hold where the key is missing.",
+    ),
+    (
+        "port",
+        "A number, the name of a container's port, or 0 for every port.",
+    ),
+    ("ports", "Ports, one of which must match."),
+    (
+        "protocol",
+        "The protocol. The default, ANY, is TCP, UDP and SCTP.",
+    ),
+    (
+        "toCIDR",
+        "Prefixes outside of the mesh. They select no pods and no nodes.",
+    ),
+    (
+        "toCIDRSet",
+        "Prefixes outside of the mesh with exceptions, or groups of them.",
+    ),
+    (
+        "toEndpoints",
+        "Labels of pods: of the policy's namespace and of this cluster, unless io.kubernetes.pod.namespace or io.cilium.k8s.policy.cluster say otherwise. {} selects all of these.",
+    ),
+    ("toEntities", "Kinds of peers by their names."),
+    (
+        "toPorts",
+        "Ports at whom is asked. Without peers they are open to everybody; without ports every protocol is, ICMP too.",
+    ),
+];
+
+/// Writes down what is known of the fields of a schema, and of those in them.
+fn explain(schema: &mut Value) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, field) in properties.into_iter().flatten() {
+        explain(field);
+        let known = FIELDS.iter().find(|(field, _)| field == name);
+        if let Some((_, text)) = known.filter(|_| field["type"] != "boolean") {
+            field["description"] = (*text).into();
+        }
+    }
+    if let Some(items) = schema.get_mut("items") {
+        explain(items);
+    }
+}
+
 pub(super) fn string() -> Value {
     json!({"type": "string"})
 }
@@ -138,5 +243,7 @@ pub(super) fn rule() -> Value {
     rule["anyOf"] = ["ingress", "ingressDeny", "egress", "egressDeny"]
         .map(|list| json!({"properties": {list: {"minItems": 1}}, "required": [list]}))
         .into();
+    explain(&mut rule);
+    rule["description"] = "What some pods may send and receive. What is not supported is stored, and refused by the agents: see the condition Valid.".into();
     rule
 }
