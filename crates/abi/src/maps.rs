@@ -130,6 +130,8 @@ impl NodeConfig {
 pub mod endpoint_flags {
     /// The endpoint exists and its policy is in place; without it every packet is dropped (reason 203).
     pub const READY: u32 = 1;
+    /// The pod's way out is by an address of which nothing is known here: the router of a network that its node had before.
+    pub const OTHER_ROUTER: u32 = 2;
 }
 
 /// A pod's attachment. 72 bytes. `policy` and `epoch` share an aligned 8-byte word, so that a policy flip

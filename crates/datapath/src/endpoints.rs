@@ -30,6 +30,8 @@ pub struct EndpointRow {
     pub host_mac: [u8; 6],
     /// Its identity.
     pub identity: NumericIdentity,
+    /// Its IPv6 address is of a network that the node had before, and so is the router that it knows.
+    pub other_router: bool,
 }
 
 impl EndpointRow {
@@ -44,7 +46,12 @@ impl EndpointRow {
             ipv6: self.ipv6.map_or(Addr::NONE, |ip| addr(IpAddr::V6(ip))),
             mac: self.mac,
             host_mac: self.host_mac,
-            flags: ready(old.policy),
+            flags: ready(old.policy)
+                | if self.other_router {
+                    endpoint_flags::OTHER_ROUTER
+                } else {
+                    0
+                },
             id: u32::from(self.id.0),
             reserved: 0,
         }

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use abi::{Classes, PolicyKey, RowKey, RowVerdict, identity_bucket};
+use abi::{Classes, PolicyKey, RowKey, RowVerdict, endpoint_flags, identity_bucket};
 use model::{EndpointId, NumericIdentity};
 use policy::{Op, RowMatch};
 
@@ -162,7 +162,11 @@ impl<K: Kernel> Datapath<K> {
             return Ok(());
         }
         let epoch = old.epoch.wrapping_add(1);
-        let flags = if old.ifindex == 0 { 0 } else { ready(policy) };
+        let flags = if old.ifindex == 0 {
+            0
+        } else {
+            old.flags & !endpoint_flags::READY | ready(policy)
+        };
         self.write_slot(
             endpoint.0,
             abi::Endpoint {

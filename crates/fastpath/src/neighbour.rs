@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! ARP and neighbour discovery of pods: every IPv4 address but their own is behind the host side of the veth, and of IPv6
-//! what is the node's or a pod's there. Whatever else a pod asks for by IPv6 is nowhere on its link.
+//! what is the node's or a pod's there. Whatever else a pod asks for by IPv6 is nowhere on its link, unless it is the router
+//! that it had before.
 
 use abi::{Addr, DropReason, Endpoint, endpoint_flags};
 use zerocopy::IntoBytes;
@@ -95,7 +96,8 @@ pub(crate) fn discovery<P: Packet, T: Tables>(
         NEIGHBOUR_SOLICITATION if target != own.ipv6 && target.0[0] != 0xff => {}
         _ => return work.report.drop_quietly(DropReason::InvalidSourceIp),
     }
-    let router = target == config.router6;
+    let router = target == config.router6
+        || own.flags & endpoint_flags::OTHER_ROUTER != 0 && tables.local(&target).is_none();
     if !router && tables.local(&target).is_none() {
         return work.report.drop(DropReason::UnknownL3Target);
     }

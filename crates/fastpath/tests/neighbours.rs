@@ -66,6 +66,24 @@ fn nobody_answers_for_who_is_not_here() {
     }
 }
 
+/// A pod from before its node got another network keeps the route that it has.
+#[test]
+fn a_router_of_before_is_answered_for() {
+    let mut world = World::default();
+    let own = world.endpoints.get_mut(&1).expect("pod a");
+    own.flags |= abi::endpoint_flags::OTHER_ROUTER;
+    for (target, flags) in [([10, 9, 9, 1], 0xe0), (ROUTER, 0xe0), (POD_B, 0x60)] {
+        let ns = Ip::v6(six(POD_A), six(target))
+            .ttl(255)
+            .icmp(135, 0, [0; 4], &six(target));
+        let out = world.send(IF_A, ns);
+        assert_eq!(out.step, Step::Deliver);
+        let na = &out.frame.bytes;
+        assert_eq!((na[54], na[58]), (136, flags), "{target:?}");
+        assert_eq!(na[62..78], six(target));
+    }
+}
+
 #[test]
 fn other_discovery_is_dropped_quietly() {
     let world = World::default();

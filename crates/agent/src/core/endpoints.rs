@@ -129,7 +129,7 @@ impl<K: Kernel> Core<K> {
         self.engine.upsert_endpoint(id, endpoint.identity);
         self.put_endpoint_ports(&endpoint.attachment, endpoint.identity);
         self.dirty = true;
-        self.dp.put_endpoint(&row(endpoint))?;
+        self.dp.put_endpoint(&self.row(endpoint))?;
         self.settle();
         self.dp
             .attach_pod(&endpoint.attachment.interface, endpoint.attachment.ifindex)?;
@@ -208,7 +208,7 @@ impl<K: Kernel> Core<K> {
             .insert(endpoint.identity, endpoint.labels.clone());
         self.engine.upsert_endpoint(id, endpoint.identity);
         self.dirty = true;
-        self.dp.put_endpoint(&row(&endpoint))?;
+        self.dp.put_endpoint(&self.row(&endpoint))?;
         self.dp
             .attach_pod(&endpoint.attachment.interface, endpoint.attachment.ifindex)?;
         for ip in endpoint.attachment.ips() {
@@ -273,7 +273,7 @@ impl<K: Kernel> Core<K> {
         self.settle();
         endpoint.identity = identity;
         let old = std::mem::replace(&mut endpoint.labels, labels);
-        let result = self.dp.put_endpoint(&row(&endpoint));
+        let result = self.dp.put_endpoint(&self.row(&endpoint));
         self.note(&format!("endpoint {id}"), result.err());
         for ip in endpoint.attachment.ips() {
             self.claim_pod(&endpoint, ip);
@@ -356,22 +356,25 @@ impl<K: Kernel> Core<K> {
         Err(CreateError::NoId)
     }
 
+    /// What the kernel knows of an endpoint.
+    fn row(&self, endpoint: &Endpoint) -> EndpointRow {
+        let a = &endpoint.attachment;
+        let is_ours = |ip| self.node.pods6.is_none_or(|net| net.contains(&ip));
+        EndpointRow {
+            id: a.id,
+            ifindex: a.ifindex,
+            device: a.interface.clone(),
+            ipv4: a.ipv4,
+            ipv6: a.ipv6,
+            mac: a.mac.0,
+            host_mac: a.host_mac.0,
+            identity: endpoint.identity,
+            other_router: !a.ipv6.is_none_or(is_ours),
+        }
+    }
+
     /// Labels of a pod that the source does not know.
     pub(crate) fn init_labels() -> Labels {
         reserved::labels(reserved::INIT).expect("a reserved identity")
-    }
-}
-
-fn row(endpoint: &Endpoint) -> EndpointRow {
-    let a = &endpoint.attachment;
-    EndpointRow {
-        id: a.id,
-        ifindex: a.ifindex,
-        device: a.interface.clone(),
-        ipv4: a.ipv4,
-        ipv6: a.ipv6,
-        mac: a.mac.0,
-        host_mac: a.host_mac.0,
-        identity: endpoint.identity,
     }
 }

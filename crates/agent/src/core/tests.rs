@@ -63,6 +63,7 @@ fn core_before_lists(kernel: Fake) -> Core<Fake> {
     let dp = Datapath::new(kernel).expect("readable maps");
     let mut core = Core::new(Arc::new(config), Arc::new(node), dp);
     let row = EndpointRow {
+        other_router: false,
         id: ENDPOINT,
         ifindex: 12,
         device: "lxc9".into(),

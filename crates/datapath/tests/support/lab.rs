@@ -121,6 +121,7 @@ impl Lab {
             .set_host_addresses(&[ip(ROUTER)].into())
             .expect("room");
         let row = EndpointRow {
+            other_router: false,
             id: EndpointId(9),
             ifindex,
             device: device.into(),

@@ -33,6 +33,7 @@ pub(crate) fn ip_row(identity: u32, tunnel: Option<&str>) -> IpRow {
 
 pub(crate) fn endpoint(id: u16, ifindex: u32, ipv4: &str) -> EndpointRow {
     EndpointRow {
+        other_router: false,
         id: EndpointId(id),
         ifindex,
         device: format!("lxc{id}"),

@@ -131,6 +131,7 @@ fn after_a_change_of_the_id_nodes_are_waited_for_and_believed_for_a_while() {
     core.dp.set_nodes(&[former].into()).expect("room");
     assert_eq!(core.stragglers(), [].into(), "the id is the same");
     let row = EndpointRow {
+        other_router: false,
         id: EndpointId(10),
         ifindex: 13,
         device: "lxc10".into(),

@@ -26,6 +26,7 @@ fn small() -> Core<Fake> {
 
 fn row_of(id: EndpointId, identity: NumericIdentity) -> EndpointRow {
     EndpointRow {
+        other_router: false,
         id,
         ifindex: 12 + u32::from(id.0),
         device: format!("lxc{id}"),
