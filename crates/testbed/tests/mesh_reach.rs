@@ -31,6 +31,7 @@ fn pods_hosts_and_the_world() {
         hosts_reach_pods(&mesh, family);
         the_world_sees_nodes(&mesh, family);
     }
+    a_node_gets_other_networks(&mut mesh);
     deleted_pods_are_forgotten(mesh);
 }
 
@@ -83,6 +84,24 @@ fn the_world_sees_nodes(mesh: &Mesh, family: Family) {
     let answer =
         eventually("the world answers", SPREAD, || pod.curl(&url(world, 80))).expect("an answer");
     assert_eq!(answer.client, expected, "masqueraded");
+}
+
+/// Its pods keep their addresses, and with them the way to everybody, the world included.
+fn a_node_gets_other_networks(mesh: &mut Mesh) {
+    let cluster = mesh.lab.cluster_mut("cluster5");
+    cluster.settings.extra = ["--ipv4-range=10.5.9.0/24", "--ipv6-range=fd00:5:9::/112"]
+        .map(str::to_owned)
+        .to_vec();
+    assert!(cluster.nodes[0].stop_agent(), "it ends");
+    cluster.start_agent(1).expect("ready");
+    let pod = cluster.pod("frontend-1").expect("a pod");
+    let flush = ["-6", "neigh", "flush", "dev", "eth0"];
+    pod.place.run("ip", &flush).expect("flushed");
+    for family in Family::BOTH {
+        the_world_sees_nodes(mesh, family);
+        mesh.reach("cluster5/frontend-1", "cluster7/backend-1", family);
+        mesh.reach("cluster7/backend-1", "cluster5/frontend-1", family);
+    }
 }
 
 fn deleted_pods_are_forgotten(mut mesh: Mesh) {
