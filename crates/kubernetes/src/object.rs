@@ -221,11 +221,16 @@ pub(crate) fn namespace(metadata: &Field<'_>) -> Result<String, FieldError> {
         .map_or_else(|| Ok("default".to_owned()), |field| checked(&field))
 }
 
+/// Whether an object may have this name.
+pub(crate) fn is_name(text: &str) -> bool {
+    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+    (1..=253).contains(&text.len()) && text.bytes().all(valid)
+}
+
 /// A name.
 pub(crate) fn checked(field: &Field<'_>) -> Result<String, FieldError> {
     let text = field.scalar()?;
-    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
-    if text.is_empty() || text.len() > 253 || !text.bytes().all(valid) {
+    if !is_name(&text) {
         return Err(field.error(format!(
             "{text:?} is not a name of 1 to 253 characters of a-z, 0-9, '-', '.'"
         )));

@@ -280,10 +280,24 @@ pub(crate) fn read_selector(
     Ok(Selector::new(labels.chain(expressions)))
 }
 
-/// Whether something is left of a key without its source.
+/// Whether a key in Cilium's notation, `source:key` or `key`, is one that an object can have, with the source in front.
 fn is_key(key: &str) -> bool {
     let (source, rest) = key.split_once(':').unwrap_or(("any", key));
-    !source.is_empty() && !rest.is_empty() && key != "$"
+    !source.is_empty() && !rest.is_empty() && is_qualified(&format!("{source}.{rest}"))
+}
+
+/// Whether Kubernetes takes it for the key of a label: at most 63 letters, behind a DNS name and a slash or alone.
+fn is_qualified(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').unwrap_or(("any", key));
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ends = [name.bytes().next(), name.bytes().last()];
+    let is_name = name.len() <= 63
+        && name.bytes().all(is_inner)
+        && ends
+            .iter()
+            .all(|end| end.is_some_and(|end| end.is_ascii_alphanumeric()));
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
+    is_name && object::is_name(prefix) && prefix.split('.').all(is_part)
 }
 
 fn expression(
@@ -328,4 +342,31 @@ fn expression(
         }
     };
     Ok(Requirement::new(&named(key_text), operator))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_key;
+
+    #[test]
+    fn keys_are_those_that_objects_can_have() {
+        for key in [
+            "app",
+            "k8s:app",
+            "any:a.b_c-d",
+            "app.kubernetes.io/name",
+            "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name",
+            "reserved:host",
+            "cidr:10.0.0.0/8",
+            "cidr:fd00--0/64",
+        ] {
+            assert!(is_key(key), "{key}");
+        }
+        for key in [
+            "", "$", ":", "k8s:", ":app", "a b", "a:b:c", "a-", "a/b/c", "A/b", "/b", "a/",
+        ] {
+            assert!(!is_key(key), "{key}");
+        }
+        assert!(!is_key(&"a".repeat(60)), "the source counts");
+    }
 }
