@@ -297,6 +297,25 @@ async fn publishing_outlives_the_kvstore() {
     assert_eq!(value(&memory, "a/1").unwrap(), "x", "in the new cluster");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_failed_is_forgotten_once_it_works() {
+    let memory = Memory::default();
+    let long = PublisherOptions {
+        lease_ttl: Duration::from_secs(900),
+        ..options()
+    };
+    let publisher = Publisher::start(memory.clone(), long);
+    publisher.put("a/1", "x").unwrap();
+    publisher.settled().await;
+    memory.connect(false);
+    sleep(Duration::from_secs(400)).await;
+    assert!(publisher.status().last_error.is_some());
+    memory.connect(true);
+    sleep(Duration::from_secs(11)).await;
+    let status = publisher.status();
+    assert_eq!((status.failures, status.last_error), (0, None));
+}
+
 /// Same cluster id, an earlier revision: keys have values of before, and deleted ones are back under leases that live.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_set_back_is_told_everything_again() {

@@ -220,6 +220,8 @@ impl<S: Store> Worker<S> {
             self.shared.state().status.contested = None;
         }
         match self.leases.renew(&self.store).await {
+            // A key that could not be written is still a failure.
+            Ok(None) if self.shared.state().queue.is_empty() => self.succeeded(),
             Ok(None) => {}
             Ok(Some(lease)) => self.lease_gone(lease),
             Err(error) => self.failed(error),
