@@ -4,8 +4,8 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::{
-        bpf_csum_diff, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use fastpath::{Packet, Sum};
@@ -187,6 +187,13 @@ impl Packet for Skb {
             }
             with(flags)
         }
+    }
+
+    #[inline(always)]
+    fn supplied(&mut self, from: [u8; 4], to: [u8; 4]) {
+        let (sum, carry) = u32::from_ne_bytes(to).overflowing_add(!u32::from_ne_bytes(from));
+        // SAFETY: a helper call on the context. It fails if there is no such sum.
+        unsafe { bpf_csum_update(self.skb, sum.wrapping_add(u32::from(carry))) };
     }
 
     #[inline(always)]

@@ -64,8 +64,13 @@ pub fn from_overlay<P: Packet, T: Tables>(
         return work.report.drop(DropReason::TtlExceeded);
     }
     remember(tables, &work.packet);
-    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend(pkt, work) {
+    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend::<P, true>(pkt, work) {
         return work.report.drop(DropReason::WriteFailed);
+    }
+    if work.packet.v4 == 0 && pkt.gso_size() == 0 {
+        // IPv6 has no checksum that takes the lower hop limit out of the sum of the packet that a device supplied.
+        let ttl = work.packet.ttl;
+        pkt.supplied([0, ttl, 0, 0], [0, ttl.wrapping_sub(1), 0, 0]);
     }
     match tables.endpoint(id) {
         Some(endpoint) => deliver(pkt, &work.packet, endpoint, &mut work.report),

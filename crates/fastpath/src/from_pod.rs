@@ -319,7 +319,7 @@ fn to_local<P: Packet, T: Tables>(
     {
         return Step::Drop;
     }
-    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend(pkt, work) {
+    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend::<P, false>(pkt, work) {
         return work.report.drop(DropReason::WriteFailed);
     }
     deliver(pkt, &work.packet, receiver, &mut work.report)

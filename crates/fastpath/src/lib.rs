@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod checksum;
 mod flow;
 mod from_overlay;
 mod from_pod;

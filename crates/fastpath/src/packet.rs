@@ -53,6 +53,10 @@ pub trait Packet {
         sum: Sum,
     ) -> bool;
 
+    /// Has the sum of the whole packet, if its device supplied one (`CHECKSUM_COMPLETE`), be as if four bytes at an even
+    /// distance from the network header that were `from` were `to`.
+    fn supplied(&mut self, from: [u8; 4], to: [u8; 4]);
+
     /// Payload bytes per segment of a GSO packet; 0 if it is none.
     fn gso_size(&self) -> u32;
 

@@ -41,7 +41,7 @@ pub fn to_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) ->
         }
     }
     remember(tables, &work.packet);
-    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend(pkt, work) {
+    if work.flow.flags & flow_flags::BACKEND != 0 && !from_backend::<P, false>(pkt, work) {
         return work.report.drop(DropReason::WriteFailed);
     }
     Step::Pass

@@ -4,10 +4,12 @@
 use abi::{Addr, flow_flags};
 use zerocopy::transmute;
 
+use crate::checksum::{self, Change};
 use crate::headers::{ETH_LEN, TCP, UDP, V4_END, V6_END};
 use crate::service::loopback;
 use crate::{Layer4, Packet, Parsed, Sum, Tables, Work};
 
+const TTL4_AT: usize = ETH_LEN + 8;
 const SUM4_AT: usize = ETH_LEN + 10;
 const SRC4_AT: usize = ETH_LEN + 12;
 const DST4_AT: usize = ETH_LEN + 16;
@@ -29,11 +31,19 @@ const fn message(udp: bool) -> Sum {
 }
 
 /// Readdresses what the pod sends to `work.flow.nat`. False: it could not be written.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn to_backend<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> bool {
-    let Some(config) = tables.config() else {
-        return false;
-    };
+    let (flow, packet) = (&work.flow, &mut work.packet);
+    if flow.flags & flow_flags::LOOPED == 0
+        && let Some(written) = plain::<P, false>(pkt, packet, &flow.nat, flow.nat_port)
+    {
+        return written;
+    }
+    any_to_backend(pkt, tables, work)
+}
+
+#[inline(never)]
+fn any_to_backend<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> bool {
     if work.packet.kind == Layer4::ERROR {
         return quoted::<P, false>(pkt, work) && outer::<P, false>(pkt, work);
     }
@@ -45,19 +55,102 @@ pub(crate) fn to_backend<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &m
     if flow.flags & both != both {
         return true;
     }
+    let Some(config) = tables.config() else {
+        return false;
+    };
     let (client, port) = (loopback(config, packet.v4 == 1), packet.sport);
     rewrite::<P, true>(pkt, packet, &client, port)
 }
 
-/// Has what the backend answers come from the service. False: it could not be written.
+/// Has what the backend answers come from the service; `RECEIVED`: it comes straight from a device, which may have supplied
+/// the sum of the packet. The stack takes that off what it sends, and so does a pod's. False: it could not be written.
+#[inline(always)]
+pub(crate) fn from_backend<P: Packet, const RECEIVED: bool>(pkt: &mut P, work: &mut Work) -> bool {
+    let (flow, packet) = (&work.flow, &mut work.packet);
+    let before = packet.src;
+    if let Some(written) = plain::<P, true>(pkt, packet, &flow.nat, flow.nat_port) {
+        if RECEIVED && packet.v4 == 1 {
+            // The header's checksum takes the change out of the sum of all, and the transport's once more.
+            pkt.supplied(flow.nat.octets4(), before.octets4());
+        }
+        return written;
+    }
+    any_from_backend(pkt, work)
+}
+
 #[inline(never)]
-pub(crate) fn from_backend<P: Packet>(pkt: &mut P, work: &mut Work) -> bool {
+fn any_from_backend<P: Packet>(pkt: &mut P, work: &mut Work) -> bool {
     if work.packet.kind == Layer4::ERROR {
         let by_peer = work.packet.src == work.key.remote;
         return quoted::<P, true>(pkt, work) && (!by_peer || outer::<P, true>(pkt, work));
     }
     let (flow, packet) = (&work.flow, &mut work.packet);
     rewrite::<P, true>(pkt, packet, &flow.nat, flow.nat_port)
+}
+
+/// [`rewrite`] for a packet whose headers are where nearly every packet has them, without a helper's call for the checksum.
+/// `None`, and nothing is written: it has others, or a checksum that is not known to be finished.
+#[inline(always)]
+fn plain<P: Packet, const SOURCE: bool>(
+    pkt: &mut P,
+    packet: &mut Parsed,
+    addr: &Addr,
+    port: [u8; 2],
+) -> Option<bool> {
+    if packet.fragment != Parsed::WHOLE || packet.kind != Layer4::PORTS || pkt.gso_size() != 0 {
+        return None;
+    }
+    match (packet.v4, usize::from(packet.l4)) {
+        (1, V4_END) => plain_at::<P, SOURCE, V4_END>(pkt, packet, addr, port),
+        (0, V6_END) => plain_at::<P, SOURCE, V6_END>(pkt, packet, addr, port),
+        _ => None,
+    }
+}
+
+/// [`plain`] with the transport header `AT`.
+#[inline(always)]
+fn plain_at<P: Packet, const SOURCE: bool, const AT: usize>(
+    pkt: &mut P,
+    packet: &mut Parsed,
+    addr: &Addr,
+    port: [u8; 2],
+) -> Option<bool> {
+    let (v4, tcp) = (AT == V4_END, packet.proto == TCP);
+    let sum = match tcp {
+        true => pkt.read(AT + TCP_SUM),
+        false => pkt.read(AT + UDP_SUM),
+    }?;
+    let (before, old) = match SOURCE {
+        true => (packet.src, packet.sport),
+        false => (packet.dst, packet.dport),
+    };
+    let change = Change {
+        from: &before,
+        to: addr,
+        ports: [old, port],
+    };
+    let sum = checksum::finished(sum, packet, &change, v4)?;
+    let (addr_of, port_of) = match SOURCE {
+        true => (&mut packet.src, &mut packet.sport),
+        false => (&mut packet.dst, &mut packet.dport),
+    };
+    *addr_of = *addr;
+    *port_of = port;
+    let ports: u32 = transmute!([packet.sport, packet.dport]);
+    let addressed = if v4 {
+        packet.checksum = checksum::header(packet.checksum, &before, addr);
+        let first: u32 = transmute!([[packet.ttl, packet.proto], packet.checksum]);
+        let [.., src]: [u32; 4] = transmute!(packet.src);
+        let [.., dst]: [u32; 4] = transmute!(packet.dst);
+        pkt.write(TTL4_AT, [first, src, dst, ports])
+    } else {
+        pkt.write(if SOURCE { SRC6_AT } else { DST6_AT }, *addr) && pkt.write(AT, ports)
+    };
+    let summed = match tcp {
+        true => pkt.write(AT + TCP_SUM, sum),
+        false => pkt.write(AT + UDP_SUM, sum),
+    };
+    Some(addressed && summed)
 }
 
 /// Replaces source (`SOURCE`) or destination, address and port, in the packet and in `packet`.
@@ -115,23 +208,8 @@ fn address4<P: Packet, const SOURCE: bool>(pkt: &mut P, packet: &mut Parsed, add
     } else {
         (DST4_AT, &packet.dst)
     };
-    packet.checksum = adjusted(packet.checksum, before, addr);
+    packet.checksum = checksum::header(packet.checksum, before, addr);
     pkt.write(at, addr.octets4()) && pkt.write(SUM4_AT, packet.checksum)
-}
-
-/// A checksum after one IPv4 address took the place of another (RFC 1624).
-#[inline(always)]
-fn adjusted(checksum: [u8; 2], from: &Addr, to: &Addr) -> [u8; 2] {
-    let words = |addr: &Addr| -> u32 {
-        let [_, _, _, last]: [u32; 4] = transmute!(*addr);
-        (last & 0xffff) + (last >> 16)
-    };
-    // Sums of words as they lie in memory: the carry goes round, whatever the byte order.
-    let mut sum = u32::from(!u16::from_ne_bytes(checksum)) + words(to);
-    sum += 2 * 0xffff - words(from);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    (!(sum as u16)).to_ne_bytes()
 }
 
 /// Replaces an address of the packet that carries an ICMP error.
@@ -184,11 +262,11 @@ fn quoted<P: Packet, const TO_POD: bool>(pkt: &mut P, work: &mut Work) -> bool {
 /// An address of the quoted IPv4 header, and its checksum, which takes the change out of the message's sum again.
 #[inline(always)]
 fn quoted4<P: Packet>(pkt: &mut P, quote: usize, addr_at: usize, from: &Addr, to: &Addr) -> bool {
-    let Some(checksum) = pkt.load::<[u8; 2]>(quote + 10) else {
+    let Some(sum) = pkt.load::<[u8; 2]>(quote + 10) else {
         return false;
     };
     let [a, b, c, d] = to.octets4();
-    pkt.put(quote + 10, adjusted(checksum, from, to))
+    pkt.put(quote + 10, checksum::header(sum, from, to))
         && pkt.put(quote + addr_at, [a, b])
         && pkt.put(quote + addr_at + 2, [c, d])
 }

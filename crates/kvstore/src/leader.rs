@@ -19,7 +19,8 @@ pub struct Leader<S: Store> {
 }
 
 impl<S: Store> Leader<S> {
-    /// Contends for `key` under `name`, which is for people. Whoever leads and dies is followed after `ttl`.
+    /// Contends for `key` under `name`, which no other candidate has. Whoever leads and dies is followed after `ttl`, or
+    /// goes on leading if it is back under its name before.
     pub fn new(store: S, key: impl Into<String>, name: impl Into<Bytes>, ttl: Duration) -> Self {
         Self {
             store,
@@ -30,30 +31,26 @@ impl<S: Store> Leader<S> {
         }
     }
 
-    /// The lease of who leads: it lives while nobody else leads.
-    pub fn lease(&self) -> Option<LeaseId> {
-        self.lease
-    }
-
     /// Whether this candidate leads; it stays so if it asks again within a third of the time.
     pub async fn leads(&mut self) -> Result<bool> {
-        if let Some(lease) = self.lease {
+        let found = self.store.get(&self.key).await?;
+        let own = found.as_ref().filter(|kv| kv.value == self.name);
+        let held = own.and_then(|kv| kv.lease);
+        if let Some(lease) = held {
             match self.store.keep_alive(lease).await {
                 Ok(_) => {
                     self.lease = Some(lease);
-                    let found = self.store.get(&self.key).await?;
-                    if found.is_some_and(|kv| kv.lease == Some(lease)) {
-                        return Ok(true);
-                    }
-                    // Somebody deleted the key under a lease that lives.
-                    self.store.revoke(lease).await?;
-                    self.lease = None;
+                    return Ok(true);
                 }
                 Err(Error::LeaseGone { .. }) => self.lease = None,
                 Err(error) => return Err(error),
             }
+        } else if let Some(lease) = self.lease {
+            // Its key is gone, or another's: somebody deleted it under a lease that may live.
+            self.store.revoke(lease).await?;
+            self.lease = None;
         }
-        if self.store.get(&self.key).await?.is_some() {
+        if held.is_none() && found.is_some() {
             return Ok(false);
         }
         let lease = self.store.grant(self.ttl).await?;

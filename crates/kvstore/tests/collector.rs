@@ -134,4 +134,8 @@ async fn one_leads_and_another_follows() {
     memory.client().delete("cilium/turn").await.unwrap();
     assert!(one.leads().await.unwrap());
     assert!(!two.leads().await.unwrap());
+    // Who is back under its name before its time is over goes on.
+    let mut back = candidate("one");
+    assert!(back.leads().await.unwrap());
+    assert!(!two.leads().await.unwrap());
 }

@@ -89,9 +89,8 @@ fn the_world_sees_nodes(mesh: &Mesh, family: Family) {
 /// Its pods keep their addresses, and with them the way to everybody, the world included.
 fn a_node_gets_other_networks(mesh: &mut Mesh) {
     let cluster = mesh.lab.cluster_mut("cluster5");
-    cluster.settings.extra = ["--ipv4-range=10.5.9.0/24", "--ipv6-range=fd00:5:9::/112"]
-        .map(str::to_owned)
-        .to_vec();
+    let networks = ["--ipv4-range=10.5.9.0/24", "--ipv6-range=fd00:5:9::/112"];
+    cluster.settings.extra.extend(networks.map(str::to_owned));
     assert!(cluster.nodes[0].stop_agent(), "it ends");
     cluster.start_agent(1).expect("ready");
     let pod = cluster.pod("frontend-1").expect("a pod");

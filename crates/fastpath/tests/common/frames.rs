@@ -206,6 +206,14 @@ pub(crate) fn seal(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// Writes the sum of the pseudo header, for somebody else to finish; not inverted.
+pub(crate) fn half_seal(mut frame: Vec<u8>) -> Vec<u8> {
+    let (_, _, at, pseudo) = transport(&frame);
+    let sum = !checksum(pseudo, &[]);
+    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
 /// Whether the checksums of a frame are right.
 pub(crate) fn is_sound(frame: &[u8]) -> bool {
     let (_, l4, _, pseudo) = transport(frame);

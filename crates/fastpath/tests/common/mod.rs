@@ -21,6 +21,27 @@ pub(crate) struct Frame {
     pub(crate) tagged: bool,
     pub(crate) ifindex: u32,
     pub(crate) ingress: u32,
+    /// Somebody else is to finish the transport checksum, which is the sum of the pseudo header until then.
+    pub(crate) partial: bool,
+    /// The sum of all bytes of the packet that its device supplied.
+    pub(crate) whole: Option<u16>,
+}
+
+/// A sum, not inverted, of which `from` became `to`.
+fn moved(sum: u16, from: &[u8], to: &[u8]) -> u16 {
+    let words = |bytes: &[u8]| u32::from(!frames::checksum(0, bytes));
+    let mut total = u32::from(sum) + words(to) + u32::from(!(words(from) as u16));
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    total as u16
+}
+
+impl Frame {
+    /// The sum of all bytes of the packet.
+    pub(crate) fn sum_of_all(&self) -> u16 {
+        !frames::checksum(0, &self.bytes[14..])
+    }
 }
 
 impl Packet for Frame {
@@ -77,25 +98,24 @@ impl Packet for Frame {
         let Some(before) = self.load::<[u8; 2]>(offset) else {
             return false;
         };
+        if self.partial {
+            let pseudo = moved(u16::from_be_bytes(before), from, to);
+            return !sum.pseudo || self.write(offset, pseudo.to_be_bytes());
+        }
         if sum.udp && before == [0; 2] {
             return true;
         }
-        let words = |bytes: &[u8; N]| -> u64 {
-            let pairs = bytes.chunks_exact(2);
-            pairs
-                .map(|p| u64::from(u16::from_be_bytes([p[0], p[1]])))
-                .sum()
-        };
-        let mut total =
-            u64::from(!u16::from_be_bytes(before)) + words(to) + 0xffff * 8 - words(from);
-        while total > 0xffff {
-            total = (total & 0xffff) + (total >> 16);
+        if sum.pseudo && N == 4 {
+            self.whole = self.whole.map(|whole| moved(whole, to, from));
         }
-        let mut after = !(total as u16);
+        let mut after = !moved(!u16::from_be_bytes(before), from, to);
         if sum.udp && after == 0 {
             after = 0xffff;
         }
         self.write(offset, after.to_be_bytes())
+    }
+    fn supplied(&mut self, from: [u8; 4], to: [u8; 4]) {
+        self.whole = self.whole.map(|whole| moved(whole, &from, &to));
     }
     fn gso_size(&self) -> u32 {
         self.gso
@@ -154,11 +174,15 @@ impl World {
     }
 
     pub(crate) fn overlay(&self, vni: u32, outer: [u8; 4], bytes: Vec<u8>) -> Outcome {
-        let mut frame = Frame {
+        let frame = Frame {
             bytes,
-            ifindex: VXLAN,
             ..Frame::default()
         };
+        self.run_overlay(vni, outer, frame)
+    }
+
+    pub(crate) fn run_overlay(&self, vni: u32, outer: [u8; 4], mut frame: Frame) -> Outcome {
+        frame.ifindex = VXLAN;
         let mut work = Work::default();
         let key = Some((vni, abi::Addr::v4(outer)));
         let step = fastpath::from_overlay(&mut frame, self, &mut work, key);
