@@ -5,7 +5,8 @@
 //! new flows choose from; and a row per backend, also of one that takes no new flows, says that its flows go on.
 //!
 //! **Order.** A backend is a member before it can be chosen and can no longer be chosen before it ceases to be one. One that
-//! is gone has its bucket raised afterwards: its flows are judged again, and end. A change writes what it is about: a backend
+//! is gone has its bucket raised afterwards: its flows are judged again, and end. Between the two rises the bucket of the
+//! service's own address: who chose while that stayed as it was chose a backend, or is judged again. A change writes what it is about: a backend
 //! more is two rows and the number, one less moves the last into its place.
 
 use std::collections::{BTreeMap, HashMap};
@@ -267,7 +268,7 @@ impl<K: Kernel> Datapath<K> {
                 Err(error) => return result.and(Err(error)),
             }
         }
-        result.and(self.retire(now, wanted))
+        result.and(self.retire(key, now, wanted))
     }
 
     fn has_service(&self, key: &ServiceKey, row: &Service) -> Result<bool> {
@@ -334,7 +335,12 @@ impl<K: Kernel> Datapath<K> {
     }
 
     /// Removes what new flows can no longer reach: surplus numbers, flags, members.
-    fn retire(&mut self, now: &mut Balanced, wanted: &BTreeMap<At, u32>) -> Result<()> {
+    fn retire(
+        &mut self,
+        key: &ServiceKey,
+        now: &mut Balanced,
+        wanted: &BTreeMap<At, u32>,
+    ) -> Result<()> {
         let id = now.row.id;
         let mut index = now.row.count;
         while self.erase::<table::Backends>(&BackendKey { service: id, index })? {
@@ -349,6 +355,9 @@ impl<K: Kernel> Datapath<K> {
                 self.upsert::<table::Members>(&member_key(id, *at), &wants)?;
                 *flags = wants;
             }
+        }
+        if !gone.is_empty() {
+            self.raise(addr_bucket(&key.addr))?;
         }
         for at in gone {
             self.erase::<table::Members>(&member_key(id, at))?;
@@ -365,7 +374,7 @@ impl<K: Kernel> Datapath<K> {
         let result = self.erase::<table::Services>(key).and_then(|_| {
             now.row.count = 0;
             now.slots.clear();
-            self.retire(&mut now, &BTreeMap::new())
+            self.retire(key, &mut now, &BTreeMap::new())
         });
         if result.is_err() {
             self.services.insert(*key, now);

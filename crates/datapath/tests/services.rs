@@ -115,7 +115,9 @@ fn a_backend_is_a_member_before_it_is_chosen_and_raised_after_it_is_gone() {
     let at = |what: &str| text.iter().position(|call| call.contains(what));
     assert!(at("Services") < at("Backends"), "{text:?}");
     assert!(at("Backends") < at("Members"), "{text:?}");
-    assert!(at("Members") < at("Epochs"), "{text:?}");
+    assert!(at("Backends") < at("Epochs"), "the service's: {text:?}");
+    let last = text.iter().rposition(|call| call.contains("Epochs"));
+    assert!(at("Members") < last, "the backend's: {text:?}");
     assert_sound(&datapath);
 }
 
@@ -158,26 +160,28 @@ fn who_takes_no_new_flows_stays_a_member() {
     datapath
         .put_service(&service, &all(&["10.5.0.1", "10.5.0.2"]))
         .expect("room");
-    let epoch = |datapath: &Datapath<Fake>| {
-        let bucket = u32::from(addr_bucket(&map_addr("10.5.0.1")));
-        datapath
-            .kernel()
-            .get_row::<table::Epochs>(&bucket)
-            .expect("readable")
+    let epochs = |datapath: &Datapath<Fake>| {
+        ["10.5.0.1", "10.5.0.2", "10.96.0.1"].map(|addr| {
+            let bucket = u32::from(addr_bucket(&map_addr(addr)));
+            let row = datapath.kernel().get_row::<table::Epochs>(&bucket);
+            row.expect("readable").expect("there")
+        })
     };
-    let before = epoch(&datapath);
+    let before = epochs(&datapath);
     let list = vec![backend("10.5.0.1", false), backend("10.5.0.2", true)];
     let backends = Backends { affinity: 60, list };
     datapath.put_service(&service, &backends).expect("room");
     assert_sound(&datapath);
     assert_eq!(slots(&datapath), [[ip("10.5.0.2")]]);
-    assert_eq!(epoch(&datapath), before, "its flows are not disturbed");
+    assert_eq!(epochs(&datapath), before, "its flows are not disturbed");
     assert_eq!(datapath.services()[0].backends, backends);
     datapath
         .put_service(&service, &all(&["10.5.0.1"]))
         .expect("room");
     assert_eq!(slots(&datapath), [[ip("10.5.0.1")]]);
     assert_sound(&datapath);
+    let [stays, goes, service] = before;
+    assert_eq!(epochs(&datapath), [stays, goes + 1, service + 1]);
 }
 
 #[test]

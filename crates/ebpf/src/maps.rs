@@ -82,6 +82,8 @@ pub(crate) struct Scratch {
     pub(crate) second: u32,
     /// Events sent in that second.
     pub(crate) events: u32,
+    /// The last random number of this processor; 0 before the first.
+    pub(crate) random: u32,
 }
 
 /// Entries of [`HOPS`].

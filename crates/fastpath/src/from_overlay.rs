@@ -6,6 +6,7 @@ use abi::{
 };
 
 use crate::flow::{belongs, reopens, touch, write_key};
+use crate::halves::take_over;
 use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::judge::{
     answers_translated, begin, current, decide, find, opened_by_local, outer_source, refresh_remote,
@@ -16,7 +17,6 @@ use crate::policy::{
 };
 use crate::related::related;
 use crate::resolve::{is_this_host, outside, world};
-use crate::service::take_over;
 use crate::translate::from_backend;
 use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};

@@ -8,6 +8,7 @@ use abi::{
 
 use crate::answer::{reset, time_exceeded, too_big, unreachable};
 use crate::flow::{belongs, reopens, touch, write_key};
+use crate::halves::{Kept, keep_halves, take_over};
 use crate::headers::{ETH_LEN, ETHERTYPE_ARP, TCP};
 use crate::judge::{begin, current, decide, find, fresh, opened_by_local, refresh_remote};
 use crate::mac::deliver;
@@ -15,8 +16,8 @@ use crate::neighbour;
 use crate::parse::ethertype;
 use crate::policy::is_node;
 use crate::related::related;
-use crate::resolve::{is_this_host, resolve};
-use crate::service::{Choice, choose, keep_halves, take_over};
+use crate::resolve::{address_of, is_this_host, resolve};
+use crate::service::{Choice, another, choose};
 use crate::translate::{from_backend, to_backend};
 use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Tunnel, Work, parse};
@@ -143,33 +144,38 @@ fn judge<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step
         Admission::Passed => return Step::Pass,
         Admission::Flow => {}
     }
-    let choice = choose(tables, work);
-    match choice {
-        Choice::NoService | Choice::Backend => {}
+    match choose(tables, work) {
+        Choice::NoService if settle(tables, work) => return Step::Pass,
+        Choice::NoService => return Step::Drop,
+        Choice::Backend => {}
         Choice::Nobody if work.packet.proto != TCP => return unreachable(pkt, tables, work),
         Choice::Nobody | Choice::Gone => return reset(pkt, tables, work),
-        Choice::Busy => {
-            return work
-                .report
-                .drop_for(DropReason::FlowTableFull, ExtError::PortInUse);
-        }
-    }
-    if choice == Choice::NoService {
-        return match settle(tables, work) {
-            true => Step::Pass,
-            false => Step::Drop,
-        };
     }
     work.remember = 0;
-    if settle(tables, work) {
-        return match keep_halves(tables, work) {
-            true => Step::Pass,
-            false => Step::Drop,
-        };
+    let mut kept = open(tables, work);
+    if kept == Kept::Busy && another(tables, work) {
+        kept = open(tables, work);
+    }
+    if kept == Kept::Both {
+        return Step::Pass;
+    }
+    if kept == Kept::Busy {
+        let _ = work
+            .report
+            .drop_for(DropReason::FlowTableFull, ExtError::PortInUse);
     }
     // Who looks at drops wants to see the pod that policy is about.
     let _ = to_backend(pkt, tables, work);
     Step::Drop
+}
+
+/// Judges a flow to the backend that was chosen, and remembers it.
+#[inline(always)]
+fn open<T: Tables>(tables: &T, work: &mut Work) -> Kept {
+    match settle(tables, work) {
+        true => keep_halves(tables, work),
+        false => Kept::Refused,
+    }
 }
 
 /// Whether the packet is one that this pod may send, and one of a flow.
@@ -236,18 +242,6 @@ fn settle<T: Tables>(tables: &T, work: &mut Work) -> bool {
         resolve(tables, config, &to, &mut work.flow);
     }
     decide(tables, work, u32::from(work.report.endpoint), true, true)
-}
-
-/// The one address of a family from which a pod may send; no packet has [`Addr::NONE`] when it is disabled,
-/// because that would be the unspecified address.
-#[inline(always)]
-fn address_of(endpoint: &Endpoint, v4: bool) -> Addr {
-    let own = if v4 { endpoint.ipv4 } else { endpoint.ipv6 };
-    if own == Addr::NONE {
-        Addr([0xff; 16])
-    } else {
-        own
-    }
 }
 
 /// To another node, if the packet fits.

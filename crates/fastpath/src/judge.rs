@@ -5,7 +5,7 @@
 //! stops both ways, and replies to an allowed flow need no rule. Epochs are read before what they stand for.
 
 use abi::{
-    Direction, DropReason, Endpoint, ExtError, Flow, NodeConfig, NodeKey, addr_bucket,
+    Addr, Direction, DropReason, Endpoint, ExtError, Flow, NodeConfig, NodeKey, addr_bucket,
     config_flags, endpoint_flags, flow_flags, identity_bucket, next_hop,
 };
 
@@ -102,7 +102,13 @@ pub(crate) fn fresh(work: &mut Work, endpoint: u32, from_local: bool, now: u32) 
 /// Reads the epoch of the address that the decision is about, before what it stands for.
 #[inline(always)]
 pub(crate) fn read_epoch<T: Tables>(tables: &T, work: &mut Work) {
-    let bucket = addr_bucket(&work.flow.subject(work.key.remote));
+    read_epoch_of(tables, work, &work.flow.subject(work.key.remote));
+}
+
+/// Reads the epoch of `addr` into `work.flow`.
+#[inline(always)]
+pub(crate) fn read_epoch_of<T: Tables>(tables: &T, work: &mut Work, addr: &Addr) {
+    let bucket = addr_bucket(addr);
     work.flow.addr_bucket = bucket;
     work.flow.addr_epoch = tables.epoch(bucket);
 }

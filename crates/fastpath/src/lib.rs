@@ -17,6 +17,7 @@ mod checksum;
 mod flow;
 mod from_overlay;
 mod from_pod;
+mod halves;
 mod headers;
 mod judge;
 mod mac;

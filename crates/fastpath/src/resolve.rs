@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Whose an address is: identity and way to it.
 
-use abi::{Addr, Flow, IpInfo, NodeConfig, flow_flags, ip_flags, next_hop};
+use abi::{Addr, Endpoint, Flow, IpInfo, NodeConfig, flow_flags, ip_flags, next_hop};
 
 use zerocopy::transmute;
 
@@ -14,6 +14,18 @@ pub(crate) fn outside<'a, T: Tables>(tables: &'a T, addr: &Addr) -> Option<&'a I
     match tables.address(addr) {
         Some(info) => Some(info),
         None => tables.prefix(addr),
+    }
+}
+
+/// The one address of a family from which a pod may send; no packet has [`Addr::NONE`] when it is disabled,
+/// because that would be the unspecified address.
+#[inline(always)]
+pub(crate) fn address_of(endpoint: &Endpoint, v4: bool) -> Addr {
+    let own = if v4 { endpoint.ipv4 } else { endpoint.ipv6 };
+    if own == Addr::NONE {
+        Addr([0xff; 16])
+    } else {
+        own
     }
 }
 

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! Services: which backend a pod's flow goes to. The choice is part of the decision about the flow: a second entry, under
-//! the backend's address, takes the answers, and both halves move together.
+//! Services: which backend a pod's flow goes to. The choice is part of the decision about the flow.
 
 use abi::{
-    Addr, Affinity, AffinityKey, BackendKey, Flow, MemberKey, NodeConfig, Service, ServiceKey,
+    Addr, Affinity, AffinityKey, BackendKey, MemberKey, NodeConfig, Service, ServiceKey,
     flow_flags, member_flags,
 };
 
-use crate::flow::{alive, reopens, touch};
+use crate::halves::answers_are_taken;
 use crate::headers::{TCP, TCP_ACK, TCP_SYN};
-use crate::judge::{apply, fresh, read_epoch};
-use crate::store::store;
+use crate::judge::{fresh, read_epoch, read_epoch_of};
 use crate::{FlowRef, Layer4, Tables, Work};
 
 /// Chances to find a backend whose answers could not be mistaken for those of another flow.
@@ -28,95 +26,10 @@ pub(crate) enum Choice {
     Nobody,
     /// The backend of the flow is gone, and the flow cannot go on with another.
     Gone,
-    /// Every backend that was tried has a flow with the pod's port already.
-    Busy,
-}
-
-/// Exchanges the two halves of a service's flow in `work.key` and `work.flow`.
-#[inline(always)]
-pub(crate) fn turn(work: &mut Work) {
-    core::mem::swap(&mut work.key.remote, &mut work.flow.nat);
-    core::mem::swap(&mut work.key.remote_port, &mut work.flow.nat_port);
-    work.flow.flags ^= flow_flags::SERVICE | flow_flags::BACKEND;
-}
-
-/// Takes the translation of an established flow over into `work.flow`. Its other half follows what the packet changed.
-#[inline(always)]
-pub(crate) fn take_over<T: Tables>(
-    tables: &T,
-    work: &mut Work,
-    flow: &Flow,
-    changed: bool,
-    from_local: bool,
-) {
-    work.flow.flags = flow.flags;
-    let halves = flow_flags::SERVICE | flow_flags::BACKEND;
-    if flow.flags & (halves | flow_flags::LOOPED) == 0 {
-        return;
-    }
-    work.flow.nat = flow.nat;
-    work.flow.nat_port = flow.nat_port;
-    work.flow.endpoint = flow.endpoint;
-    if changed && flow.flags & halves != 0 {
-        follow(tables, work, from_local);
-    }
-}
-
-/// Remembers both halves of a service's flow that the pod's packet opened or goes on with, and that
-/// [`crate::judge::decide`] allowed. The half for the answers comes first: nothing is sent whose answers would be strangers.
-/// False: no room, as the report says.
-#[inline(never)]
-pub(crate) fn keep_halves<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    let Some(config) = tables.config() else {
-        return false;
-    };
-    let endpoint = u32::from(work.report.endpoint);
-    let present = work.present;
-    work.flow.rule = work.report.rule;
-    apply(tables.now(), config, work, true);
-    turn(work);
-    work.present = match work.live {
-        0 => work.other,
-        _ => tables
-            .flow(&work.key)
-            .map_or(0, |entry| 1 + entry.get().endpoint),
-    };
-    let kept = store(tables, config, work, endpoint);
-    turn(work);
-    work.present = present;
-    kept && store(tables, config, work, endpoint)
-}
-
-/// Has the other half of a service's flow follow a packet that changed the half in `work.key` and `work.flow`.
-#[inline(never)]
-fn follow<T: Tables>(tables: &T, work: &mut Work, from_local: bool) {
-    let Some(config) = tables.config() else {
-        return;
-    };
-    turn(work);
-    if let Some(entry) = tables.flow(&work.key) {
-        let other = entry.get();
-        let halves = flow_flags::SERVICE | flow_flags::BACKEND;
-        if other.endpoint == work.flow.endpoint
-            && other.flags & halves == work.flow.flags & halves
-            && other.nat == work.flow.nat
-            && other.nat_port == work.flow.nat_port
-        {
-            touch(
-                entry,
-                &other,
-                from_local,
-                &work.packet,
-                tables.now(),
-                config,
-            );
-        }
-    }
-    turn(work);
 }
 
 /// Finds out where a pod's packet goes if it is for a service. [`crate::judge::begin`] was asked for its flow.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn choose<T: Tables>(tables: &T, work: &mut Work) -> Choice {
     if work.packet.kind != Layer4::PORTS {
         return Choice::NoService;
@@ -185,54 +98,63 @@ fn close<T: Tables>(tables: &T, work: &Work) {
 }
 
 /// Chooses a backend for a new flow.
-#[inline(never)]
+#[inline(always)]
 fn select<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> Choice {
-    again(tables, work);
+    if work.live == 1 {
+        again(tables, work);
+    }
     work.flow.flags |= flow_flags::SERVICE;
     let kept = service.affinity != 0 && recall(tables, work, service);
-    let mut result = match kept || any(tables, work, service) {
-        true => take(tables, work, service),
-        false => Choice::Nobody,
-    };
+    let mut found = (kept || any(tables, work, service)) && take(tables, work, service);
     for _ in 1..ATTEMPTS {
-        if result == Choice::Backend {
-            break;
-        }
-        result = match (retry(tables, work), result) {
-            (Choice::Nobody, Choice::Busy) => Choice::Busy,
-            (choice, _) => choice,
-        };
+        found = found || retry(tables, work);
     }
-    result
+    match found {
+        true => Choice::Backend,
+        false => Choice::Nobody,
+    }
+}
+
+/// Chooses another backend for a new flow: one whose answers could not be mistaken for those of another flow. False: none that
+/// was tried.
+#[inline(never)]
+pub(crate) fn another<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    let mut found = false;
+    for _ in 1..ATTEMPTS {
+        found = found || (retry(tables, work) && !answers_are_taken(tables, work));
+    }
+    found
 }
 
 /// Another attempt. The numbers of backends change while they are read, so it asks for the service again.
 #[inline(never)]
-fn retry<T: Tables>(tables: &T, work: &mut Work) -> Choice {
+fn retry<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    read_epoch_of(tables, work, &{ work.key.remote });
     match tables.service(&key(work)) {
-        Some(service) if any(tables, work, &service) => take(tables, work, &service),
-        _ => Choice::Nobody,
+        Some(service) => any(tables, work, &service) && take(tables, work, &service),
+        None => false,
     }
 }
 
-/// Whether the flow may go to the backend in `work.flow`: `Nobody`, `Busy`, or `Backend`.
+/// Whether the flow may go to the backend in `work.flow`, which has the epoch of the service's address.
 #[inline(never)]
-fn take<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> Choice {
-    // Before it is asked whether it is a backend still: who goes has the epoch raised afterwards.
+fn take<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> bool {
+    // A backend that goes is out of reach first, then the service's epoch rises, and then its own. So with the service's as it
+    // was before the choice, it is a backend still, or the flow is judged again.
+    let (bucket, epoch) = (work.flow.addr_bucket, work.flow.addr_epoch);
     read_epoch(tables, work);
-    if member(tables, work, service) & member_flags::SELECTABLE == 0 {
-        return Choice::Nobody;
+    let sure = tables.epoch(bucket) == epoch;
+    if !sure && member(tables, work, service) & member_flags::SELECTABLE == 0 {
+        return false;
     }
-    if is_taken(tables, work) {
-        return Choice::Busy;
-    }
+    work.flow.flags &= !flow_flags::LOOPED;
     if work.flow.nat == work.packet.src {
         work.flow.flags |= flow_flags::LOOPED;
     }
     if service.affinity != 0 {
         stick(tables, work, service);
     }
-    Choice::Backend
+    true
 }
 
 #[inline(always)]
@@ -242,7 +164,7 @@ fn any<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> bool {
     }
     let backend = tables.backend(&BackendKey {
         service: service.id,
-        index: tables.random() % service.count,
+        index: ((u64::from(tables.random()) * u64::from(service.count)) >> 32) as u32,
     });
     let Some(backend) = backend else {
         return false;
@@ -282,26 +204,6 @@ fn affinity_key(work: &Work, service: &Service) -> AffinityKey {
         client: work.packet.src,
         service: service.id,
     }
-}
-
-/// Whether answers of the backend in `work.flow` belong to another flow of the pod's port. Leaves in `work.other` what was
-/// found.
-#[inline(never)]
-fn is_taken<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    turn(work);
-    work.other = 0;
-    let taken = tables.flow(&work.key).is_some_and(|entry| {
-        let flow = entry.get();
-        work.other = 1 + flow.endpoint;
-        alive(&flow, tables.now())
-            && flow.endpoint == work.flow.endpoint
-            && !reopens(&flow, work.packet.tcp_flags)
-            && !(flow.flags & flow_flags::BACKEND != 0
-                && flow.nat == work.flow.nat
-                && flow.nat_port == work.flow.nat_port)
-    });
-    turn(work);
-    taken
 }
 
 /// The client's address towards its own server, IPv4: Cilium's `ipv4-service-loopback-address`.

@@ -7,13 +7,13 @@ use abi::{
 };
 
 use crate::flow::{belongs, reopens, touch, write_key};
+use crate::halves::take_over;
 use crate::headers::ETHERTYPE_ARP;
 use crate::judge::{begin, came_by_stack, current, decide, find, opened_by_local, refresh_remote};
 use crate::parse::ethertype;
 use crate::policy::{HOST, REMOTE_NODE, is_pod};
 use crate::related::related;
 use crate::resolve::{outside, world};
-use crate::service::take_over;
 use crate::translate::from_backend;
 use crate::transport::remember;
 use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};

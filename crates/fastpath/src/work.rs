@@ -123,10 +123,6 @@ pub struct Work {
     pub live: u8,
     /// 1: an allowed decision becomes an entry.
     pub remember: u8,
-    /// As `present`, for the other half of a service's new flow.
-    pub other: u16,
-    /// Zero.
-    pub pad: u16,
     /// A packet that is being made.
     pub frame: [u8; FRAME_LEN],
 }

@@ -82,7 +82,7 @@ pub(crate) fn remove(world: &mut World, backend: [u8; 4]) {
     for service in world.services.values_mut() {
         service.count = 0;
     }
-    for addr in gone {
+    for addr in addrs(VIP).into_iter().chain(gone) {
         *world
             .epochs
             .borrow_mut()

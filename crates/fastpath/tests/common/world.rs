@@ -391,7 +391,8 @@ impl Tables for World {
         self.affinity.borrow_mut().insert(*key, *chosen);
     }
     fn random(&self) -> u32 {
-        self.dice.replace(self.dice.get().wrapping_add(1))
+        // Choices take the first bits.
+        (self.dice.replace(self.dice.get().wrapping_add(1))).reverse_bits()
     }
     fn now(&self) -> u32 {
         self.now.get()
