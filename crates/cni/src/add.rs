@@ -9,7 +9,7 @@ use api::{Client, EndpointRef, StatusCode};
 use netlink::{Dad, Mac, NetNs, Route, Scope, Socket, VethEnd, VethSpec, sysctl};
 
 use crate::Error;
-use crate::agent::{self, is_busy, patiently};
+use crate::agent::{self, PAUSE, is_busy, patiently};
 use crate::delete::queue_deletion;
 use crate::error::{Failure, is_away};
 use crate::input::{Add, Request};
@@ -22,8 +22,9 @@ use api::queue::{self, Deletion};
 const ANY: EndpointRef = EndpointRef::Local(0);
 
 pub(crate) async fn add(request: &Request, add: &Add, log: &Log) -> Result<String, Failure> {
-    let netns = open_namespace(add)?;
     let deadline = Instant::now() + request.connect_timeout;
+    let netns = open_namespace(add)?;
+    be_alone(&netns, add, deadline).await?;
     let client = agent::client(request);
     let config = agent::connect(&client, request.connect_timeout).await?;
     let kernel = Kernel::open(netns)?;
@@ -70,6 +71,19 @@ fn open_namespace(add: &Add) -> Result<NetNs, Error> {
         });
     }
     Ok(netns)
+}
+
+/// Waits until no other ADD works in the namespace: a runtime that lost patience may try again while the first still runs.
+async fn be_alone(netns: &NetNs, add: &Add, deadline: Instant) -> Result<(), Error> {
+    while !netns.try_lock()? {
+        if Instant::now() + PAUSE > deadline {
+            return Err(Error::UnderWay {
+                path: add.netns.clone(),
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Whether a namespace is the plugin's own.

@@ -11,7 +11,7 @@ use crate::error::is_away;
 use crate::input::Request;
 
 /// Pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Longest time for one attempt.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Longest time for one answer once it is known to answer. The agent bounds its own waits below this.

@@ -21,7 +21,8 @@ const CONNECT: Duration = Duration::from_millis(1500);
 const ANSWER: Duration = Duration::from_secs(5);
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
-/// Removes the endpoint at the agent, or queues that, and the devices here. The devices go even if the rest fails.
+/// Removes the devices here, and the endpoint at the agent, or queues that; one even if the other fails. In this order: the
+/// agent makes no endpoint on a device that is gone, so one that it is making for an ADD that was given up fails.
 pub(crate) async fn delete(request: &Request, delete: &Delete, log: &Log) -> Result<String, Error> {
     let container = delete.container.clone();
     let deletion = match delete.interface.as_deref() {
@@ -30,11 +31,11 @@ pub(crate) async fn delete(request: &Request, delete: &Delete, log: &Log) -> Res
             container_id: container,
         }),
     };
-    let told = tell_agent(request, &deletion, log).await;
     let removed = match delete.interface.as_deref() {
         Some(interface) => remove_devices(&delete.container, interface),
         None => Ok(()),
     };
+    let told = tell_agent(request, &deletion, log).await;
     told.and(removed).map(|()| String::new())
 }
 

@@ -127,6 +127,12 @@ pub enum Error {
         /// Interface.
         interface: String,
     },
+    /// ADD: another one is not done.
+    #[error("another ADD still works in CNI_NETNS {path}", path = .path.display())]
+    UnderWay {
+        /// The path.
+        path: PathBuf,
+    },
     /// ADD: the namespace has an interface of this name, and it is of no attachment of this container.
     #[error("CNI_NETNS has an interface {interface} already, of another plugin or container")]
     Occupied {
@@ -194,7 +200,7 @@ impl Error {
             | Error::Queue { .. } => 5,
             Error::Json { .. } => 6,
             Error::Config { .. } => 7,
-            Error::AgentDown { .. } => 11,
+            Error::AgentDown { .. } | Error::UnderWay { .. } => 11,
             Error::Agent { source, .. } if passes(source) => 11,
             Error::NotReady { .. } => 50,
             Error::Agent { .. } | Error::Answer { .. } => 100,

@@ -201,6 +201,39 @@ fn second_add_keeps_the_first() {
     assert!(lab.run("ADD").success);
 }
 
+/// A runtime that lost patience tries again, while the first ADD still waits for the agent.
+#[test]
+fn adds_of_one_container_take_turns() {
+    let lab = Lab::new();
+    lab.agent.lock().unwrap().mood = Mood::NotReady;
+    std::thread::scope(|scope| {
+        let adding = |timeout: u32| {
+            let more = format!(r#","connect-timeout":{timeout}"#);
+            let lab = &lab;
+            scope.spawn(move || lab.run_with("ADD", &more))
+        };
+        let first = adding(20);
+        let host = Socket::open_in(&lab.host).unwrap();
+        while host.link(&host_device("c1", "eth0")).unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let impatient = adding(1).join().unwrap();
+        let told = r#""code":11,"msg":"another ADD still works in CNI_NETNS "#;
+        assert!(impatient.text.contains(told), "{}", impatient.text);
+        let others = [adding(20), adding(20)];
+        lab.agent.lock().unwrap().mood = Mood::Good;
+        let output = first.join().unwrap();
+        assert!(output.success, "{}", output.text);
+        for other in others {
+            let output = other.join().unwrap();
+            assert!(output.text.contains(r#""code":102,"#), "{}", output.text);
+        }
+    });
+    assert_eq!(lab.agent.lock().unwrap().endpoints.len(), 1);
+    assert!(lab.run("DEL").success);
+    lab.assert_empty();
+}
+
 #[test]
 fn add_waits_for_the_agent_and_says_so() {
     let lab = Lab::new();

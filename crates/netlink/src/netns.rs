@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Network namespaces: opened by path, entered only on threads of their own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -118,6 +118,16 @@ impl NetNs {
             .metadata()
             .map_err(|e| failed("examine", &self.path, e))?
             .ino())
+    }
+
+    /// Locks it for whoever uses this value; `false` while somebody else has done so. The kernel unlocks it when the value is
+    /// dropped, and with the process. It keeps out only who asks as well.
+    pub fn try_lock(&self) -> Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(failed("lock", &self.path, e)),
+        }
     }
 
     /// Its cookie: a number that the kernel never uses again while it runs.
