@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use api::StatusQuery;
-use api::models::State;
 use netlink::{Link, NetNs, Route, Socket};
 
 use crate::input::{Check, Request};
@@ -139,17 +137,11 @@ pub(crate) async fn status(request: &Request) -> Result<String, Error> {
     agent::connect(&client, CONNECT.min(request.connect_timeout))
         .await
         .map_err(|error| not_ready(error.to_string()))?;
-    let query = StatusQuery {
-        brief: true,
-        require_k8s_connectivity: false,
-    };
-    let answer = client
-        .status(query)
-        .await
-        .map_err(|error| not_ready(error.to_string()))?;
-    match answer.cilium {
-        Some(status) if matches!(status.state, State::Ok | State::Disabled) => Ok(String::new()),
-        Some(status) => Err(not_ready(status.msg)),
-        None => Err(not_ready("it tells no state".into())),
+    // What it is short of or cannot reach costs some pods something. A runtime takes the whole node out for this.
+    match client.version().await {
+        Ok(version) if !version.ready => Err(not_ready("it waits for its first lists".into())),
+        // Of another release it is known that it answers.
+        Ok(_) | Err(api::Error::Version { .. }) => Ok(String::new()),
+        Err(error) => Err(not_ready(error.to_string())),
     }
 }

@@ -330,6 +330,10 @@ fn status_tells_whether_pods_can_be_added() {
     let lab = Lab::new();
     let output = lab.run("STATUS");
     assert!(output.success, "{}", output.text);
+    lab.agent.lock().unwrap().mood = Mood::NotReady;
+    let output = lab.run("STATUS");
+    let told = r#""code":50,"msg":"the agent is not ready: it waits for its first lists"#;
+    assert!(output.text.contains(told), "{}", output.text);
     lab.stop_agent();
     let output = lab.run_with("STATUS", r#","connect-timeout":0"#);
     assert!(

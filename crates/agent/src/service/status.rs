@@ -286,11 +286,13 @@ impl Service {
     }
 
     pub(super) fn version_model(&self) -> Version {
+        let core = self.core();
         Version {
             version: version(),
             api: API_VERSION,
             abi: abi::VERSION,
-            node: self.core().node.name.to_string(),
+            node: core.node.name.to_string(),
+            ready: core.ready,
             started: self.started.into(),
         }
     }

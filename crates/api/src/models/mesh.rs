@@ -15,6 +15,8 @@ model! {
         abi: u32,
         /// `cluster/node`.
         node: String,
+        /// Whether it takes endpoints: the first lists are there.
+        ready: bool,
     } always {
         started: Timestamp,
     }

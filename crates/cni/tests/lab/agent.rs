@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use api::API_VERSION;
 use api::models::{
     DaemonConfiguration, DaemonConfigurationStatus, Endpoint, EndpointChangeRequest,
     EndpointHealth, EndpointIdentifiers, EndpointNetworking, EndpointState, EndpointStatus,
     EndpointStatusChange, IpamAddress, IpamResponse, NodeAddressing, NodeAddressingElement,
+    Version,
 };
 use axum::Json;
 use axum::Router;
@@ -22,6 +24,9 @@ use tokio::sync::oneshot;
 use super::{Mood, State};
 
 type Agent = Arc<Mutex<State>>;
+
+/// There is something wrong nearly always: a policy that is refused, an etcd that is away.
+const WARNING: &str = r#"{"cilium":{"state":"Warning","msg":"cnp default/p: refused"}}"#;
 
 /// A server on a thread of its own; it ends when this is dropped.
 pub(crate) struct Server {
@@ -73,7 +78,8 @@ impl Drop for Server {
 fn router(agent: Agent) -> Router {
     Router::new()
         .route("/v1/config", get(config))
-        .route("/v1/healthz", get(async || r#"{"cilium":{"state":"Ok"}}"#))
+        .route("/v1/healthz", get(async || WARNING))
+        .route("/v1/isthmus/version", get(version))
         .route("/v1/endpoint", get(list))
         .route("/v1/ipam", post(allocate))
         .route("/v1/ipam/{ip}", delete(release))
@@ -106,6 +112,14 @@ async fn config(Shared(agent): Shared<Agent>) -> Response {
         ..Default::default()
     })
     .into_response()
+}
+
+async fn version(Shared(agent): Shared<Agent>) -> Response {
+    let version = Version {
+        ready: agent.lock().unwrap().mood != Mood::NotReady,
+        ..Default::default()
+    };
+    ([("isthmus-api", API_VERSION.to_string())], Json(version)).into_response()
 }
 
 async fn allocate(
