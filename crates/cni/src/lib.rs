@@ -84,7 +84,12 @@ pub fn run(invocation: &Invocation) -> Output {
     let answer = execute(&request, &log);
     match answer {
         Ok(text) => {
-            log.info(&format!("done in {} ms", started.elapsed().as_millis()));
+            let done = format!("done in {} ms", started.elapsed().as_millis());
+            match request.command {
+                // A runtime asks for these every few seconds.
+                Command::Status | Command::Version => log.debug(&done),
+                _ => log.info(&done),
+            }
             Output {
                 text,
                 success: true,

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The plugin's log file: one line per event. Standard output belongs to the runtime.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
 
 use api::Timestamp;
 
 use crate::input::{Command, Request};
+
+/// A file that has become so large is set aside, in place of the one before. It may be in memory, and nobody else looks
+/// after it.
+const MAX_BYTES: u64 = 10 << 20;
 
 /// A log, perhaps of nothing: a log file that cannot be opened must not stop a pod.
 pub(crate) struct Log {
@@ -17,9 +22,8 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn open(request: &Request) -> Self {
-        let open = |path| OpenOptions::new().append(true).create(true).open(path).ok();
         let log = Self {
-            file: request.log_file.as_ref().and_then(open),
+            file: request.log_file.as_ref().and_then(|path| open(path).ok()),
             debug: request.debug,
             context: context(&request.command),
         };
@@ -54,6 +58,19 @@ impl Log {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    let append = || OpenOptions::new().append(true).create(true).open(path);
+    let file = append()?;
+    if file.metadata()?.len() < MAX_BYTES {
+        return Ok(file);
+    }
+    // Of several plugins at once more than one may do this; then lines are missing.
+    match fs::rename(path, path.with_added_extension("old")) {
+        Ok(()) => append(),
+        Err(_) => Ok(file),
+    }
+}
+
 fn context(command: &Command) -> String {
     match command {
         Command::Add(add) => {
@@ -72,5 +89,26 @@ fn context(command: &Command) -> String {
         Command::Status => "STATUS".into(),
         Command::Collect(_) => "GC".into(),
         Command::Version => "VERSION".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_file_is_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [path, old] = ["cni.log", "cni.log.old"].map(|name| dir.path().join(name));
+        open(&path).expect("made").write_all(b"1\n").expect("room");
+        open(&path).expect("there").write_all(b"2\n").expect("room");
+        assert_eq!(fs::read_to_string(&path).expect("text"), "1\n2\n");
+        for _ in 0..2 {
+            let file = open(&path).expect("there");
+            file.set_len(MAX_BYTES).expect("sparse");
+            open(&path).expect("made").write_all(b"3\n").expect("room");
+            assert_eq!(fs::read_to_string(&path).expect("text"), "3\n");
+            assert_eq!(fs::metadata(&old).expect("aside").len(), MAX_BYTES);
+        }
     }
 }
