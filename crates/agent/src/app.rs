@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use clustermesh::{Mesh, MeshEvent};
+use kubernetes::api::PodNetworks;
 use kvstore::{ClientOptions, Etcd};
 use netlink::Socket;
 use tables::Tasks;
@@ -99,9 +100,10 @@ pub(crate) async fn run(mut config: Config, values: Values, is_up: fn()) -> Resu
         .map_or_else(|| PathBuf::from("/var/run/cilium"), PathBuf::from);
     let socket = Socket::open()?;
     let client = source::client(&config).await?;
-    if let Some(client) = &client {
-        source::find_networks(client, &mut config).await;
-    }
+    let given = match &client {
+        Some(client) => source::find_networks(client, &mut config).await,
+        None => PodNetworks::default(),
+    };
     let config = Arc::new(config);
     let up = start::start(config.clone(), &socket)?;
     let core = Arc::new(Shared::new(up.core));
@@ -186,7 +188,10 @@ pub(crate) async fn run(mut config: Config, values: Values, is_up: fn()) -> Resu
                 resources::keep_networks(service.clone(), client.clone(), pools),
             );
         }
-        tasks.spawn("own Node", resources::keep_open(service.clone(), client));
+        tasks.spawn(
+            "own Node",
+            resources::keep_open(service.clone(), client, given),
+        );
     }
     tasks.spawn("underlay", underlay(service.clone()));
     tasks.spawn("repair", repair(service.clone()));

@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use ::api::models::EndpointState;
 use datapath::Kernel;
-use kubernetes::api::{self, Body, Client, Ipam, Pools, Publication, Published, ResourceKey};
+use kubernetes::api::{
+    self, Body, Client, Ipam, PodNetworks, Pools, Publication, Published, ResourceKey,
+};
 use model::{EndpointId, Labels, NumericIdentity, Pod};
 
+use super::source::NETWORKS_FILE;
 use crate::core::Core;
 use crate::endpoint::{Attachment, Endpoint};
 use crate::service::Service;
@@ -41,19 +44,30 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
     }
 }
 
-/// Keeps this node's Node open for pods once the agent serves them, for ever.
-pub(super) async fn keep_open(service: Arc<Service>, client: Client) {
+/// Keeps this node's Node open for pods once the agent serves them. Ends when it says other networks than `given`, so that the
+/// next run of the agent has them: to take networks over beside pods of former ones is a start's work.
+pub(super) async fn keep_open(service: Arc<Service>, client: Client, given: PodNetworks) {
     service.until_ready().await;
-    let (node, own) = {
+    let (node, own, file) = {
         let core = service.core();
         let kubernetes = core.config.kubernetes.as_ref();
         let is_from_node = kubernetes.is_some_and(|settings| settings.ipam == Ipam::Kubernetes);
-        let own = is_from_node.then(|| core.node.pod_cidrs());
-        (core.config.node.clone(), own.unwrap_or_default())
+        let own = if is_from_node {
+            given
+        } else {
+            PodNetworks::default()
+        };
+        let file = core.config.state_dir.join(NETWORKS_FILE);
+        (core.config.node.clone(), own, file)
     };
     let seen = |uid: &str| service.core().node_uid = Some(uid.to_owned());
     let tell = |result: Result<(), String>| service.core().note("own Node", result.err());
-    api::keep_open(client, &node, &own, seen, tell).await;
+    let others = api::keep_open(client, &node, &own, &file, seen, tell).await;
+    tracing::warn!(
+        ?own,
+        ?others,
+        "the Node has other networks for this node's pods"
+    );
 }
 
 /// Keeps the networks of this node's pods, which are of `pools`, in its CiliumNode, for ever.

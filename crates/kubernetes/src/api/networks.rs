@@ -44,10 +44,11 @@ pub struct PodNetworks {
 }
 
 impl PodNetworks {
-    /// The first network of each family.
-    fn read(list: &Value) -> Self {
+    /// The first network of each family that has room for a router and a pod.
+    pub(super) fn read(list: &Value) -> Self {
         let nets = list.as_array().into_iter().flatten();
         let nets = nets.filter_map(|net| net.as_str()?.parse::<IpNet>().ok());
+        let nets = nets.filter(|net| net.max_prefix_len() - net.prefix_len() >= 2);
         let mut networks = Self::default();
         for net in nets {
             match net {
@@ -59,7 +60,7 @@ impl PodNetworks {
     }
 
     /// The families that are wanted and missing.
-    fn missing(&self, (v4, v6): (bool, bool)) -> Option<&'static str> {
+    pub(super) fn missing(&self, (v4, v6): (bool, bool)) -> Option<&'static str> {
         match (v4 && self.v4.is_none(), v6 && self.v6.is_none()) {
             (true, true) => Some("IPv4 and IPv6"),
             (true, false) => Some("IPv4"),
@@ -153,7 +154,7 @@ fn of_last_run(networks: PodNetworks, reason: &str) -> PodNetworks {
     networks
 }
 
-fn save(file: &Path, networks: &PodNetworks) {
+pub(super) fn save(file: &Path, networks: &PodNetworks) {
     let v4 = networks.v4.map(IpNet::from);
     let nets = v4.into_iter().chain(networks.v6.map(IpNet::from));
     let text = Value::from(nets.map(|net| net.to_string()).collect::<Vec<_>>()).to_string();
@@ -177,6 +178,9 @@ mod tests {
     #[test]
     fn the_first_of_each_family() {
         let networks = PodNetworks::read(&json!([
+            "10.5.0.1/32",
+            "10.5.0.2/31",
+            "fd00:5::1/127",
             "10.5.1.7/24",
             5,
             "rubbish",

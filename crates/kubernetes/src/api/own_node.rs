@@ -2,8 +2,9 @@
 //! The Node of an agent that serves it: pods may come. The taint that keeps them away until there is a network goes, and
 //! so does the condition with which some clouds say that there is none.
 
+use std::path::Path;
+
 use futures::StreamExt;
-use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -13,7 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use tables::Backoff;
 
-use super::pool::is_v4;
+use super::networks::{PodNetworks, save};
 use super::watches::{FIRST, LONGEST, Pause, told};
 
 /// Pods that do not tolerate it wait for the network.
@@ -21,15 +22,17 @@ const TAINT: &str = "node.cilium.io/agent-not-ready";
 const CONDITION: &str = "NetworkUnavailable";
 const REASON: &str = "CiliumIsUp";
 
-/// Keeps the Node called `node` open for pods, for ever: whenever it says otherwise. `seen` hears its uid, `tell` how it
-/// goes, and whether the networks that the node has from it, `own`, are still what it says.
+/// Keeps the Node called `node` open for pods: whenever it says otherwise. `seen` hears its uid, `tell` how it goes. Ends when
+/// the Node says other networks than `own`, those that the node has from it: they are in `file` then, where
+/// [`super::pod_networks`] looks for those of the last run.
 pub async fn keep_open(
     client: Client,
     node: &str,
-    own: &[IpNet],
+    own: &PodNetworks,
+    file: &Path,
     seen: impl Fn(&str),
     tell: impl Fn(Result<(), String>),
-) {
+) -> PodNetworks {
     let gvk = GroupVersionKind::gvk("", "v1", "Node");
     let resource = ApiResource::from_gvk_with_plural(&gvk, "nodes");
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
@@ -52,26 +55,27 @@ pub async fn keep_open(
             result = open(&api, node, &object).await;
         }
         // What is outdated comes anew.
-        tell(changed(own, &object.data).map_or(Ok(()), Err));
+        tell(Ok(()));
+        if let Some(others) = others(own, &object.data) {
+            save(file, &others);
+            return others;
+        }
     }
+    // A watch does not end.
+    std::future::pending().await
 }
 
-/// What to say of networks that the Node says otherwise: one that was deleted and is back may have others.
-fn changed(own: &[IpNet], node: &Value) -> Option<String> {
-    let said = node.pointer("/spec/podCIDRs").and_then(Value::as_array)?;
-    let said = said
-        .iter()
-        .filter_map(|net| net.as_str()?.parse::<IpNet>().ok());
-    let said: Vec<IpNet> = said.map(|net| net.trunc()).collect();
-    own.iter().find_map(|net| {
-        // The first of a family is the node's.
-        let said = said.iter().find(|said| is_v4(said) == is_v4(net))?;
-        (said != net).then(|| {
-            format!(
-                "the Node says {said}, new pods of this node get addresses of {net}, which may be another node's: restart the agent; pods that run keep their addresses"
-            )
-        })
-    })
+/// The networks that the Node says, if they are whole and other than `own`: one that was deleted and is back may have others,
+/// and its former ones be another node's.
+fn others(own: &PodNetworks, node: &Value) -> Option<PodNetworks> {
+    let said = PodNetworks::read(node.pointer("/spec/podCIDRs")?);
+    // A family that is not from the Node, or that it does not say, stays.
+    let said = PodNetworks {
+        v4: own.v4.and(said.v4),
+        v6: own.v6.and(said.v6),
+    };
+    let is_whole = said.missing((own.v4.is_some(), own.v6.is_some())).is_none();
+    (is_whole && said != *own).then_some(said)
 }
 
 fn is_outdated(error: &kube::Error) -> bool {
@@ -140,20 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn other_networks_are_told() {
-        let own: Vec<IpNet> = ["10.5.1.0/24", "fd05::1:0/112"]
-            .map(|net| net.parse().unwrap())
-            .into();
+    fn networks_that_are_whole_and_others_are_seen() {
         let node = |nets: &[&str]| json!({"spec": {"podCIDRs": nets}});
+        let nets = |nets: &[&str]| PodNetworks::read(&json!(nets));
+        let own = nets(&["10.5.1.0/24", "fd05::1:0/112"]);
         let same = node(&["fd05::1:0/112", "10.5.1.0/24", "10.9.0.0/24"]);
-        for unknown in [same, node(&["10.5.1.0/24"]), json!({"spec": {}})] {
-            assert_eq!(changed(&own, &unknown), None);
+        for unknown in [same, node(&["10.5.2.0/24"]), json!({"spec": {}})] {
+            assert_eq!(others(&own, &unknown), None);
         }
-        let text = changed(&own, &node(&["10.5.1.0/24", "fd05::2:0/112"])).unwrap();
-        assert!(
-            text.contains("says fd05::2:0/112") && text.contains("of fd05::1:0/112"),
-            "{text}"
-        );
-        assert_eq!(changed(&[], &node(&["10.5.2.0/24"])), None);
+        let new = node(&["10.5.1.0/24", "fd05::2:0/112"]);
+        let said = nets(&["10.5.1.0/24", "fd05::2:0/112"]);
+        assert_eq!(others(&own, &new), Some(said));
+        // An option gives this node its IPv6 network.
+        assert_eq!(others(&nets(&["10.5.1.0/24"]), &new), None);
+        assert_eq!(others(&PodNetworks::default(), &new), None);
     }
 }

@@ -48,7 +48,7 @@ pub(super) const LEVELS: [Level; 5] = [
 ];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
-const PLACES: [(&str, &str, u8); 26] = [
+const PLACES: [(&str, &str, u8); 28] = [
     ("clustermesh", "*", 2),
     ("kvstore", "auth", 4),
     ("kvstore", "etcd", 4),
@@ -57,8 +57,10 @@ const PLACES: [(&str, &str, u8); 26] = [
     ("kvstore", "tls", 4),
     ("kvstore", "*", 2),
     ("kubernetes", "api", 2),
+    ("kubernetes", "client", 2),
     ("kubernetes", "events", 2),
     ("kubernetes", "leader", 2),
+    ("kubernetes", "own_node", 2),
     ("kubernetes", "pool", 2),
     ("kubernetes", "prune", 2),
     ("agent", "*", 3),
