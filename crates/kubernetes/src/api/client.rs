@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use kube::Client;
 use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
@@ -17,6 +17,11 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 /// Connecting takes at most so long, so that another server gets its turn.
 const CONNECT: Duration = Duration::from_secs(5);
+/// A connection on which a server says nothing for so long is of no use: to a quiet watch it sends a bookmark every minute, give
+/// or take a quarter. A server that went without a word would otherwise be listened to for five.
+const SILENCE: Duration = Duration::from_secs(90);
+/// Credentials that are refused, or may be, are looked for again so often.
+const AGAIN: Duration = Duration::from_secs(10);
 /// The credentials of a pod.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -79,6 +84,22 @@ pub fn is_in_pod() -> bool {
 
 /// Makes a client. Nothing is asked yet: a server that is away is no error.
 pub async fn connect(settings: &Settings) -> Result<Client, ConnectError> {
+    let clients = clients(settings).await?;
+    let burst = settings.burst.max(1);
+    let period = Duration::from_secs_f64(f64::from(burst) / f64::from(settings.qps.max(1)));
+    let service = ServiceBuilder::new()
+        .layer(RateLimitLayer::new(burst.into(), period))
+        .service(Servers {
+            settings: settings.clone(),
+            clients: Arc::new(Mutex::new(clients)),
+            current: Arc::default(),
+            read: Arc::default(),
+        });
+    Ok(Client::new(service, "default"))
+}
+
+/// A client per server, with the credentials as they are now.
+async fn clients(settings: &Settings) -> Result<Arc<[Client]>, ConnectError> {
     let base = base(settings).await?;
     let mut clients = Vec::new();
     let urls = if settings.servers.is_empty() {
@@ -99,17 +120,12 @@ pub async fn connect(settings: &Settings) -> Result<Client, ConnectError> {
             ));
         }
         config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(SILENCE);
+        // Counts from the request on, whatever time its connection was idle.
+        config.reset_reader_on_write = true;
         clients.push(Client::try_from(config).map_err(|e| error(e.to_string()))?);
     }
-    let burst = settings.burst.max(1);
-    let period = Duration::from_secs_f64(f64::from(burst) / f64::from(settings.qps.max(1)));
-    let service = ServiceBuilder::new()
-        .layer(RateLimitLayer::new(burst.into(), period))
-        .service(Servers {
-            clients: clients.into(),
-            current: Arc::default(),
-        });
-    Ok(Client::new(service, "default"))
+    Ok(clients.into())
 }
 
 async fn base(settings: &Settings) -> Result<Config, ConnectError> {
@@ -136,9 +152,36 @@ async fn base(settings: &Settings) -> Result<Config, ConnectError> {
 }
 
 /// Several servers: who fails to answer gives way to the next.
+#[derive(Clone)]
 struct Servers {
-    clients: Arc<[Client]>,
+    settings: Settings,
+    clients: Arc<Mutex<Arc<[Client]>>>,
     current: Arc<AtomicUsize>,
+    /// When the credentials were read again last.
+    read: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Servers {
+    fn clients(&self) -> Arc<[Client]> {
+        let clients = self.clients.lock();
+        clients.expect("nothing panics under this lock").clone()
+    }
+
+    /// Whoever renews certificates or tokens writes them where the old ones were. What the library reads again by itself, it does
+    /// by a clock that may have been set back.
+    async fn read_again(&self) {
+        {
+            let mut read = self.read.lock().expect("nothing panics under this lock");
+            if read.is_some_and(|at| at.elapsed() < AGAIN) {
+                return;
+            }
+            *read = Some(Instant::now());
+        }
+        match clients(&self.settings).await {
+            Ok(new) => *self.clients.lock().expect("nothing panics under this lock") = new,
+            Err(error) => tracing::warn!(%error, "the credentials of before stay in use"),
+        }
+    }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
@@ -154,15 +197,24 @@ impl Service<Request<Body>> for Servers {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let (clients, current) = (self.clients.clone(), self.current.clone());
-        let chosen = current.load(Ordering::Relaxed);
+        let servers = self.clone();
+        let chosen = self.current.load(Ordering::Relaxed);
         Box::pin(async move {
+            let clients = servers.clients();
             let answer = clients[chosen].send(request).await;
             if answer.is_err() {
                 // Of several that failed at the same server only one moves on.
                 let next = (chosen + 1) % clients.len();
-                let _ =
-                    current.compare_exchange(chosen, next, Ordering::Relaxed, Ordering::Relaxed);
+                let _ = servers.current.compare_exchange(
+                    chosen,
+                    next,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+            }
+            let is_good = |answer: &Response<Body>| answer.status() != StatusCode::UNAUTHORIZED;
+            if !answer.as_ref().is_ok_and(is_good) {
+                servers.read_again().await;
             }
             answer.map_err(BoxError::from)
         })
