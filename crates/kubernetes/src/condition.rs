@@ -10,8 +10,26 @@ const SUCCEEDED: &str = "Policy validation succeeded";
 /// Longest text in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// Whether a policy is in force, or why its newest version is not.
-pub type Verdict = Result<(), String>;
+/// What became of a policy's newest version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is in force.
+    InForce,
+    /// It is in force otherwise than it is written: how.
+    Otherwise(String),
+    /// It is not in force: why.
+    Refused(String),
+}
+
+impl Verdict {
+    /// What its author must know.
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Verdict::InForce => None,
+            Verdict::Otherwise(text) | Verdict::Refused(text) => Some(text),
+        }
+    }
+}
 
 /// The condition as an object shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,9 +63,9 @@ impl Condition {
 
     /// What an object shall show that shows `shown`; `now` as RFC 3339.
     pub fn of(verdict: &Verdict, shown: Option<&Condition>, now: String) -> Self {
-        let (status, message) = match verdict {
-            Ok(()) => ("True", SUCCEEDED.to_owned()),
-            Err(reason) => ("False", reason.chars().take(MAX_TEXT).collect()),
+        let (status, message) = match verdict.problem() {
+            None => ("True", SUCCEEDED.to_owned()),
+            Some(problem) => ("False", problem.chars().take(MAX_TEXT).collect()),
         };
         let same = shown.filter(|shown| shown.status == status && !shown.since.is_empty());
         Self {
@@ -73,18 +91,23 @@ mod tests {
 
     #[test]
     fn the_time_is_that_of_the_last_change_of_the_status() {
-        let refused = Condition::of(&Err("spec.nonsense: unknown".into()), None, "t1".into());
+        let refused = Verdict::Refused("spec.nonsense: unknown".into());
+        let refused = Condition::of(&refused, None, "t1".into());
         let object = json!({"status": {"conditions": [{"type": "Other"}, refused.to_json()]}});
         assert_eq!(Condition::shown_by(&object), Some(refused.clone()));
-        let otherwise = Condition::of(&Err("other".into()), Some(&refused), "t2".into());
+        let otherwise = Condition::of(
+            &Verdict::Otherwise("other".into()),
+            Some(&refused),
+            "t2".into(),
+        );
         assert_eq!(otherwise.since, "t1");
         assert!(!otherwise.agrees(&refused));
-        let valid = Condition::of(&Ok(()), Some(&refused), "t2".into());
+        let valid = Condition::of(&Verdict::InForce, Some(&refused), "t2".into());
         assert_eq!(
             (valid.status.as_str(), valid.since.as_str()),
             ("True", "t2")
         );
-        assert!(valid.agrees(&Condition::of(&Ok(()), None, "t3".into())));
+        assert!(valid.agrees(&Condition::of(&Verdict::InForce, None, "t3".into())));
         assert_eq!(
             Condition::shown_by(&json!({"status": {"conditions": 5}})),
             None

@@ -90,7 +90,7 @@ fn untold(core: &Core<Linux>) -> impl Iterator<Item = (PolicyKey, Verdict)> + '_
 fn by_event(core: &Core<Linux>) -> Told {
     let verdicts = core.ready.then(|| core.verdicts()).into_iter().flatten();
     let silent = verdicts.filter(|(key, _)| key.kind == PolicyKind::NetworkPolicy);
-    let refused = silent.filter_map(|(key, verdict)| Some((key, verdict.err()?)));
+    let refused = silent.filter_map(|(key, verdict)| Some((key, verdict.problem()?.to_owned())));
     let node = &core.node.name.name;
     let here = core.ready.then(|| core.crowded_policies());
     let here = here.into_iter().flatten();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datapath::Kernel;
 use kubernetes::{ObjectEvent, Update, Verdict};
-use model::{Labels, Pod};
+use model::Pod;
 use policy::{PolicyKey, PolicyKind};
 
 use super::{Core, Relabel};
@@ -65,7 +65,7 @@ impl<K: Kernel> Core<K> {
         attachment.is_of(pod).then_some(pod)
     }
 
-    /// What became of every policy: whether its newest version is in force, or why not.
+    /// What became of every policy.
     pub(crate) fn verdicts(&self) -> BTreeMap<PolicyKey, Verdict> {
         let in_force = self.engine.policies().map(|policy| &policy.key);
         let otherwise = self.engine.policies().filter_map(|policy| {
@@ -85,9 +85,9 @@ impl<K: Kernel> Core<K> {
         let in_force = known.map(|key| {
             let note = self.notes.get(&key.to_string());
             let note = note.filter(|_| !crowded.contains(key));
-            let note = note.map(|note| note.text.clone());
-            let told = note.or_else(|| otherwise.remove(key));
-            (key.clone(), told.map_or(Ok(()), Err))
+            let note = note.map(|note| Verdict::Refused(note.text.clone()));
+            let told = note.or_else(|| otherwise.remove(key).map(Verdict::Otherwise));
+            (key.clone(), told.unwrap_or(Verdict::InForce))
         });
         let refused = self.problems.iter().filter_map(|problem| {
             let stays = if problem.previous_stays {
@@ -95,7 +95,8 @@ impl<K: Kernel> Core<K> {
             } else {
                 ""
             };
-            Some((problem.policy()?, Err(format!("{}{stays}", problem.reason))))
+            let told = format!("{}{stays}", problem.reason);
+            Some((problem.policy()?, Verdict::Refused(told)))
         });
         in_force.chain(refused).collect()
     }

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use datapath::{Call, EndpointRow, Fake, Map, Typed, table};
-use kubernetes::{ObjectEvent, Update};
+use kubernetes::{ObjectEvent, Update, Verdict};
 use model::{AddressType, ClusterName, NodeAddress};
 use policy::{
     Action, CidrRule, Direction, Entity, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, Rule,

@@ -122,7 +122,7 @@ fn what_a_policy_shows_is_told_apart_from_what_it_says() {
     let p = name("shop", "p");
     let mut put = |event| objects.take(Kind::CiliumNetworkPolicy, event).0;
     put(Event::Apply(p.clone(), policy("ingress")));
-    let shown = Condition::of(&Ok(()), None, "t".into());
+    let shown = Condition::of(&crate::Verdict::InForce, None, "t".into());
     let marked = Document {
         shown: Some(shown.clone()),
         ..policy("ingress")

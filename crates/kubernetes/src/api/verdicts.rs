@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What becomes of policies, told where their authors look: in the status of the object, where its kind has one, and by an
-//! Event if the newest version is refused.
+//! Event if the newest version is refused, or in force otherwise than it is written.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -18,6 +18,7 @@ use crate::condition::{Condition, Verdict};
 
 /// Why an Event is told.
 const REFUSED: &str = "PolicyRefused";
+const OTHERWISE: &str = "PolicyInForceOtherwise";
 
 /// Writes into the status of policies.
 pub struct Verdicts {
@@ -65,9 +66,14 @@ impl Verdicts {
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(format!("status of {key}: {}", told(&error))),
         };
-        if let Err(reason) = verdict {
+        let event = match verdict {
+            Verdict::InForce => None,
+            Verdict::Otherwise(text) => Some((OTHERWISE, text)),
+            Verdict::Refused(text) => Some((REFUSED, text)),
+        };
+        if let Some((reason, text)) = event {
             let subject = Subject::of(&resource, &object);
-            self.events.warn(&subject, REFUSED, reason).await?;
+            self.events.warn(&subject, reason, text).await?;
         }
         Ok(Some(condition))
     }

@@ -97,7 +97,7 @@ fn what_found_no_numbers_is_taken_when_there_are_some() {
     assert_eq!(addresses_of(&core), before + 32_000);
     assert!(core.notes.contains_key("CiliumCIDRGroup vpn"));
     let told = core.verdicts().remove(&key).expect("told");
-    assert!(told.expect_err("refused").contains("need an identity"));
+    assert!(matches!(told, Verdict::Refused(why) if why.contains("need an identity")));
     // The newest version is what waits; and what is taken away does not.
     let smaller = group((60_000..62_500).map(net));
     objects(&mut core, vec![smaller, never_again, gone]);
@@ -105,7 +105,7 @@ fn what_found_no_numbers_is_taken_when_there_are_some() {
     core.refused.not_before = None;
     assert!(core.retry_refused());
     assert_eq!(addresses_of(&core), before + 4_500);
-    assert_eq!(core.verdicts().remove(&key), Some(Ok(())));
+    assert_eq!(core.verdicts().remove(&key), Some(Verdict::InForce));
     assert!(core.notes.is_empty(), "{:?}", core.notes);
     core.refused.not_before = None;
     assert!(!core.retry_refused(), "nothing waits");

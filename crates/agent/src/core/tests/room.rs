@@ -86,7 +86,7 @@ fn a_policy_without_room_leaves_others_alone() {
     let told = &core.notes["cnp demo/huge"].text;
     assert!(told.contains("34 entries of map ist_policies"), "{told}");
     // Another node may have room for it: that it is refused here is no property of the object.
-    assert_eq!(core.verdicts().remove(&key("huge")), Some(Ok(())));
+    assert_eq!(core.verdicts().remove(&key("huge")), Some(Verdict::InForce));
     // Others come and go meanwhile, and only what makes a difference has it tried again.
     objects(
         &mut core,
