@@ -15,6 +15,8 @@ use super::watches::told;
 
 /// How long a turn lasts unless it is renewed; who holds the Lease longer is taken for gone.
 const TURN: Duration = Duration::from_secs(15);
+/// Whoever writes a longer duration is believed for so long: a Lease that nobody renews must not shut all others out.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The right to do what a Lease is about.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl Seen {
     fn is_over(&self, spec: &LeaseSpec) -> bool {
         let mut seen = self.0.lock().expect("nothing panics under this lock");
         let length = spec.lease_duration_seconds.unwrap_or(0);
-        let length = Duration::from_secs(u64::try_from(length).unwrap_or(0));
+        let length = Duration::from_secs(u64::try_from(length).unwrap_or(0)).min(LONGEST);
         match &*seen {
             Some((before, since)) if before == spec => since.elapsed() >= length,
             _ => {
@@ -154,6 +156,28 @@ impl Turn {
                 lease = self.name(),
                 "a Lease was not given back"
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_does_not_renew_is_believed_for_minutes_at_most() {
+        let lease = |seconds| LeaseSpec {
+            holder_identity: Some("other".into()),
+            lease_duration_seconds: Some(seconds),
+            ..LeaseSpec::default()
+        };
+        for (seconds, believed) in [(15, 15), (i32::MAX, 300), (0, 0), (-1, 0)] {
+            let (seen, spec) = (Seen::default(), lease(seconds));
+            let begun = Instant::now();
+            while !seen.is_over(&spec) {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            assert_eq!(begun.elapsed().as_secs(), believed, "{seconds}");
         }
     }
 }
