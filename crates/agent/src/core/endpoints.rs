@@ -189,9 +189,13 @@ impl<K: Kernel> Core<K> {
         self.claim(IpNet::from(ip), Source::Local, claim);
     }
 
-    /// An endpoint of before the restart: its maps and programs are still in place.
-    pub(crate) fn restore_endpoint(&mut self, endpoint: Endpoint) -> Result<(), CreateError> {
-        let id = endpoint.attachment.id;
+    /// An endpoint of before the restart: its maps and programs are still in place. It has no address of a family that is
+    /// off by now: nobody shall send there. In its file it keeps it, should the family be on again.
+    pub(crate) fn restore_endpoint(&mut self, mut endpoint: Endpoint) -> Result<(), CreateError> {
+        let attachment = &mut endpoint.attachment;
+        attachment.ipv4 = attachment.ipv4.filter(|_| self.config.ipv4);
+        attachment.ipv6 = attachment.ipv6.filter(|_| self.config.ipv6);
+        let id = attachment.id;
         let owner = endpoint.attachment.pod.to_string();
         for ip in endpoint.attachment.ips() {
             for pool in [&mut self.pool4, &mut self.pool6].into_iter().flatten() {

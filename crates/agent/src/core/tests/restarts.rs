@@ -33,6 +33,43 @@ fn rows_of_this_node_without_a_pod_are_leftovers() {
     }
 }
 
+/// Nobody is to send to an address of a family that is switched off.
+#[test]
+fn a_pod_of_before_has_no_address_of_a_family_that_is_off() {
+    let mut core = core_before_lists(Fake::new());
+    let pod = PodKey {
+        namespace: "demo".into(),
+        name: "web".into(),
+    };
+    let ip: std::net::Ipv6Addr = "fd00:5:1::10".parse().expect("valid");
+    let mut endpoint = endpoint(EndpointId(10), pod);
+    endpoint.attachment.ipv6 = Some(ip);
+    let a = &endpoint.attachment;
+    let row = EndpointRow {
+        id: a.id,
+        ifindex: a.ifindex,
+        device: a.interface.clone(),
+        ipv4: a.ipv4,
+        ipv6: a.ipv6,
+        mac: a.mac.0,
+        host_mac: a.host_mac.0,
+        identity: endpoint.identity,
+        other_router: false,
+    };
+    core.dp.put_endpoint(&row).expect("room");
+    core.restore_endpoint(endpoint).expect("room");
+    core.become_ready();
+    assert!(!core.dp.is_local(ip.into()));
+    let published = core.published(EndpointId(10)).into_iter();
+    let published: Vec<_> = published.map(|row| row.prefix.to_string()).collect();
+    assert_eq!(published, ["10.5.1.10/32"]);
+    let row = model::IpEntry {
+        metadata: "cilium-global:default:n1:10".into(),
+        ..model::IpEntry::new(IpAddr::from(ip).into(), WEB, Some(core.node.ipv4.into()))
+    };
+    assert!(core.is_leftover(&row), "what that run published goes");
+}
+
 /// The prefix of a policy that is there before and after a restart keeps its row through everything that a start prunes.
 #[test]
 fn a_prefix_of_a_policy_outlives_a_restart() {
