@@ -44,6 +44,8 @@ pub(crate) struct Endpoint {
     pub(crate) attachment: Attachment,
     pub(crate) labels: Labels,
     pub(crate) identity: NumericIdentity,
+    /// Counts as a use of its identity: that is to be released with it. Not yet so after a restart.
+    pub(crate) counted: bool,
     pub(crate) state: EndpointState,
     /// Newest first.
     pub(crate) log: VecDeque<LogEntry>,
@@ -246,6 +248,7 @@ fn parse(bytes: &[u8]) -> Result<Endpoint, String> {
         attachment,
         labels,
         identity: NumericIdentity(file.identity),
+        counted: false,
         state: EndpointState::Restoring,
         log: VecDeque::new(),
     };
@@ -279,6 +282,7 @@ mod tests {
         };
         let endpoint = Endpoint {
             attachment,
+            counted: true,
             labels: Labels::parse(b"k8s:app=web;").expect("labels"),
             identity: NumericIdentity(70000),
             state: EndpointState::Ready,

@@ -12,7 +12,7 @@ use datapath::{Datapath, EventReader, Linux, Settings};
 use ipnet::IpNet;
 use netlink::{Socket, nft::Nft};
 
-use crate::core::Core;
+use crate::core::{Core, row_subject};
 use crate::endpoint;
 use crate::node::{LocalNode, NodeError};
 use config::Config;
@@ -207,7 +207,7 @@ fn restore_endpoints(core: &mut Core<Linux>, socket: &Socket) -> Result<(), Star
             continue;
         }
         if let Err(error) = core.restore_endpoint(endpoint) {
-            core.note(&format!("endpoint {id}"), Some(error));
+            core.note(&row_subject(id), Some(error));
         }
     }
     core.restore_held(damaged, &links);

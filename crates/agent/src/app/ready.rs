@@ -21,8 +21,8 @@ const OWN_PATIENCE_AWAY: Duration = Duration::from_millis(1500);
 const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two looks at them: each is at all nodes.
 const OTHERS_LOOK: Duration = Duration::from_millis(50);
-/// Time between two looks at queued deletions.
-const QUEUE: Duration = Duration::from_secs(10);
+/// Time between two looks at queued deletions and at files of endpoints.
+const FILES: Duration = Duration::from_secs(10);
 /// Time between two looks.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -50,7 +50,7 @@ pub(super) async fn become_ready(
     let worker = RelabelWorker {
         service: service.clone(),
     };
-    worker.confirm(restored).await;
+    worker.confirm().await;
     is_up();
     let announce = async {
         if let (Some(publisher), Some(announcer)) = (&service.publisher, &service.announcer) {
@@ -58,10 +58,11 @@ pub(super) async fn become_ready(
             announcer.published();
         }
     };
-    let deletions = async {
+    let files = async {
         loop {
-            tokio::time::sleep(QUEUE).await;
+            tokio::time::sleep(FILES).await;
             work_off(&service, &run_dir).await;
+            service.core().keep_files();
         }
     };
     // Never ends.
@@ -69,7 +70,7 @@ pub(super) async fn become_ready(
         wait_for_other_nodes(&service).await;
         worker.run().await;
     };
-    tokio::join!(announce, relabel, deletions);
+    tokio::join!(announce, relabel, files);
 }
 
 /// Where the cluster has another id than before: its pods get identities of the new one when all nodes of before are there

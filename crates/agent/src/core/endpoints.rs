@@ -8,10 +8,11 @@ use api::models::EndpointState;
 use datapath::devices::{self, PodDevice};
 use datapath::{EndpointRow, Kernel};
 use ipnet::IpNet;
-use model::{EndpointId, Labels, NumericIdentity, reserved};
+use model::{EndpointId, Labels, NumericIdentity};
 use netlink::Socket;
 
 use super::Core;
+use super::labels::label_subject;
 use super::room::finish;
 use crate::addresses::{Claim, Source};
 use crate::endpoint::{self, Attachment, Endpoint};
@@ -24,17 +25,11 @@ pub(crate) struct NewEndpoint {
     pub(crate) identity: NumericIdentity,
 }
 
-/// An endpoint whose pod has other labels now.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Relabel {
-    pub(crate) id: EndpointId,
-    pub(crate) labels: Labels,
-}
-
 /// What an endpoint that is gone leaves to be released elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Gone {
-    pub(crate) labels: Labels,
+    /// Of whose identity it counted as a use.
+    pub(crate) labels: Option<Labels>,
     pub(crate) ips: Vec<IpAddr>,
     /// Steps that failed on the way.
     pub(crate) errors: Vec<String>,
@@ -106,6 +101,7 @@ impl<K: Kernel> Core<K> {
             attachment,
             labels: new.labels,
             identity: new.identity,
+            counted: true,
             state: EndpointState::Regenerating,
             log: Default::default(),
         };
@@ -178,7 +174,7 @@ impl<K: Kernel> Core<K> {
         defects
     }
 
-    fn claim_pod(&mut self, endpoint: &Endpoint, ip: IpAddr) {
+    pub(super) fn claim_pod(&mut self, endpoint: &Endpoint, ip: IpAddr) {
         let pod = &endpoint.attachment.pod;
         let claim = Claim {
             identity: endpoint.identity,
@@ -233,8 +229,11 @@ impl<K: Kernel> Core<K> {
         if let Err(error) = endpoint::forget(&self.endpoint_dir, id) {
             errors.push(format!("remove the endpoint's file: {error}"));
         }
+        for subject in [label_subject(id), row_subject(id), file_subject(id)] {
+            self.note(&subject, None::<String>);
+        }
         Some(Gone {
-            labels: endpoint.labels,
+            labels: endpoint.counted.then_some(endpoint.labels),
             ips: endpoint.attachment.ips().collect(),
             errors,
         })
@@ -261,33 +260,17 @@ impl<K: Kernel> Core<K> {
         errors
     }
 
-    /// Gives an endpoint other labels and the identity that goes with them. Returns what it had.
-    pub(crate) fn relabel(
-        &mut self,
-        id: EndpointId,
-        labels: Labels,
-        identity: NumericIdentity,
-    ) -> Option<Labels> {
-        let mut endpoint = self.endpoints.remove(&id)?;
-        self.engine.upsert_identity(identity, labels.clone());
-        self.identities.insert(identity, labels.clone());
-        self.engine.upsert_endpoint(id, identity);
-        self.put_endpoint_ports(&endpoint.attachment, identity);
-        self.dirty = true;
-        self.settle();
-        endpoint.identity = identity;
-        let old = std::mem::replace(&mut endpoint.labels, labels);
-        let result = self.dp.put_endpoint(&self.row(&endpoint));
-        self.note(&format!("endpoint {id}"), result.err());
-        for ip in endpoint.attachment.ips() {
-            self.claim_pod(&endpoint, ip);
+    /// Writes the files of endpoints that a full disk refused, or that somebody removed: a start would forget their pods.
+    pub(crate) fn keep_files(&mut self) {
+        let unsaved = self.endpoints.iter().filter_map(|(id, endpoint)| {
+            let subject = file_subject(*id);
+            let is_saved = !self.notes.contains_key(&subject)
+                && endpoint::path(&self.endpoint_dir, *id).exists();
+            (!is_saved).then(|| (subject, endpoint.save(&self.endpoint_dir)))
+        });
+        for (subject, saved) in unsaved.collect::<Vec<_>>() {
+            self.note(&subject, saved.err());
         }
-        let message = "Identity changed with the pod's labels";
-        finish(&mut endpoint, &self.engine, message);
-        let saved = endpoint.save(&self.endpoint_dir);
-        self.note(&format!("endpoint {id} on disk"), saved.err());
-        self.endpoints.insert(id, endpoint);
-        Some(old)
     }
 
     /// Addresses that were in use, oldest first, for the disk.
@@ -361,7 +344,7 @@ impl<K: Kernel> Core<K> {
     }
 
     /// What the kernel knows of an endpoint.
-    fn row(&self, endpoint: &Endpoint) -> EndpointRow {
+    pub(super) fn row(&self, endpoint: &Endpoint) -> EndpointRow {
         let a = &endpoint.attachment;
         let is_ours = |ip| self.node.pods6.is_none_or(|net| net.contains(&ip));
         EndpointRow {
@@ -376,9 +359,13 @@ impl<K: Kernel> Core<K> {
             other_router: !a.ipv6.is_none_or(is_ours),
         }
     }
+}
 
-    /// Labels of a pod that the source does not know.
-    pub(crate) fn init_labels() -> Labels {
-        reserved::labels(reserved::INIT).expect("a reserved identity")
-    }
+/// What notes about an endpoint's row in the kernel, and about its file, are filed under.
+pub(crate) fn row_subject(id: EndpointId) -> String {
+    format!("endpoint {id}")
+}
+
+pub(super) fn file_subject(id: EndpointId) -> String {
+    format!("endpoint {id} on disk")
 }

@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod in_force;
+mod labels;
 mod maps;
 mod notes;
 mod objects;
@@ -42,7 +43,8 @@ use crate::ipam::Pool;
 use crate::node::LocalNode;
 use config::Config;
 
-pub(crate) use endpoints::{CreateError, Gone, NewEndpoint, Relabel};
+pub(crate) use endpoints::{CreateError, Gone, NewEndpoint, row_subject};
+pub(crate) use labels::{Relabel, label_subject};
 pub(crate) use notes::Note;
 pub(crate) use runs::{AllRuns, Runs};
 

@@ -8,7 +8,7 @@ use kubernetes::{ObjectEvent, Update, Verdict};
 use model::Pod;
 use policy::{PolicyKey, PolicyKind};
 
-use super::{Core, Relabel};
+use super::Core;
 use crate::endpoint::{Attachment, Endpoint};
 
 impl<K: Kernel> Core<K> {
@@ -99,21 +99,5 @@ impl<K: Kernel> Core<K> {
             Some((problem.policy()?, Verdict::Refused(told)))
         });
         in_force.chain(refused).collect()
-    }
-
-    /// Labels that make up the identity of a pod; `None` while the source does not know it.
-    pub(crate) fn labels_of(&self, attachment: &Attachment) -> Option<Labels> {
-        let pod = self.pod_of(attachment)?;
-        let namespace = self.namespaces.get(&pod.key.namespace);
-        Some(pod.identity_labels(namespace, &self.config.cluster, &self.config.labels))
-    }
-
-    /// The endpoints whose labels are no longer those of their pod.
-    pub(crate) fn stale_labels(&self) -> Vec<Relabel> {
-        let stale = self.endpoints.iter().filter_map(|(id, endpoint)| {
-            let labels = self.labels_of(&endpoint.attachment)?;
-            (labels != endpoint.labels).then_some(Relabel { id: *id, labels })
-        });
-        stale.collect()
     }
 }

@@ -311,6 +311,7 @@ fn endpoint(id: EndpointId, pod: PodKey) -> Endpoint {
         attachment,
         labels: Core::<Fake>::init_labels(),
         identity: reserved::INIT,
+        counted: true,
         state: api::models::EndpointState::Ready,
         log: VecDeque::new(),
     }

@@ -183,7 +183,9 @@ impl Service {
         }
         let mut errors = 0;
         for gone in gone {
-            self.identities.release(&gone.labels);
+            if let Some(labels) = &gone.labels {
+                self.identities.release(labels);
+            }
             for error in &gone.errors {
                 tracing::warn!(endpoint = %which, error, "removing an endpoint");
             }

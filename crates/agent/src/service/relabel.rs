@@ -10,8 +10,7 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 
 use super::Service;
-use crate::core::Relabel;
-use crate::endpoint::Endpoint as Local;
+use crate::core::{Relabel, label_subject};
 
 /// Time until an identity that could not be had is asked for again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -22,35 +21,12 @@ pub(crate) struct RelabelWorker {
 }
 
 impl RelabelWorker {
-    /// Endpoints of before the restart use their identities again; one whose labels have another identity now gets it.
-    /// Labels that are no longer those of the pod get none: with the cluster's name every pod's changed.
-    pub(crate) async fn confirm(&self, endpoints: Vec<Local>) {
-        let stale: BTreeSet<_> = {
-            let changes = self.service.core().stale_labels();
-            changes.into_iter().map(|change| change.id).collect()
-        };
-        let current = endpoints
-            .into_iter()
-            .filter(|endpoint| !stale.contains(&endpoint.attachment.id));
-        join_all(current.map(|one| self.confirm_one(one))).await;
-    }
-
-    async fn confirm_one(&self, endpoint: Local) {
-        let (id, labels) = (endpoint.attachment.id, endpoint.labels.clone());
-        match self.service.identities.allocate(&labels).await {
-            Ok(identity) if identity == endpoint.identity => {}
-            Ok(identity) => {
-                let known = self.service.core().relabel(id, labels.clone(), identity);
-                match known {
-                    Some(_) => self.service.publish(id),
-                    None => self.service.identities.release(&labels),
-                }
-            }
-            Err(error) => self
-                .service
-                .core()
-                .note(&format!("identity of endpoint {id}"), Some(error)),
-        }
+    /// Endpoints of before the restart use their identities again, as far as they are to keep them. Those that are to have
+    /// others, of which there are many where the cluster's name or id changed, are left to [`RelabelWorker::run`], and so is
+    /// what fails.
+    pub(crate) async fn confirm(&self) {
+        let uncounted = self.service.core().uncounted();
+        join_all(uncounted.into_iter().map(|one| self.change(one))).await;
     }
 
     /// Follows the objects, for ever. Endpoints do not wait for each other, nor objects for them.
@@ -82,33 +58,28 @@ impl RelabelWorker {
 
     /// Gives one endpoint the identity of its pod's labels; `false` if there is none to be had now.
     async fn change(&self, Relabel { id, labels }: Relabel) -> bool {
-        let subject = format!("labels of endpoint {id}");
+        let subject = label_subject(id);
         let identity = match self.service.identities.allocate(&labels).await {
             Ok(identity) => identity,
             Err(error) => {
-                self.service.core().note(&subject, Some(error));
+                let mut core = self.service.core();
+                // Nothing is wrong with one that is gone.
+                let is_there = core.endpoints.contains_key(&id);
+                core.note(&subject, is_there.then_some(error));
                 return false;
             }
         };
-        let old = {
+        let (unused, has_moved) = {
             let mut core = self.service.core();
             core.note(&subject, None::<String>);
-            // Other labels may have come meanwhile; they are the next look's.
-            let current = core
-                .endpoints
-                .get(&id)
-                .and_then(|endpoint| core.labels_of(&endpoint.attachment))
-                .is_some_and(|now| now == labels);
-            current
-                .then(|| core.relabel(id, labels.clone(), identity))
-                .flatten()
+            core.count(id, labels, identity)
         };
-        let Some(old) = old else {
+        if has_moved {
+            self.service.publish(id);
+        }
+        if let Some(labels) = unused {
             self.service.identities.release(&labels);
-            return true;
-        };
-        self.service.publish(id);
-        self.service.identities.release(&old);
+        }
         true
     }
 }

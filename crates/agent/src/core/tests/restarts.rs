@@ -172,6 +172,33 @@ fn addresses_are_written_down_when_there_is_room() {
     assert!(full.join("state/held-addresses.json").exists());
 }
 
+/// Also if somebody empties the directory, or the disk was full: a start forgets pods that have no file.
+#[test]
+fn files_of_endpoints_come_back() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let [state, full] = ["state", "full"].map(|name| dir.path().join(name));
+    std::fs::write(&full, "").expect("writable");
+    let mut core = core();
+    let id = EndpointId(10);
+    let pod = PodKey {
+        namespace: "demo".into(),
+        name: "web".into(),
+    };
+    core.restore_endpoint(endpoint(id, pod)).expect("room");
+    let file = state.join("10.json");
+    core.endpoint_dir = full;
+    core.keep_files();
+    assert!(core.notes.contains_key("endpoint 10 on disk"));
+    core.endpoint_dir = state.clone();
+    for _ in 0..2 {
+        core.keep_files();
+        assert!(core.notes.is_empty() && file.exists());
+        std::fs::remove_dir_all(&state).expect("there");
+    }
+    core.relabel(id, labels("cluster5", "web"), WEB);
+    assert!(file.exists());
+}
+
 /// A pod that lives and whose endpoint cannot be read keeps its address, over further starts too, until its device goes.
 #[test]
 fn a_damaged_file_of_a_living_pod_keeps_its_address() {
@@ -293,4 +320,54 @@ fn what_an_endpoint_has_is_its_own() {
     );
     let again = refusal(|a| (a.interface, a.ifindex) = ("lxc10".into(), 14));
     assert_eq!(again, None, "the device of before is gone");
+}
+
+/// Pods with the same labels share an identity, and each lets go only of the use that it counts as: whose labels changed while
+/// no agent ran counts as none.
+#[test]
+fn a_pod_of_before_takes_nobody_elses_use_along() {
+    let mut core = core();
+    core.endpoint_dir = "/dev/null/endpoints".into();
+    let [same, changed, former] = [10, 11, 12].map(EndpointId);
+    let key = |id| PodKey {
+        namespace: "demo".into(),
+        name: format!("web-{id}").into(),
+    };
+    let web = labels("cluster5", "web");
+    for id in [same, changed, former] {
+        let mut endpoint = endpoint(id, key(id));
+        endpoint.attachment.ipv4 = Some(Ipv4Addr::from([10, 5, 1, id.0 as u8]));
+        endpoint.attachment.ifindex = id.0.into();
+        endpoint.labels = web.clone();
+        let cluster = if id == former { 3 } else { 5 };
+        endpoint.identity = NumericIdentity((cluster << 16) + 1);
+        endpoint.counted = false;
+        core.restore_endpoint(endpoint).expect("room");
+    }
+    let ids = |all: Vec<Relabel>| all.iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids(core.uncounted()), [same, changed]);
+    let pod = model::Pod {
+        key: key(changed),
+        uid: "".into(),
+        mirrored: "".into(),
+        node: "n1".into(),
+        service_account: "default".into(),
+        host_network: false,
+        labels: [("app".to_owned(), "new".to_owned())].into(),
+        named_ports: [].into(),
+    };
+    objects(&mut core, vec![ObjectEvent::Pod(pod)]);
+    assert_eq!(ids(core.uncounted()), [same]);
+    assert_eq!(core.count(same, web.clone(), WEB), (None, false));
+    let mut stale = core.stale_labels();
+    assert_eq!(ids(stale.clone()), [changed, former]);
+    let new = stale.remove(0).labels;
+    let identity = NumericIdentity(WEB.0 + 1);
+    assert_eq!(core.count(changed, new.clone(), identity), (None, true));
+    assert_eq!(core.count(former, web.clone(), WEB), (None, true));
+    assert!(core.stale_labels().is_empty());
+    // What came too late is given back, as is what a pod leaves.
+    assert_eq!(core.count(changed, web.clone(), WEB), (Some(web), false));
+    let again = core.count(changed, new.clone(), identity);
+    assert_eq!(again, (Some(new), false));
 }
