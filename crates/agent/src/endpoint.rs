@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// Version of the file.
 const FORMAT: u32 = 1;
 /// Largest file that is read.
-const MAX_FILE: u64 = 256 * 1024;
+const MAX_FILE: u64 = 1 << 20;
 /// Entries of an endpoint's log.
 const MAX_LOG: usize = 64;
 
@@ -260,9 +260,7 @@ fn parse(bytes: &[u8]) -> Result<Endpoint, String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_saved_endpoint_comes_back_and_a_damaged_file_is_named() {
-        let dir = tempfile::tempdir().expect("temp dir");
+    fn endpoint(labels: Labels) -> Endpoint {
         let attachment = Attachment {
             id: EndpointId(7),
             container_id: "abc".into(),
@@ -280,14 +278,20 @@ mod tests {
             },
             uid: String::new(),
         };
-        let endpoint = Endpoint {
+        Endpoint {
             attachment,
-            counted: true,
-            labels: Labels::parse(b"k8s:app=web;").expect("labels"),
+            labels,
             identity: NumericIdentity(70000),
+            counted: true,
             state: EndpointState::Ready,
             log: VecDeque::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_saved_endpoint_comes_back_and_a_damaged_file_is_named() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let endpoint = endpoint(Labels::parse(b"k8s:app=web;").expect("labels"));
         endpoint.save(dir.path()).expect("saved");
         std::fs::write(dir.path().join("9.json"), "{").expect("write");
         let (restored, damaged) = restore(dir.path()).expect("readable");
@@ -297,6 +301,37 @@ mod tests {
         assert_eq!(damaged[0].id, Some(EndpointId(9)));
         forget(dir.path(), EndpointId(7)).expect("removed");
         forget(dir.path(), EndpointId(7)).expect("absent is fine");
+    }
+
+    #[test]
+    fn a_pod_with_as_many_and_as_long_labels_as_can_be_comes_back() {
+        let all = || (0..256).map(|n| (format!("{n:0317}"), format!("{n:063}")));
+        let namespace = model::Namespace {
+            name: "n".repeat(63),
+            labels: all().collect(),
+        };
+        let pod = Pod {
+            key: PodKey {
+                namespace: namespace.name.as_str().into(),
+                name: "p".repeat(253).into(),
+            },
+            uid: "".into(),
+            mirrored: "".into(),
+            node: "".into(),
+            service_account: "a".repeat(253).into(),
+            host_network: false,
+            labels: all().collect(),
+            named_ports: [].into(),
+        };
+        let cluster = model::ClusterName::new(&"c".repeat(32)).expect("valid");
+        let filter = model::LabelFilter::default();
+        let endpoint = endpoint(pod.identity_labels(Some(&namespace), &cluster, &filter));
+        assert_eq!(endpoint.labels.len(), 2 * 256 + 3);
+        let dir = tempfile::tempdir().expect("temp dir");
+        endpoint.save(dir.path()).expect("saved");
+        let (restored, damaged) = restore(dir.path()).expect("readable");
+        assert_eq!(damaged.len(), 0, "{}", damaged[0].reason);
+        assert_eq!(restored[0].labels, endpoint.labels);
     }
 
     /// All pods would be forgotten.

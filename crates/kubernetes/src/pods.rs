@@ -8,8 +8,10 @@ use model::{NamedPort, Namespace, Pod, PodKey, Protocol};
 use crate::field::Field;
 use crate::{FieldError, object};
 
-/// Most labels of an object.
+/// Most labels of an object, and the longest keys and values. An identity has those of a pod and of its namespace.
 const MAX_LABELS: usize = 256;
+const MAX_KEY: usize = 317;
+const MAX_VALUE: usize = 63;
 /// What a kubelet writes on the object of a static pod: the UID by which it runs it.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// `restartPolicy` of an init container that runs as long as its pod.
@@ -70,12 +72,12 @@ pub(crate) fn labels(metadata: &Field<'_>) -> Result<Vec<(String, String)>, Fiel
             labels.len()
         )));
     }
-    let bad = |text: &str| {
-        text.len() > 317 || text.contains([';', '=']) || text.chars().any(char::is_control)
+    let bad = |text: &str, max: usize| {
+        text.len() > max || text.contains([';', '=']) || text.chars().any(char::is_control)
     };
     match labels
         .iter()
-        .find(|(key, value)| key.is_empty() || bad(key) || bad(value))
+        .find(|(key, value)| key.is_empty() || bad(key, MAX_KEY) || bad(value, MAX_VALUE))
     {
         Some((key, _)) => Err(field.error(format!("label {key:?} is not a valid label"))),
         None => Ok(labels),

@@ -142,10 +142,11 @@ pub enum LabelsError {
 pub struct Labels(Arc<[Label]>);
 
 impl Labels {
-    /// Largest canonical string that is accepted from outside.
-    pub const MAX_BYTES: usize = 32 * 1024;
+    /// Largest canonical string that is accepted from outside: that of a pod whose labels, and whose namespace's, are as many
+    /// and as long as an object may have them.
+    pub const MAX_BYTES: usize = 256 * 1024;
     /// Most labels that are accepted from outside.
-    pub const MAX_COUNT: usize = 512;
+    pub const MAX_COUNT: usize = 1024;
 
     /// Reads the canonical string `source:key=value;…;` (the final `;` may be missing).
     pub fn parse(text: &[u8]) -> Result<Self, LabelsError> {
