@@ -29,6 +29,10 @@ pub(crate) use field;
 /// whole packet again. Older kernels refuse it.
 const BPF_F_IPV6: u64 = 1 << 7;
 
+/// `skb.tc_index` of a packet that a pod gave to the stack: this and the pod's endpoint. The stack copies it to every piece.
+const SENDER: u32 = 0x2000;
+const SENDER_MASK: u32 = !(abi::MAX_ENDPOINTS - 1);
+
 impl Skb {
     /// Where `len` bytes at `offset` of the linear part are.
     #[inline(always)]
@@ -214,5 +218,32 @@ impl Packet for Skb {
     #[inline(always)]
     fn ingress_ifindex(&self) -> u32 {
         field!(self.skb, ingress_ifindex)
+    }
+
+    #[inline(always)]
+    fn has_socket(&self) -> bool {
+        // SAFETY: the union's only member.
+        !unsafe { field!(self.skb, __bindgen_anon_2).sk }.is_null()
+    }
+
+    #[inline(always)]
+    fn note_sender(&mut self, endpoint: u32) {
+        let note = SENDER | (endpoint & !SENDER_MASK);
+        // SAFETY: the context is valid and classifiers may write both. A filter of a qdisc has the kernel put the class in
+        // place of the index when the program is done.
+        unsafe {
+            (*self.skb).tc_index = note;
+            (*self.skb).tc_classid = note;
+        }
+    }
+
+    #[inline(always)]
+    fn sender(&self) -> u32 {
+        let note = field!(self.skb, tc_index);
+        if note & SENDER_MASK == SENDER {
+            note & !SENDER_MASK
+        } else {
+            0
+        }
     }
 }

@@ -55,6 +55,7 @@ pub fn from_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) 
 /// To the node's stack.
 #[inline(always)]
 fn to_stack<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) -> Step {
+    pkt.note_sender(u32::from(work.report.endpoint));
     match translated(pkt, tables, work) {
         true => Step::Pass,
         false => work.report.drop(DropReason::WriteFailed),

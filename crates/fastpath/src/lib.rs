@@ -19,6 +19,7 @@ mod from_overlay;
 mod from_pod;
 mod halves;
 mod headers;
+mod ingress;
 mod judge;
 mod mac;
 mod neighbour;

@@ -66,8 +66,17 @@ pub trait Packet {
     /// Device that the program is attached to.
     fn ifindex(&self) -> u32;
 
-    /// Device by which the packet came to this node's stack; 0 if a socket of this node sent it.
+    /// Device by which the packet came to this node's stack; 0 if this node made it, or forgot.
     fn ingress_ifindex(&self) -> u32;
+
+    /// Whether a socket of this node sent it.
+    fn has_socket(&self) -> bool;
+
+    /// Has whoever looks at the packet later on its way through the stack know that pod `endpoint` sent it.
+    fn note_sender(&mut self, endpoint: u32);
+
+    /// What [`Packet::note_sender`] noted, also of the packet of which this one is a piece; 0: nothing.
+    fn sender(&self) -> u32;
 
     /// Sum of big-endian 16-bit words, as internet checksums want it (RFC 1071), folded and not inverted. `N` is
     /// a multiple of 4.

@@ -5,6 +5,7 @@ use abi::{Direction, DropReason, ExtError, IpInfo, ip_flags};
 
 use crate::flow::write_key;
 use crate::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, mapped};
+use crate::ingress::ingress;
 use crate::judge::note_translated;
 use crate::policy::{REMOTE_NODE, WORLD, is_node, is_pod};
 use crate::resolve::outside;
@@ -35,7 +36,7 @@ pub fn to_overlay<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work
         return nowhere(work);
     };
     work.report.dst_identity = to.identity;
-    match identity(tables, work, pkt.ingress_ifindex()) {
+    match identity(tables, work, ingress(pkt, tables, true)) {
         0 => Step::Drop,
         identity => {
             work.report.src_identity = identity;

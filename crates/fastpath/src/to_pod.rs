@@ -9,6 +9,7 @@ use abi::{
 use crate::flow::{belongs, reopens, touch, write_key};
 use crate::halves::take_over;
 use crate::headers::ETHERTYPE_ARP;
+use crate::ingress::ingress;
 use crate::judge::{begin, came_by_stack, current, decide, find, opened_by_local, refresh_remote};
 use crate::parse::ethertype;
 use crate::policy::{HOST, REMOTE_NODE, is_pod};
@@ -16,7 +17,7 @@ use crate::related::related;
 use crate::resolve::{outside, world};
 use crate::translate::from_backend;
 use crate::transport::remember;
-use crate::{FlowRef, Layer4, Packet, Step, Tables, Work, parse};
+use crate::{FlowRef, Layer4, Packet, Parsed, Step, Tables, Work, parse};
 
 /// Decides a packet on the egress of a pod's host-side device.
 #[inline(always)]
@@ -34,8 +35,9 @@ pub fn to_pod<P: Packet, T: Tables>(pkt: &mut P, tables: &T, work: &mut Work) ->
         return work.report.drop(reason);
     }
     write_key(&mut work.key, &work.packet, false);
-    if !established(pkt, tables, config, work) {
-        let step = judge(pkt, tables, work);
+    let ingress = ingress(pkt, tables, work.packet.fragment != Parsed::WHOLE);
+    if !established(pkt, tables, config, work, ingress) {
+        let step = judge(pkt, tables, work, ingress);
         if step != Step::Pass {
             return step;
         }
@@ -53,6 +55,7 @@ fn established<P: Packet, T: Tables>(
     tables: &T,
     config: &NodeConfig,
     work: &mut Work,
+    ingress: u32,
 ) -> bool {
     let Some(entry) = find(tables, work) else {
         return false;
@@ -66,8 +69,8 @@ fn established<P: Packet, T: Tables>(
         || !current(tables, &flow, endpoint, false, now)
         || !belongs(&flow, work.packet.kind, false)
         || reopens(&flow, work.packet.tcp_flags)
-        || borrows_host(&flow, pkt.ingress_ifindex())
-        || borrows_pod(tables, &flow, pkt.ingress_ifindex())
+        || borrows_host(&flow, ingress)
+        || borrows_pod(tables, &flow, ingress)
     {
         return false;
     }
@@ -78,20 +81,20 @@ fn established<P: Packet, T: Tables>(
 
 /// Whether a forwarded packet would continue a flow that a socket of this node opened.
 #[inline(always)]
-fn borrows_host(flow: &Flow, ingress_ifindex: u32) -> bool {
-    ingress_ifindex != 0 && flow.flags & flow_flags::HOST != 0 && !opened_by_local(flow)
+fn borrows_host(flow: &Flow, ingress: u32) -> bool {
+    ingress != 0 && flow.flags & flow_flags::HOST != 0 && !opened_by_local(flow)
 }
 
 /// Whether a forwarded packet with the address of a pod of this node came by another device than that pod's.
 #[inline(always)]
-fn borrows_pod<T: Tables>(tables: &T, flow: &Flow, ingress_ifindex: u32) -> bool {
-    ingress_ifindex != 0
+fn borrows_pod<T: Tables>(tables: &T, flow: &Flow, ingress: u32) -> bool {
+    ingress != 0
         && flow.peer_endpoint != 0
-        && tables.endpoint(flow.peer_endpoint).map_or(0, |e| e.ifindex) != ingress_ifindex
+        && tables.endpoint(flow.peer_endpoint).map_or(0, |e| e.ifindex) != ingress
 }
 
 #[inline(never)]
-fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work) -> Step {
+fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, ingress: u32) -> Step {
     let (Some(config), Some(id)) = (tables.config(), tables.device(pkt.ifindex())) else {
         return work.report.drop(DropReason::EndpointNotReady);
     };
@@ -104,7 +107,6 @@ fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work) -> Step {
     work.report.endpoint = id as u16;
     work.report.dst_identity = endpoint.identity;
     work.flow.flags = 0;
-    let ingress = pkt.ingress_ifindex();
     // Neighbour discovery of this node's own stack; hop limit 255 means it was not forwarded.
     if work.packet.kind == Layer4::DISCOVERY && ingress == 0 {
         return Step::Pass;

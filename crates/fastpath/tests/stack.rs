@@ -117,6 +117,62 @@ fn a_local_pods_address_comes_by_its_device_also_on_a_live_flow() {
     assert_eq!(world.stack_to_pod(IF_A, IF_B, reply()).step, Step::Pass);
 }
 
+/// A first fragment of a datagram over IPv6 that the stack sends to pod A.
+fn piece(src: [u8; 4], socket: bool, sender: u32) -> Frame {
+    let body = [&[17, 0, 0, 1, 0, 0, 0, 9][..], &frames::udp(9, 53, 8)].concat();
+    Frame {
+        bytes: Ip::v6(six(src), six(POD_A)).frame(44, &body),
+        ifindex: IF_A,
+        socket,
+        sender,
+        ..Frame::default()
+    }
+}
+
+#[test]
+fn pieces_that_the_stack_cut_anew_are_not_the_hosts() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    for (src, socket, sender, identity) in [
+        (OUTSIDE, false, 0, 10),
+        (NODE, false, 0, 6),
+        (NODE, true, 0, 1),
+        (POD_B, false, 2, ID_B),
+    ] {
+        let out = world.run_to_pod(piece(src, socket, sender));
+        assert_eq!(out.reason(), Some(DropReason::PolicyDenied as u8));
+        assert_eq!(out.work.report.src_identity, identity, "{src:?}");
+    }
+    for sender in [0, 1] {
+        let out = world.run_to_pod(piece(POD_B, false, sender));
+        assert_eq!(out.reason(), Some(DropReason::InvalidSourceIp as u8));
+    }
+}
+
+#[test]
+fn pieces_of_a_pod_go_into_the_tunnel_as_its_own() {
+    let world = World::default();
+    let datagram = Ip::v6(six(POD_A), six(OUTSIDE)).udp(9, 53, 8);
+    assert_eq!(world.send(IF_A, datagram).frame.sender, 1);
+    for (src, socket, sender, identity) in [
+        (POD_A, false, 1, ID_A),
+        (NODE, false, 0, 6),
+        (NODE, true, 0, 6),
+        (OUTSIDE, false, 0, 2),
+    ] {
+        let piece = Frame {
+            bytes: Ip::v6(six(src), six(POD_REMOTE)).frame(44, &[17, 0, 1, 0, 0, 0, 0, 9]),
+            ifindex: VXLAN,
+            socket,
+            sender,
+            ..Frame::default()
+        };
+        let out = world.run_to_overlay(piece);
+        assert_eq!(out.step, Step::Encapsulate);
+        assert_eq!(out.work.report.tunnel.identity, identity, "{src:?}");
+    }
+}
+
 #[test]
 fn a_prefix_serves_addresses_without_a_row() {
     let mut world = World::default();

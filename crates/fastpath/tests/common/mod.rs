@@ -25,6 +25,10 @@ pub(crate) struct Frame {
     pub(crate) partial: bool,
     /// The sum of all bytes of the packet that its device supplied.
     pub(crate) whole: Option<u16>,
+    /// A socket of the node sent it.
+    pub(crate) socket: bool,
+    /// The endpoint that noted itself.
+    pub(crate) sender: u32,
 }
 
 /// A sum, not inverted, of which `from` became `to`.
@@ -129,6 +133,15 @@ impl Packet for Frame {
     fn ingress_ifindex(&self) -> u32 {
         self.ingress
     }
+    fn has_socket(&self) -> bool {
+        self.socket
+    }
+    fn note_sender(&mut self, endpoint: u32) {
+        self.sender = endpoint;
+    }
+    fn sender(&self) -> u32 {
+        self.sender
+    }
 }
 
 /// What became of a packet.
@@ -162,12 +175,15 @@ impl World {
     }
 
     pub(crate) fn stack_to_pod(&self, ifindex: u32, ingress: u32, bytes: Vec<u8>) -> Outcome {
-        let mut frame = Frame {
+        self.run_to_pod(Frame {
             bytes,
             ifindex,
             ingress,
             ..Frame::default()
-        };
+        })
+    }
+
+    pub(crate) fn run_to_pod(&self, mut frame: Frame) -> Outcome {
         let mut work = Work::default();
         let step = fastpath::to_pod(&mut frame, self, &mut work);
         Outcome { step, work, frame }
@@ -190,12 +206,15 @@ impl World {
     }
 
     pub(crate) fn stack_to_overlay(&self, ingress: u32, bytes: Vec<u8>) -> Outcome {
-        let mut frame = Frame {
+        self.run_to_overlay(Frame {
             bytes,
             ifindex: VXLAN,
             ingress,
             ..Frame::default()
-        };
+        })
+    }
+
+    pub(crate) fn run_to_overlay(&self, mut frame: Frame) -> Outcome {
         let mut work = Work::default();
         let step = fastpath::to_overlay(&mut frame, self, &mut work);
         Outcome { step, work, frame }
