@@ -6,8 +6,9 @@
 //!
 //! **Order.** A backend is a member before it can be chosen and can no longer be chosen before it ceases to be one. One that
 //! is gone has its bucket raised afterwards: its flows are judged again, and end. Between the two rises the bucket of the
-//! service's own address: who chose while that stayed as it was chose a backend, or is judged again. A change writes what it is about: a backend
-//! more is two rows and the number, one less moves the last into its place.
+//! service's own address: who chose while that stayed as it was chose a backend, or is judged again. It rises too when the
+//! service is new: flows that pods have with its address are judged again, and find it. A change writes what it is about: a
+//! backend more is two rows and the number, one less moves the last into its place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -262,17 +263,18 @@ impl<K: Kernel> Datapath<K> {
             affinity,
         };
         result = result.and(filled);
-        if row != now.row || !self.has_service(key, &row)? {
-            match self.upsert::<table::Services>(key, &row) {
-                Ok(()) => now.row = row,
-                Err(error) => return result.and(Err(error)),
+        let there = self.kernel.get_row::<table::Services>(key)?;
+        if there != Some(row) {
+            if let Err(error) = self.upsert::<table::Services>(key, &row) {
+                return result.and(Err(error));
+            }
+            if there.is_none() {
+                // What pods send there already is no service's.
+                result = result.and(self.raise(addr_bucket(&key.addr)));
             }
         }
+        now.row = row;
         result.and(self.retire(key, now, wanted))
-    }
-
-    fn has_service(&self, key: &ServiceKey, row: &Service) -> Result<bool> {
-        Ok(self.kernel.get_row::<table::Services>(key)? == Some(*row))
     }
 
     /// Has `now.slots` be those of `wanted` that may be chosen, and writes what moved.

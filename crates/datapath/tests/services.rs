@@ -122,6 +122,31 @@ fn a_backend_is_a_member_before_it_is_chosen_and_raised_after_it_is_gone() {
 }
 
 #[test]
+fn flows_to_an_address_find_the_service_that_comes_there() {
+    let mut datapath = fresh();
+    let service = frontend("10.96.0.1");
+    let epoch = |datapath: &Datapath<Fake>| {
+        let bucket = u32::from(addr_bucket(&map_addr("10.96.0.1")));
+        let epoch = datapath.kernel().get_row::<table::Epochs>(&bucket);
+        epoch.expect("readable").unwrap_or(0)
+    };
+    for _ in 0..2 {
+        let before = epoch(&datapath);
+        datapath
+            .put_service(&service, &all(&["10.5.0.1"]))
+            .expect("room");
+        assert_eq!(epoch(&datapath), before + 1);
+        let last = datapath.kernel().calls.last();
+        assert!(matches!(last, Some(Call::Add(Map::Epochs, ..))), "{last:?}");
+        datapath
+            .put_service(&service, &all(&["10.5.0.1", "10.5.0.2"]))
+            .expect("room");
+        assert_eq!(epoch(&datapath), before + 1, "disturbs nobody");
+        datapath.remove_service(&service).expect("removable");
+    }
+}
+
+#[test]
 fn a_change_writes_what_changed() {
     let mut datapath = fresh();
     let service = frontend("10.96.0.1");

@@ -144,6 +144,25 @@ fn what_is_no_service_or_was_opened_otherwise_is_left_to_the_stack() {
 }
 
 #[test]
+fn a_flow_finds_the_service_that_comes_to_its_address() {
+    let mut world = World::default();
+    let packets = |flags| {
+        [
+            udp(Ip::v4(POD_A, VIP), 4000, 80),
+            tcp(Ip::v4(POD_A, VIP), 4001, 80, flags),
+        ]
+    };
+    for packet in packets(SYN) {
+        assert_eq!(world.send(IF_A, packet).step, Step::Pass);
+    }
+    service(&mut world, &[POD_REMOTE], 0);
+    world.bump_addr(VIP);
+    for packet in packets(SYN) {
+        assert_eq!(world.send(IF_A, packet).step, Step::Tunnel);
+    }
+}
+
+#[test]
 fn both_halves_live_and_end_together() {
     let world = with(&[POD_REMOTE]);
     let send = |flags| {

@@ -128,6 +128,7 @@ fn services_of_this_cluster() {
         policy_sees_the_pod(&lab, &a, family);
         flows_outlive_what_is_not_theirs(&lab, &a, family);
         nobody_is_an_answer(&lab, &a, family);
+        a_flow_finds_the_service_that_comes(&lab, &a, family);
         a_client_sticks(&lab, &a, family);
         serve(
             &lab,
@@ -295,6 +296,26 @@ fn nobody_is_an_answer(lab: &Lab, a: &Place, family: Family) {
     socket.send(b"anybody?").expect("sent");
     let error = socket.recv(&mut [0; 8]).expect_err("nobody");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+fn a_flow_finds_the_service_that_comes(lab: &Lab, a: &Place, family: Family) {
+    lab.cluster("cluster5")
+        .withdraw("web.yaml")
+        .expect("withdrawn");
+    let socket = datagram(a, SocketAddr::new(vip(family), ECHO));
+    let ask = || {
+        // An answer that nobody is there is an answer too.
+        let _refused = socket.send(b"anybody?");
+        socket.recv(&mut [0; 8])
+    };
+    eventually("nobody answers", SPREAD, || match ask() {
+        Ok(_) => Err("somebody"),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Err("the service is there"),
+        Err(_) => Ok(()),
+    })
+    .expect("gone");
+    serve(lab, false, &[("cluster5/b", true)]);
+    eventually("the same socket is answered", SPREAD, ask).expect("answered");
 }
 
 fn a_client_sticks(lab: &Lab, a: &Place, family: Family) {
