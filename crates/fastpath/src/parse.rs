@@ -12,6 +12,8 @@ use crate::headers::{
 use crate::transport::{first_fragment, later_fragment, transport};
 use crate::{Packet, Tables};
 
+/// Where an IPv6 header says what comes next.
+const NEXT6: usize = 6;
 /// Most IPv6 extension headers of a packet.
 const MAX_EXTENSIONS: usize = 4;
 
@@ -275,11 +277,7 @@ fn extensions<P: Packet, T: Tables>(pkt: &P, tables: &T, out: &mut Parsed) -> Op
         let Some(header) = pkt.load::<Extension>(at as usize) else {
             return Some(DropReason::TruncatedHeader);
         };
-        at += match next {
-            FRAGMENT => 8,
-            AUTHENTICATION => (u32::from(header.len) + 2) * 4,
-            _ => (u32::from(header.len) + 1) * 8,
-        };
+        at += extension_len(next, &header);
         if next == FRAGMENT {
             let word = u16::from_be(header.offset);
             out.fragment = fragment_of(word >> 3, word & 1 != 0);
@@ -296,6 +294,46 @@ fn extensions<P: Packet, T: Tables>(pkt: &P, tables: &T, out: &mut Parsed) -> Op
     }
     out.l4 = at as u16;
     elsewhere(pkt, tables, out)
+}
+
+/// The transport header of a whole IPv6 packet, or a first fragment, that another one quotes at `quote`: its protocol in the
+/// low byte, its place above. 0: there is none.
+#[inline(never)]
+pub(crate) fn quoted_transport<P: Packet>(pkt: &P, quote: usize) -> u32 {
+    let at = quote + V6_END - ETH_LEN;
+    match pkt.load::<u8>(quote + NEXT6) {
+        Some(next) if is_extension(next) => behind_extensions(pkt, at as u32, next),
+        Some(next) => (at as u32) << 8 | u32::from(next),
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn behind_extensions<P: Packet>(pkt: &P, mut at: u32, mut next: u8) -> u32 {
+    for _ in 0..MAX_EXTENSIONS {
+        let Some(header) = pkt.load::<Extension>(at as usize) else {
+            return 0;
+        };
+        if next == FRAGMENT && u16::from_be(header.offset) >> 3 != 0 {
+            return 0;
+        }
+        at += extension_len(next, &header);
+        next = header.next;
+        if !is_extension(next) {
+            return at << 8 | u32::from(next);
+        }
+    }
+    0
+}
+
+/// Bytes of an extension header of kind `kind`.
+#[inline(always)]
+fn extension_len(kind: u8, header: &Extension) -> u32 {
+    match kind {
+        FRAGMENT => 8,
+        AUTHENTICATION => (u32::from(header.len) + 2) * 4,
+        _ => (u32::from(header.len) + 1) * 8,
+    }
 }
 
 /// Transport headers that are not where most packets have them, and fragments.

@@ -10,12 +10,12 @@ use crate::headers::{
     mapped,
 };
 use crate::judge::{current, decide, one_way, read_epoch, refresh_remote};
+use crate::parse::quoted_transport;
 use crate::policy::is_pod;
 use crate::resolve::outside;
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
 
 /// Offsets in an IPv6 header.
-const NEXT6: usize = 6;
 const SRC6: usize = 8;
 const DST6: usize = 24;
 
@@ -65,7 +65,9 @@ fn about<P: Packet, T: Tables>(
     let kind = if work.packet.v4 == 1 {
         embedded4(pkt, work, from_local)
     } else {
-        embedded6(pkt, work, from_local)
+        // Here and not there: one call inside the other is more than the stack has.
+        let transport = quoted_transport(pkt, usize::from(work.packet.l4) + 8);
+        embedded6(pkt, work, from_local, transport)
     };
     if kind == Layer4::OTHER {
         return About::Nothing;
@@ -138,9 +140,9 @@ fn embedded4<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
     ports(pkt, &mut work.key, at + header, ip.proto, from_local)
 }
 
-/// The same for IPv6. Embedded extension headers are not followed.
+/// The same for IPv6, whose transport header is where [`quoted_transport`] says.
 #[inline(never)]
-fn embedded6<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
+fn embedded6<P: Packet>(pkt: &P, work: &mut Work, from_local: bool, transport: u32) -> Layer4 {
     let at = usize::from(work.packet.l4) + 8;
     let key = &mut work.key;
     let (src, dst) = if from_local {
@@ -152,10 +154,8 @@ fn embedded6<P: Packet>(pkt: &P, work: &mut Work, from_local: bool) -> Layer4 {
     if !pkt.copy(at + SRC6, &mut src.0) || !pkt.copy(at + DST6, &mut dst.0) {
         return Layer4::OTHER;
     }
-    let Some(next) = pkt.load::<u8>(at + NEXT6) else {
-        return Layer4::OTHER;
-    };
-    ports(pkt, &mut work.key, at + 40, next, from_local)
+    let (at, proto) = ((transport >> 8) as usize, transport as u8);
+    ports(pkt, &mut work.key, at, proto, from_local)
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@ use zerocopy::transmute;
 
 use crate::checksum::{self, Change};
 use crate::headers::{ETH_LEN, TCP, UDP, V4_END, V6_END};
+use crate::parse::quoted_transport;
 use crate::service::loopback;
 use crate::{Layer4, Packet, Parsed, Sum, Tables, Work};
 
@@ -239,15 +240,17 @@ fn quoted<P: Packet, const TO_POD: bool>(pkt: &mut P, work: &mut Work) -> bool {
     let quote = usize::from(work.packet.l4) + 8;
     let sum_at = usize::from(work.packet.l4) + ICMP_SUM;
     let (flow, key) = (&work.flow, &work.key);
-    let (addr_at, header) = if work.packet.v4 == 1 {
+    let (addr_at, transport) = if work.packet.v4 == 1 {
         let Some(first) = pkt.load::<u8>(quote) else {
             return false;
         };
-        (if TO_POD { 16 } else { 12 }, usize::from(first & 15) * 4)
+        let transport = quote + usize::from(first & 15) * 4;
+        (if TO_POD { 16 } else { 12 }, transport)
     } else {
-        (if TO_POD { 24 } else { 8 }, 40)
+        let transport = quoted_transport(pkt, quote) >> 8;
+        (if TO_POD { 24 } else { 8 }, transport as usize)
     };
-    let port_at = quote + header + if TO_POD { 2 } else { 0 };
+    let port_at = transport + if TO_POD { 2 } else { 0 };
     let written = if work.packet.v4 == 1 {
         quoted4(pkt, quote, addr_at, &key.remote, &flow.nat)
     } else {

@@ -277,6 +277,29 @@ fn errors_about_a_flow_speak_of_the_service_to_the_pod() {
 }
 
 #[test]
+fn an_error_about_a_piece_speaks_of_the_service_to_the_pod() {
+    let world = with(&[POD_REMOTE]);
+    let piece = |dst, port| {
+        let packet = udp(v6(POD_A, dst), 4000, port);
+        let body = [&[UDP, 0, 0, 1, 0, 0, 0, 9][..], &packet[54..]].concat();
+        v6(POD_A, dst).frame(44, &body)
+    };
+    assert_eq!(world.send(IF_A, piece(VIP, 80)).step, Step::Tunnel);
+    let error = |from, quoted: &[u8]| {
+        let body = icmp(1, 4, [0; 4], &quoted[14..]);
+        seal(v6(from, POD_A).frame(58, &body))
+    };
+    let wire = error(POD_REMOTE, &piece(POD_REMOTE, 8080));
+    let out = world.overlay(ID_REMOTE, NODE_REMOTE, wire);
+    assert_eq!(out.step, Step::Deliver);
+    assert!(is_sound(&out.frame.bytes), "{:02x?}", out.frame.bytes);
+    let (got, want) = (out.frame.bytes, error(VIP, &piece(VIP, 80)));
+    let sum = want.len() - 8;
+    assert_eq!(got[58..sum], want[58..sum], "but for checksums");
+    assert_eq!(got[22..38], six(VIP));
+}
+
+#[test]
 fn fragments_of_a_datagram_follow_the_first() {
     let world = with(&[POD_REMOTE]);
     let mut whole = udp(Ip::v4(POD_A, VIP).fragment(0), 4000, 80);

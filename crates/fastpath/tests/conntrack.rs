@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! Conntrack: lifetimes, closing, reopening, echo, errors about flows, fragments.
+//! Conntrack: lifetimes, closing, reopening, echo, fragments.
 
 mod common;
 
@@ -202,84 +202,6 @@ fn policy_sees_the_type_of_icmp_as_port() {
         world.send(IF_A, ping.reply().echo(false, 1)).step,
         Step::Pass,
         "judged as the request"
-    );
-}
-
-#[test]
-fn errors_about_a_flow_pass_whichever_router_sends_them() {
-    let router = [198, 51, 100, 1];
-    for v4 in [true, false] {
-        let ip = |s, d| {
-            if v4 {
-                Ip::v4(s, d)
-            } else {
-                Ip::v6(six(s), six(d))
-            }
-        };
-        let mut world = World::default();
-        world.default_deny(1, Direction::Ingress);
-        assert_eq!(
-            world.send(IF_A, ip(POD_A, OUTSIDE).tcp(5, 80, SYN)).step,
-            Step::Pass
-        );
-        let error = |world: &World, dport: u16| {
-            let embedded = ip(POD_A, OUTSIDE).packet(6, &frames::tcp(5, dport, ACK, 0));
-            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
-            let frame = ip(router, POD_A).icmp(kind, code, [0, 0, 5, 0xaa], &embedded);
-            world.stack_to_pod(IF_A, UPLINK, frame).reason()
-        };
-        assert_eq!(error(&world, 80), None);
-        assert_eq!(
-            error(&world, 81),
-            Some(DropReason::PolicyDenied as u8),
-            "no such flow"
-        );
-        world.bump(1);
-        assert_eq!(error(&world, 80), None, "judged again as the flow");
-        world.default_deny(1, Direction::Egress);
-        world.bump(1);
-        assert_eq!(
-            error(&world, 80),
-            Some(DropReason::PolicyDenied as u8),
-            "the flow was revoked"
-        );
-    }
-}
-
-#[test]
-fn a_pod_does_not_report_errors_about_the_flows_of_others() {
-    let mut world = World::default();
-    world.default_deny(1, Direction::Ingress);
-    let flow = Ip::v4(POD_A, OUTSIDE);
-    assert_eq!(world.send(IF_A, flow.udp(5, 53, 8)).step, Step::Pass);
-    let embedded = flow.packet(17, &frames::udp(5, 53, 8));
-    let error = || Ip::v4(POD_B, POD_A).icmp(3, 4, [0, 0, 0, 68], &embedded);
-    let denied = Some(DropReason::PolicyDenied as u8);
-    assert_eq!(world.send(IF_B, error()).reason(), denied, "by its device");
-    let stack = world.stack_to_pod(IF_A, IF_B, error());
-    assert_eq!(stack.reason(), denied, "by the stack");
-}
-
-#[test]
-fn a_pod_may_report_errors_about_what_it_got() {
-    let mut world = World::default();
-    world.default_deny(1, Direction::Egress);
-    let probe = Ip::v4(OUTSIDE, POD_A);
-    assert_eq!(
-        world.stack_to_pod(IF_A, UPLINK, probe.udp(7, 53, 8)).step,
-        Step::Pass
-    );
-    let unreachable = |to: [u8; 4]| {
-        let embedded = probe.packet(17, &frames::udp(7, 53, 8));
-        world
-            .send(IF_A, Ip::v4(POD_A, to).icmp(3, 3, [0; 4], &embedded))
-            .reason()
-    };
-    assert_eq!(unreachable(OUTSIDE), None);
-    assert_eq!(
-        unreachable(POD_REMOTE),
-        Some(DropReason::PolicyDenied as u8),
-        "to nobody else"
     );
 }
 
