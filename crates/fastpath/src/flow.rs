@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! Conntrack transitions, as in Cilium's `bpf/lib/conntrack.h`: what a packet does to the entry of its flow.
+//! Conntrack transitions, as in Cilium's `bpf/lib/conntrack.h`: what a packet does to the entry of its flow. Of a connection that
+//! one side resets the entry goes soon, because nothing else takes it out of a full table.
 
 use abi::{Flow, FlowKey, NodeConfig, flow_flags};
 
@@ -75,8 +76,10 @@ pub fn moved(
     let expires = match flags & CLOSING == CLOSING {
         true if was_closed => flow.expires,
         true => now.wrapping_add(config.timeout_fin),
-        false if flags & flow_flags::SEEN_NON_SYN != 0 => now.wrapping_add(config.timeout_tcp),
-        false => now.wrapping_add(config.timeout_syn),
+        false if flags & flow_flags::SEEN_NON_SYN == 0 => now.wrapping_add(config.timeout_syn),
+        // Nothing follows, unless the reset was nobody's: what goes on makes it a connection again.
+        false if tcp_flags & TCP_RST != 0 => now.wrapping_add(config.timeout_syn),
+        false => now.wrapping_add(config.timeout_tcp),
     };
     let (tx_flags, rx_flags) = match from_local {
         true => (flow.tx_flags | tcp_flags, flow.rx_flags),

@@ -74,8 +74,20 @@ fn lifetimes_follow_what_was_seen() {
             CLOSING,
         ),
         (
-            "RST later closes one side",
+            "RST later closes one side, and is soon over",
             &[(true, SYN), (false, SYN | ACK), (true, ACK), (false, RST)],
+            60,
+            flow_flags::RX_CLOSING,
+        ),
+        (
+            "RST that nobody minds",
+            &[
+                (true, SYN),
+                (false, SYN | ACK),
+                (true, ACK),
+                (false, RST),
+                (false, ACK),
+            ],
             8000,
             flow_flags::RX_CLOSING,
         ),
