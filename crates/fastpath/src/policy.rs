@@ -27,10 +27,10 @@ pub(crate) fn is_pod(identity: u32) -> bool {
     identity >= FIRST_IDENTITY && identity >> 24 == 0
 }
 
-/// Whether the number is remote-node or a node-local identity of nodes.
+/// Whether the number is remote-node, that of nodes with an API server, or a node-local identity of nodes.
 #[inline(always)]
 pub(crate) fn is_node(identity: u32) -> bool {
-    identity == REMOTE_NODE || identity >> 24 == SCOPE_NODE
+    matches!(identity, REMOTE_NODE | KUBE_APISERVER) || identity >> 24 == SCOPE_NODE
 }
 
 /// Whether the number is one of world's, or a CIDR identity.
@@ -44,7 +44,7 @@ pub(crate) fn is_world(identity: u32) -> bool {
 pub fn kind_of(identity: u32, config: &NodeConfig) -> u32 {
     if is_world(identity) {
         kind::WORLD
-    } else if is_node(identity) {
+    } else if is_node(identity) && identity != KUBE_APISERVER {
         kind::REMOTE_NODE
     } else if identity < FIRST_IDENTITY || identity >> 24 != 0 {
         kind::OTHER

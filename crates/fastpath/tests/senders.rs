@@ -350,3 +350,14 @@ fn pods_do_not_speak_in_the_tunnel() {
         assert_eq!(out.reason(), refused, "nor by a service");
     }
 }
+
+#[test]
+fn a_node_with_an_api_server_is_a_node() {
+    let mut world = World::default();
+    world.remote(ROUTER_REMOTE, 7, NODE_REMOTE);
+    let packet = || Ip::v4(ROUTER_REMOTE, POD_A).tcp(9, 80, SYN);
+    let forged = world.overlay(ID_REMOTE, NODE_REMOTE, packet());
+    assert_eq!(forged.reason(), Some(DropReason::InvalidSourceIp as u8));
+    let own = world.overlay(6, NODE_REMOTE, packet());
+    assert_eq!((own.step, own.work.report.src_identity), (Step::Deliver, 7));
+}

@@ -164,6 +164,15 @@ impl Services {
             .collect()
     }
 
+    /// The addresses of a service's endpoints, ready or not.
+    pub fn endpoints(&self, key: &NamespacedName) -> BTreeSet<IpAddr> {
+        let usable = self.slices_of(key).flat_map(|slice| {
+            let endpoints = slice.endpoints.iter();
+            endpoints.filter(move |endpoint| refusal(slice, endpoint).is_none())
+        });
+        usable.map(|endpoint| endpoint.addr).collect()
+    }
+
     /// Whether somebody has the frontend.
     pub fn has(&self, frontend: &Frontend) -> bool {
         self.claims.contains_key(frontend)

@@ -57,6 +57,10 @@ impl Engine {
                 .upsert_group(group.clone())
                 .expect("no policy selects it yet");
         }
+        let api_servers = self.groups.api_servers().clone();
+        engine
+            .set_api_servers(api_servers)
+            .expect("no policy names it yet");
         for object in self.policies() {
             engine
                 .upsert_policy(object.clone())

@@ -211,7 +211,10 @@ impl Compiler<'_> {
                 .map(|peer| self.endpoints(rule, peer))
                 .collect()
         } else if let Some(entities) = &peers.entities {
-            entities.iter().copied().map(PeerSelector::Entity).collect()
+            let outside = entities.iter().filter_map(|e| self.groups.prefixes_of(*e));
+            let outside = outside.map(PeerSelector::Cidr);
+            let inside = entities.iter().copied().map(PeerSelector::Entity);
+            inside.chain(outside).collect()
         } else if let Some(cidrs) = &peers.cidrs {
             let groups = peers.groups.iter().map(|rule| self.groups.resolve(rule));
             let sets = cidrs.iter().map(cidr).chain(groups);

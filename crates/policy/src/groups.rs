@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cidrs::{self, CidrSet};
 use crate::compile::CompiledRule;
 use crate::engine::Engine;
-use crate::{Error, GroupRule, PolicyKey, PolicyObject, Rule};
+use crate::{Entity, Error, GroupRule, Peers, PolicyKey, PolicyObject, Rule};
 
 /// A group of prefixes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub(crate) struct Groups {
     by_name: BTreeMap<String, Arc<CidrGroup>>,
     /// Groups that hold a prefix. Ordered by family, address and length: wider ones come before what is inside.
     holders: BTreeMap<IpNet, Vec<Arc<CidrGroup>>>,
+    /// Where the API server is, which an entity names.
+    api_servers: BTreeSet<IpNet>,
 }
 
 impl Groups {
@@ -85,6 +87,19 @@ impl Groups {
         set
     }
 
+    /// What an entity selects beside the identities that it matches.
+    pub(crate) fn prefixes_of(&self, entity: Entity) -> Option<CidrSet> {
+        let named = entity == Entity::KubeApiserver && !self.api_servers.is_empty();
+        named.then(|| CidrSet {
+            within: self.api_servers.clone(),
+            except: Vec::new(),
+        })
+    }
+
+    pub(crate) fn api_servers(&self) -> &BTreeSet<IpNet> {
+        &self.api_servers
+    }
+
     fn get(&self, name: &str) -> Option<&CidrGroup> {
         self.by_name.get(name).map(|group| &**group)
     }
@@ -103,13 +118,19 @@ fn concerns(selector: &Selector, group: &CidrGroup) -> bool {
     selector.requirements().any(|r| has_key(&r.key)) || !all.any(|r| asks(&r.operator))
 }
 
+fn peers(object: &PolicyObject) -> impl Iterator<Item = &Peers> {
+    let entries = object.rules.iter().flat_map(Rule::entries);
+    entries.map(|entry| &entry.peers)
+}
+
 /// The elements of an object that are about groups.
 fn group_rules(object: &PolicyObject) -> impl Iterator<Item = &GroupRule> {
-    object
-        .rules
-        .iter()
-        .flat_map(Rule::entries)
-        .flat_map(|entry| &entry.peers.groups)
+    peers(object).flat_map(|peers| &peers.groups)
+}
+
+fn names_api_server(object: &PolicyObject) -> bool {
+    let mut entities = peers(object).flat_map(|peers| peers.entities.iter().flatten());
+    entities.any(|entity| *entity == Entity::KubeApiserver)
 }
 
 /// A policy to which a group makes a difference.
@@ -155,7 +176,32 @@ impl Engine {
             rules.any(|rule| both.iter().any(|group| concerns(&rule.selector, group)))
         };
         let affected = self.policies().filter(is_affected).cloned();
-        let affected: Vec<PolicyObject> = affected.collect();
+        let result = self.compile_anew(affected.collect());
+        if result.is_err() {
+            self.groups.replace(name, old);
+        }
+        result
+    }
+
+    /// Says where the API server is: its addresses outside of the mesh are what `kube-apiserver` selects there.
+    ///
+    /// # Errors
+    /// As [`Engine::upsert_group`].
+    pub fn set_api_servers(&mut self, addresses: BTreeSet<IpNet>) -> Result<(), Error> {
+        let old = std::mem::replace(&mut self.groups.api_servers, addresses);
+        if old == self.groups.api_servers {
+            return Ok(());
+        }
+        let affected = self.policies().filter(|object| names_api_server(object));
+        let result = self.compile_anew(affected.cloned().collect());
+        if result.is_err() {
+            self.groups.api_servers = old;
+        }
+        result
+    }
+
+    /// Has these policies say what they say of groups and the API server now, all of them or none.
+    fn compile_anew(&mut self, affected: Vec<PolicyObject>) -> Result<(), Error> {
         let mut changed = Vec::new();
         for object in affected {
             let rules = self.compile(&object);
@@ -174,7 +220,6 @@ impl Engine {
                     let back = self.rename_prefixes(&key, &after, &before);
                     back.expect("there was room for what was in force");
                 }
-                self.groups.replace(name, old);
                 return Err(error);
             }
             changed.push(Changed {

@@ -9,8 +9,8 @@ use common::{pod, selector, settings};
 use ipnet::IpNet;
 use model::{EndpointId, Label, NumericIdentity, Selector, reserved};
 use policy::{
-    Action, CidrGroup, CidrRule, Direction, Engine, Entry, Error, GroupRule, Peers, PolicyKey,
-    PolicyKind, PolicyObject, Rule,
+    Action, CidrGroup, CidrRule, Direction, Engine, Entity, Entry, Error, GroupRule, Peers,
+    PolicyKey, PolicyKind, PolicyObject, Rule,
 };
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
@@ -259,4 +259,43 @@ fn an_engine_anew_knows_the_groups() {
     lab.engine = lab.engine.anew(found);
     lab.commit();
     assert_eq!(lab.allowed(&["192.0.2.1", "10.0.0.1"]), ["192.0.2.1"]);
+}
+
+#[test]
+fn the_api_server_outside_is_where_its_addresses_are() {
+    let mut named = policy("p", Vec::new());
+    let entry = &mut named.rules[0].ingress.as_mut().expect("given")[0];
+    entry.peers = Peers {
+        entities: Some(vec![Entity::KubeApiserver]),
+        ..Peers::default()
+    };
+    let mut lab = Lab::new(
+        &[],
+        vec![named, policy("q", vec![rule(self::named("g"), &[])])],
+    );
+    let all = ["192.0.2.1", "192.0.2.2", "2001:db8::1"];
+    assert!(lab.allowed(&all).is_empty(), "nobody knows where it is");
+    for at in [
+        &["192.0.2.1/32", "2001:db8::1/128"][..],
+        &["192.0.2.2/32"],
+        &[],
+    ] {
+        let addresses = nets(at).into_iter().collect();
+        lab.engine.set_api_servers(addresses).expect("room");
+        lab.commit();
+        let want: Vec<_> = at.iter().map(|net| net.split('/').next()).collect();
+        let allowed = lab.allowed(&all);
+        assert_eq!(allowed.into_iter().map(Some).collect::<Vec<_>>(), want);
+        assert_eq!(lab.commit(), 0);
+    }
+    let addresses = nets(&["192.0.2.1/32"]).into_iter().collect();
+    lab.engine.set_api_servers(addresses).expect("room");
+    lab.engine = lab.engine.anew([]);
+    lab.kernel = Kernel::default();
+    lab.commit();
+    assert_eq!(
+        lab.allowed(&all),
+        ["192.0.2.1"],
+        "also after all is numbered anew"
+    );
 }

@@ -49,6 +49,7 @@ fn hosts_the_world_and_pods() {
     for family in Family::BOTH {
         pods_reach_hosts(&lab, near, far, family);
         the_world_sees_the_node(&lab, near, family);
+        the_api_server_is_where_its_endpoints_are(&lab, near, family);
         hosts_count_as_what_they_are(&lab, near, far, family);
         forwarded_by_other_software(&lab, near, family);
         services_of_other_software(&lab, near, family);
@@ -82,14 +83,47 @@ fn router_of(node: &Node, lab: &Lab, family: Family) -> IpAddr {
 
 fn the_world_sees_the_node(lab: &Lab, near: &Node, family: Family) {
     let pod = place(lab, "cluster5/a");
-    let world: IpAddr = match family {
-        Family::V4 => WORLD_V4.into(),
-        Family::V6 => WORLD_V6.into(),
-    };
+    let world = world_address(family);
     let answer = reach(&pod, world);
     assert_eq!(answer.client, node_address(near, family), "masqueraded");
     echoes(&pod, world, 100).expect("a datagram comes back");
     pings(&pod, world, &[]).expect("an echo comes back");
+}
+
+fn world_address(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => WORLD_V4.into(),
+        Family::V6 => WORLD_V6.into(),
+    }
+}
+
+/// The entity is wherever the endpoints of the service are, and nowhere else.
+fn the_api_server_is_where_its_endpoints_are(lab: &Lab, near: &Node, family: Family) {
+    let pod = place(lab, "cluster5/a");
+    let cluster = lab.cluster("cluster5");
+    let kind = match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    let policy = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
+                  metadata: {name: api, namespace: default}\n\
+                  spec: {endpointSelector: {matchLabels: {app: a}}, egress: [{toEntities: [kube-apiserver]}]}\n";
+    cluster.apply_text("policy.yaml", policy).expect("applied");
+    let (host, world) = (node_address(near, family), world_address(family));
+    for (server, other) in [(host, world), (world, host)] {
+        let slice = format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: {kind}\n\
+             metadata: {{name: kubernetes, namespace: default, labels: {{kubernetes.io/service-name: kubernetes}}}}\n\
+             ports: [{{port: 80, protocol: TCP}}]\nendpoints: [{{addresses: ['{server}']}}]\n"
+        );
+        cluster.apply_text("api.yaml", &slice).expect("applied");
+        becomes_refused(&pod, other);
+        reach(&pod, server);
+    }
+    for name in ["policy.yaml", "api.yaml"] {
+        cluster.withdraw(name).expect("withdrawn");
+    }
+    reach(&pod, host);
 }
 
 fn hosts_count_as_what_they_are(lab: &Lab, near: &Node, far: &Node, family: Family) {

@@ -3,6 +3,7 @@
 //! Synchronous and in one place, so that order is what the code says: an identity before the address that uses
 //! it, policy before the pod that it judges.
 
+mod api_server;
 mod endpoints;
 mod in_force;
 mod labels;
@@ -80,6 +81,8 @@ pub(crate) struct Core<K: Kernel> {
     pub(crate) namespaces: HashMap<Arc<str>, Namespace>,
     pub(crate) problems: Vec<kubernetes::Problem>,
     pub(crate) balancer: services::Balancer,
+    /// Where this cluster's API server is.
+    api_servers: BTreeSet<IpAddr>,
     named_ports: ports::NamedPorts,
     refused: refused::Refused,
     in_force: in_force::InForce,
@@ -149,6 +152,7 @@ impl<K: Kernel> Core<K> {
                 .filter_map(|(id, _)| Some((*id, reserved::labels(*id)?)))
                 .collect(),
             balancer: services::Balancer::new(&config),
+            api_servers: BTreeSet::new(),
             named_ports: ports::NamedPorts::default(),
             refused: refused::Refused::default(),
             in_force: in_force::InForce::default(),
@@ -258,6 +262,7 @@ impl<K: Kernel> Core<K> {
             self.claim(ip.into(), Source::Local, host_claim());
         }
         self.node = node;
+        self.label_this_host();
         let others: Vec<NodeName> = self.nodes.keys().cloned().collect();
         others.iter().for_each(|name| self.tell_shared(name));
         self.dp.set_config(self.node_config(self.overlay()))

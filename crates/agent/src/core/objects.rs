@@ -41,6 +41,7 @@ impl<K: Kernel> Core<K> {
                 ObjectEvent::PolicyShows(key, None) => drop(self.policy_shows.remove(&key)),
             }
         }
+        self.follow_api_servers();
         self.settle();
         self.save_in_force();
         self.write_services();

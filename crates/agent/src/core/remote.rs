@@ -188,7 +188,7 @@ impl<K: Kernel> Core<K> {
         let underlay = underlay.map(|a| {
             (
                 IpNet::from(a.ip),
-                claim(reserved::REMOTE_NODE, None, foreign),
+                claim(self.identity_of_node(node, &a.ip), None, foreign),
             )
         });
         let health = node

@@ -14,6 +14,7 @@ use super::*;
 use config::Process;
 use config::options::Values;
 
+mod api_server;
 mod full;
 mod groups;
 mod in_force;
