@@ -20,7 +20,7 @@ pub struct FlowKey {
     /// The other side's address.
     #[cfg(not(feature = "other-layout"))]
     pub remote: Addr,
-    /// Big endian. For ICMP echo both ports are the identifier; other ICMP has ports 0.
+    /// Big endian. For ICMP echo the port of who is asked is the identifier, the other one 0; other ICMP has ports 0.
     pub local_port: [u8; 2],
     /// Big endian.
     pub remote_port: [u8; 2],

@@ -49,9 +49,9 @@ pub struct Parsed {
     pub src: Addr,
     /// Destination address.
     pub dst: Addr,
-    /// Source port; the identifier for echo; 0 for other ICMP.
+    /// Source port; the identifier for an echo reply; 0 for other ICMP.
     pub sport: [u8; 2],
-    /// Destination port, likewise.
+    /// Destination port; the identifier for an echo request; 0 for other ICMP.
     pub dport: [u8; 2],
     /// IP protocol of the transport header.
     pub proto: u8,

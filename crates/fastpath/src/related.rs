@@ -13,6 +13,7 @@ use crate::judge::{current, decide, one_way, read_epoch, refresh_remote};
 use crate::parse::quoted_transport;
 use crate::policy::is_pod;
 use crate::resolve::outside;
+use crate::transport::echo_ports;
 use crate::{FlowRef, Layer4, Packet, Tables, Work};
 
 /// Offsets in an IPv6 header.
@@ -171,7 +172,7 @@ fn ports<P: Packet>(pkt: &P, key: &mut FlowKey, at: usize, proto: u8, from_local
     };
     let (sport, dport) = match kind {
         Layer4::PORTS => ([first.kind, first.code], first.checksum.to_ne_bytes()),
-        _ => (first.id.to_ne_bytes(), first.id.to_ne_bytes()),
+        _ => echo_ports(kind, first.id.to_ne_bytes()),
     };
     key.local_port = if from_local { dport } else { sport };
     key.remote_port = if from_local { sport } else { dport };

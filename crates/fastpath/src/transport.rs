@@ -74,14 +74,19 @@ fn icmp<const DIRECT: bool, P: Packet>(pkt: &P, out: &mut Parsed, at: usize) -> 
     } else {
         kind6(icmp.kind)
     };
-    let id = match out.kind {
-        Layer4::ECHO_REQUEST | Layer4::ECHO_REPLY => icmp.id.to_ne_bytes(),
-        _ => [0; 2],
-    };
-    out.sport = id;
-    out.dport = id;
+    (out.sport, out.dport) = echo_ports(out.kind, icmp.id.to_ne_bytes());
     out.headers = (at as u32 + 8 - ETH_LEN as u32) as u16;
     None
+}
+
+/// Source and destination port of ICMP: the identifier stands for who is asked, so that both sides may ask with one.
+#[inline(always)]
+pub(crate) fn echo_ports(kind: Layer4, id: [u8; 2]) -> ([u8; 2], [u8; 2]) {
+    match kind {
+        Layer4::ECHO_REQUEST => ([0; 2], id),
+        Layer4::ECHO_REPLY => (id, [0; 2]),
+        _ => ([0; 2], [0; 2]),
+    }
 }
 
 #[inline(always)]

@@ -191,6 +191,33 @@ fn echo_replies_need_their_request() {
 }
 
 #[test]
+fn both_sides_may_ask_with_one_identifier() {
+    let mut world = World::default();
+    world.default_deny(1, Direction::Ingress);
+    world.classes.insert(9, 50);
+    let allow = RowVerdict {
+        action: action::ALLOW,
+        rule: 3,
+    };
+    for direction in [Direction::Ingress, Direction::Egress] {
+        world.rule(1, 9, (direction, 1, 8), allow);
+    }
+    let ip = Ip::v4(POD_A, OUTSIDE);
+    let come = |request| {
+        let packet = ip.reply().echo(request, 3);
+        world.stack_to_pod(IF_A, UPLINK, packet).reason()
+    };
+    let go = |request| world.send(IF_A, ip.echo(request, 3)).reason();
+    for _ in 0..2 {
+        assert_eq!(
+            [come(true), go(true), come(false), go(false)],
+            [None; 4],
+            "a reply is that of its request"
+        );
+    }
+}
+
+#[test]
 fn policy_sees_the_type_of_icmp_as_port() {
     let mut world = World::default();
     world.default_deny(1, Direction::Ingress);
