@@ -69,6 +69,22 @@ async fn silent_clients_make_room() {
 }
 
 #[tokio::test]
+async fn clients_that_send_half_a_request_make_room() {
+    let _alone = ONE_BY_ONE.lock().await;
+    let lab = common::lab();
+    let mut open = silent(&lab, PLACES).await;
+    for stream in &mut open {
+        let half = b"PUT /v1/endpoint/0 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+        stream.write_all(half).await.unwrap();
+    }
+    let client = Client::new(&lab.socket).with_timeout(SOON);
+    for _ in 0..3 {
+        client.version().await.unwrap();
+    }
+    assert!(is_closed(&mut open[0]).await);
+}
+
+#[tokio::test]
 async fn who_asked_lately_stays() {
     let _alone = ONE_BY_ONE.lock().await;
     let lab = common::lab();

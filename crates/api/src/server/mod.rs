@@ -21,6 +21,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::IntoResponse;
+use http::StatusCode;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,8 +34,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use crate::Agent;
 use crate::socket::Socket;
+use crate::{Agent, ApiError};
 use places::{Answered, Place, Places};
 
 pub use health::{serve_health, serve_probe};
@@ -108,10 +112,16 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send>(
 ) {
     let holder = place.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let router = router.clone();
-        let under_way = holder.request();
+        let (router, holder) = (router.clone(), holder.clone());
         async move {
-            let response = answer(router, request.map(Body::new)).await;
+            let request = whole(request).await;
+            // Not before: who sends slowly gives its place up like who sends nothing.
+            let under_way = holder.request();
+            let mut response = match request {
+                Ok(request) => answer(router, request).await,
+                Err(refusal) => refusal.into_response(),
+            };
+            reply::mark(&mut response);
             Ok::<_, Infallible>(response.map(|body| Answered {
                 body,
                 _request: under_way,
@@ -154,6 +164,29 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
+/// The request with all of its body.
+async fn whole(
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Result<axum::extract::Request, ApiError> {
+    let (head, body) = request.into_parts();
+    let large = || {
+        let text = format!("the request body is larger than {} MiB", MAX_BODY >> 20);
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    };
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(large());
+    }
+    match timeout(TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(http::Request::from_parts(head, Body::from(body.to_bytes()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(large()),
+        Ok(Err(error)) => Err(ApiError::invalid(format!("the request body: {error}"))),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request did not come within 60 s",
+        )),
+    }
+}
+
 fn tell(done: hyper::Result<()>) {
     if let Err(error) = done {
         tracing::debug!(%error, "a client of the API left early");
@@ -168,12 +201,10 @@ async fn answer(
         *request.uri_mut() = uri;
     }
     let answer = timeout(TIMEOUT, router.oneshot(request)).await;
-    let mut response = match answer {
+    let response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => reply::too_late(),
     };
-    response = reply::in_json(response).await;
-    reply::mark(&mut response);
-    response
+    reply::in_json(response).await
 }

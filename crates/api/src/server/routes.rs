@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::{MAX_BODY, endpoints, ipam, own, reply};
+use super::{endpoints, ipam, own, reply};
 use crate::models::{BpfMap, DaemonConfigurationSpec};
 use crate::{Agent, Answer, ApiError, IpQuery, StatusQuery};
 
@@ -48,7 +48,6 @@ pub(super) fn router<A: Agent>(agent: Arc<A>) -> Router {
         .nest("/v1", api)
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(agent)
 }
 
