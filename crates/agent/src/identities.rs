@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kvstore::{Allocator, AllocatorStatus, Etcd};
-use model::{ClusterId, IdentityScheme, Labels, NumericIdentity};
+use model::{ClusterId, IdentityScheme, Labels, NumericIdentity, reserved};
 
 /// Longest wait for a new identity. With the wait for a pod's object it is below the 10 s after which a plugin has its
 /// answer.
@@ -83,6 +83,9 @@ impl Identities {
 
     /// The identity of `labels`, in use once more.
     pub(crate) async fn allocate(&self, labels: &Labels) -> Result<NumericIdentity, IdentityError> {
+        if let Some(identity) = fixed(labels) {
+            return Ok(identity);
+        }
         match self {
             Self::Cluster(allocator) => {
                 match tokio::time::timeout(PATIENCE, allocator.allocate(labels)).await {
@@ -110,6 +113,9 @@ impl Identities {
 
     /// One use less.
     pub(crate) fn release(&self, labels: &Labels) {
+        if fixed(labels).is_some() {
+            return;
+        }
         match self {
             Self::Cluster(allocator) => allocator.release(labels),
             Self::Alone(alone) => {
@@ -120,6 +126,12 @@ impl Identities {
             }
         }
     }
+}
+
+/// The identity that these labels have in every cluster: a pod whose object is not there yet needs no store.
+fn fixed(labels: &Labels) -> Option<NumericIdentity> {
+    let init = reserved::labels(reserved::INIT);
+    (Some(labels) == init.as_ref()).then_some(reserved::INIT)
 }
 
 impl Alone {
@@ -138,5 +150,24 @@ impl Alone {
         self.next += 1;
         self.known.insert(labels.clone(), (identity, 1));
         Ok(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pod_that_nobody_knows_has_the_identity_that_means_so_everywhere() {
+        let all = Identities::alone(IdentityScheme::default(), ClusterId(5), Vec::new());
+        let init = crate::core::Core::<datapath::Fake>::init_labels();
+        let web = Labels::parse(b"k8s:app=web;").expect("labels");
+        assert_eq!(all.allocate(&init).await.expect("fixed"), reserved::INIT);
+        all.release(&init);
+        let given = all.allocate(&web).await.expect("room");
+        assert_eq!(
+            IdentityScheme::default().cluster_of(given),
+            Some(ClusterId(5))
+        );
     }
 }

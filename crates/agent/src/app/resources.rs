@@ -92,9 +92,13 @@ struct Seen {
 }
 
 impl Seen {
-    /// `None` if the endpoint's pod is none of the cluster's: by its name people look for another one.
+    /// `None` if the endpoint's pod is none of the cluster's: by its name people look for another one. Nor is one shown that has
+    /// no identity of its own yet.
     fn of(core: &Core<impl Kernel>, endpoint: &Endpoint) -> Option<Self> {
         let pod = core.pod_of(&endpoint.attachment)?;
+        if endpoint.identity.is_reserved() {
+            return None;
+        }
         Some(Self {
             attachment: endpoint.attachment.clone(),
             labels: endpoint.labels.clone(),
