@@ -195,6 +195,10 @@ fn routes_follow_the_plan_and_spare_foreign_ones() {
         lines.truncate(5);
         lines[2] = "10.5.2.0/24 mtu 1400 src 10.5.1.1";
         assert_eq!(own_routes(socket), texts(&lines));
+        // A pod ended, and its endpoint is still there.
+        plan.pods.insert(ip("10.5.1.10"), 4000);
+        devices::ensure_routes(socket, &plan).expect("no matter");
+        assert_eq!(own_routes(socket), texts(&lines));
         devices::remove_routes(socket).expect("deletable");
         assert!(own_routes(socket).is_empty());
         let routes = socket.routes().expect("readable");

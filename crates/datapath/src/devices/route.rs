@@ -117,7 +117,12 @@ pub fn ensure_routes(socket: &Socket, plan: &RoutePlan) -> Result<Vec<IpNet>> {
         if taken.contains(&(route.destination, metric(route))) {
             conflicts.push(route.destination);
         } else if !there.contains(&essence(route)) {
-            result = result.and(socket.ensure_route(route));
+            let set = socket.ensure_route(route);
+            // The device of a pod that ends goes before its endpoint.
+            let of_pod = route.link.is_some_and(|link| link != plan.overlay);
+            if !(of_pod && set.as_ref().is_err_and(netlink::Error::is_absent)) {
+                result = result.and(set);
+            }
         }
     }
     for route in own {
