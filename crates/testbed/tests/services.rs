@@ -161,7 +161,7 @@ fn datagram(from: &Place, to: SocketAddr) -> UdpSocket {
 }
 
 fn every_kind_of_packet(lab: &Lab, a: &Place, family: Family) {
-    for backend in ["cluster5/b", "cluster7/c"] {
+    for backend in ["cluster5/b", "cluster7/c", "cluster5/a"] {
         serve(lab, false, &[(backend, true)]);
         answered_by(a, family, &[backend]);
         for size in [1, 100, 1400, 3000, 9000] {
