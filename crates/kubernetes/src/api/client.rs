@@ -12,14 +12,17 @@ use http::{Request, Response, StatusCode, Uri};
 use kube::Client;
 use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tokio::time::timeout;
 use tower::limit::RateLimitLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 /// Connecting takes at most so long, so that another server gets its turn.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A connection on which a server says nothing for so long is of no use: to a quiet watch it sends a bookmark every minute, give
-/// or take a quarter. A server that went without a word would otherwise be listened to for five.
-const SILENCE: Duration = Duration::from_secs(90);
+/// An answer begins within so long; a server gives a request a minute.
+const ANSWER: Duration = Duration::from_secs(75);
+/// A connection on which nothing comes for so long is of no use: no watch lasts longer, and a quiet one may be silent all the
+/// time.
+const SILENCE: Duration = Duration::from_secs(300);
 /// Credentials that are refused, or may be, are looked for again so often.
 const AGAIN: Duration = Duration::from_secs(10);
 /// The credentials of a pod.
@@ -67,7 +70,7 @@ pub enum ConnectError {
 /// # Errors
 /// Why there is no answer.
 pub async fn server_version(client: &Client) -> Result<String, String> {
-    match tokio::time::timeout(CONNECT, client.apiserver_version()).await {
+    match timeout(CONNECT, client.apiserver_version()).await {
         Ok(Ok(info)) => Ok(format!(
             "{}.{} ({}) [{}]",
             info.major, info.minor, info.git_version, info.platform
@@ -201,7 +204,10 @@ impl Service<Request<Body>> for Servers {
         let chosen = self.current.load(Ordering::Relaxed);
         Box::pin(async move {
             let clients = servers.clients();
-            let answer = clients[chosen].send(request).await;
+            let answer = match timeout(ANSWER, clients[chosen].send(request)).await {
+                Ok(answer) => answer.map_err(BoxError::from),
+                Err(_) => Err("the API server is silent".into()),
+            };
             if answer.is_err() {
                 // Of several that failed at the same server only one moves on.
                 let next = (chosen + 1) % clients.len();
@@ -216,7 +222,7 @@ impl Service<Request<Body>> for Servers {
             if !answer.as_ref().is_ok_and(is_good) {
                 servers.read_again().await;
             }
-            answer.map_err(BoxError::from)
+            answer
         })
     }
 }
