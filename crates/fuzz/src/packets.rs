@@ -110,6 +110,9 @@ fn packet(world: &World, entry: u8, how: u8, bytes: &[u8]) {
         ifindex: VXLAN,
         tagged: entry & 128 != 0,
         ingress: [0, IF_B, UPLINK, VXLAN][usize::from(how >> 4 & 3)],
+        socket: entry & 8 != 0,
+        sender: u32::from(entry >> 4 & 3),
+        ..Frame::default()
     };
     let mut work = Work::default();
     let step = match entry % 4 {
