@@ -126,11 +126,11 @@ fn parts_of_an_identity() {
     let many = reads(labels(Labels::MAX_COUNT + 1)).unwrap_err();
     assert_eq!(
         (many.field, &*many.reason),
-        ("labels", "more than 512 labels")
+        ("labels", "more than 1024 labels")
     );
     assert!(reads(bytes(Labels::MAX_BYTES)).is_ok());
     let long = reads(bytes(Labels::MAX_BYTES + 1)).unwrap_err();
-    assert!(long.reason.contains("at most 32768"), "{long}");
+    assert!(long.reason.contains("at most 262144"), "{long}");
 }
 
 /// A key of any length costs a refusal, and its text is cut.
