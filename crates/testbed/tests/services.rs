@@ -320,18 +320,21 @@ fn a_flow_finds_the_service_that_comes(lab: &Lab, a: &Place, family: Family) {
 
 fn a_client_sticks(lab: &Lab, a: &Place, family: Family) {
     serve(lab, true, &[("cluster5/b", true), ("cluster7/c", true)]);
-    let first = eventually("an answer", SPREAD, || ask(a, family)).expect("an answer");
-    let table = node(lab, "cluster5", 1).cli_text(&["bpf", "lb", "list"]);
     let slots = [
         address(lab, "cluster5/b", family),
         address(lab, "cluster7/c", family),
     ];
-    for at in slots.map(|ip| SocketAddr::new(ip, 80)) {
-        let row = |line: &&str| line.contains(&format!("{at}/TCP ("));
-        assert_eq!(table.lines().filter(row).count(), 1, "{table}");
-    }
-    // The change to affinity may have come after it.
-    let first = ask(a, family).unwrap_or(first);
+    // The row that has both says, too, that clients stick.
+    eventually("the agent has both", SPREAD, || {
+        let table = node(lab, "cluster5", 1).cli_text(&["bpf", "lb", "list"]);
+        let rows = slots.map(|ip| {
+            let at = format!("{}/TCP (", SocketAddr::new(ip, 80));
+            table.lines().filter(|line| line.contains(&at)).count()
+        });
+        if rows == [1, 1] { Ok(()) } else { Err(table) }
+    })
+    .expect("a row each");
+    let first = ask(a, family).expect("an answer");
     for _ in 0..20 {
         assert_eq!(ask(a, family).expect("an answer").server, first.server);
     }
