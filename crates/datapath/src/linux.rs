@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use abi::Counter;
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use zerocopy::FromBytes;
 
@@ -30,6 +30,9 @@ use crate::{Error, EventReader, KeptLimit, Map, Program, Result, Settings, Shape
 pub use links::missing_filters;
 use resize::Resize;
 use shared::Shared;
+
+/// How often a program is loaded that a signal interrupts.
+const LOAD_ATTEMPTS: u32 = 10;
 
 /// One map.
 #[derive(Debug)]
@@ -213,14 +216,24 @@ fn load(maps: &[Handle]) -> Result<Ebpf> {
         .map_err(|error| Error::LoadObject(Box::new(error)))?;
     for program in Program::ALL {
         let name = program.name();
-        classifier(&mut ebpf, name)?
-            .load()
-            .map_err(|error| Error::LoadProgram {
-                program: name,
-                error: Box::new(error),
-            })?;
+        verify(classifier(&mut ebpf, name)?).map_err(|error| Error::LoadProgram {
+            program: name,
+            error: Box::new(error),
+        })?;
     }
     Ok(ebpf)
+}
+
+/// Loads a program. The verifier gives up when a signal comes, if only to stop this process for a while: that is tried again.
+fn verify(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier> {
