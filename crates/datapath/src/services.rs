@@ -5,8 +5,9 @@
 //! new flows choose from; and a row per backend, also of one that takes no new flows, says that its flows go on.
 //!
 //! **Order.** A backend is a member before it can be chosen and can no longer be chosen before it ceases to be one. One that
-//! is gone has its bucket raised afterwards: its flows are judged again, and end. Between the two rises the bucket of the
-//! service's own address: who chose while that stayed as it was chose a backend, or is judged again. It rises too when the
+//! is gone has its bucket raised afterwards: its flows are judged again, and end. Before that, and after it ceased to be a
+//! member, rises the bucket of the service's own address: who chose while that stayed as it was chose a backend, or is judged
+//! again. It rises too when the
 //! service is new: flows that pods have with its address are judged again, and find it. A change writes what it is about: a
 //! backend more is two rows and the number, one less moves the last into its place.
 
@@ -358,15 +359,24 @@ impl<K: Kernel> Datapath<K> {
                 *flags = wants;
             }
         }
-        if !gone.is_empty() {
-            self.raise(addr_bucket(&key.addr))?;
-        }
+        let mut result = Ok(());
+        let mut raised = Vec::new();
         for at in gone {
-            self.erase::<table::Members>(&member_key(id, at))?;
-            now.members.remove(&at);
-            self.raise(addr_bucket(&at.0))?;
+            match self.erase::<table::Members>(&member_key(id, at)) {
+                Ok(_) => {
+                    now.members.remove(&at);
+                    raised.push(addr_bucket(&at.0));
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        Ok(())
+        if !raised.is_empty() {
+            raised.insert(0, addr_bucket(&key.addr));
+        }
+        for bucket in raised {
+            result = result.and(self.raise(bucket));
+        }
+        result
     }
 
     fn drop_service(&mut self, key: &ServiceKey) -> Result<bool> {

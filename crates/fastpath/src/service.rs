@@ -139,8 +139,8 @@ fn retry<T: Tables>(tables: &T, work: &mut Work) -> bool {
 /// Whether the flow may go to the backend in `work.flow`, which has the epoch of the service's address.
 #[inline(never)]
 fn take<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> bool {
-    // A backend that goes is out of reach first, then the service's epoch rises, and then its own. So with the service's as it
-    // was before the choice, it is a backend still, or the flow is judged again.
+    // A backend that goes is out of reach and no member first, then the service's epoch rises, and then its own. So with the
+    // service's as it was before the choice, it is a backend still, or the flow is judged again.
     let (bucket, epoch) = (work.flow.addr_bucket, work.flow.addr_epoch);
     read_epoch(tables, work);
     let sure = tables.epoch(bucket) == epoch;
