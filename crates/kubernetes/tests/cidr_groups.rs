@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Settings, Source, connect};
+use kubernetes::api::Source;
 use kubernetes::{CidrGroupObject, Follow, Manifests, ObjectEvent};
 use policy::{GroupRule, PolicyObject};
 use serde_json::{Value, json};
@@ -172,13 +172,7 @@ async fn an_api_server_says_the_same_as_a_manifest() {
     let (fake, _running) = Fake::start().await;
     let document = group(json!(["192.0.2.0/24"]));
     fake.put(PATH, "vpn", document.clone());
-    let settings = Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    };
-    let client = connect(&settings).await.unwrap();
+    let client = fake.client().await;
     let mut source = Source::new(&client, "n1", None);
     let patience = Duration::from_secs(20);
     let first = tokio::time::timeout(patience, source.next()).await.unwrap();

@@ -82,3 +82,10 @@ async fn renewed_credentials_are_found_where_the_old_ones_were() {
     assert!(version.contains("v1.36.0"), "{version}");
     server.abort();
 }
+
+#[tokio::test]
+async fn servers_that_are_no_urls_are_refused() {
+    let answer = connect(&settings(vec!["apiserver:x".into()], None)).await;
+    let error = answer.err().expect("no URL");
+    assert!(error.to_string().contains("API server"), "{error}");
+}

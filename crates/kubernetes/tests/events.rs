@@ -6,22 +6,12 @@
 mod fake;
 
 use fake::Fake;
-use kubernetes::api::{Client, Events, Settings, Subject, Verdicts, connect};
+use kubernetes::api::{Events, Subject, Verdicts};
 use policy::{PolicyKey, PolicyKind};
 use serde_json::{Value, json};
 
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
-
-async fn client(fake: &Fake) -> Client {
-    let settings = Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    };
-    connect(&settings).await.unwrap()
-}
 
 /// (kind and name of what it is about, text) of every event.
 fn told(fake: &Fake) -> Vec<(String, String)> {
@@ -46,7 +36,7 @@ fn pair(about: &str, note: &str) -> (String, String) {
 #[tokio::test]
 async fn two_clusters_that_are_refused_are_two_events() {
     let (fake, running) = Fake::start().await;
-    let client = client(&fake).await;
+    let client = fake.client().await;
     let node = Subject::node("node1");
     let events = Events::new(client.clone(), "node1");
     for note in ["cluster6", "cluster9", "cluster6"] {
@@ -68,7 +58,7 @@ async fn two_clusters_that_are_refused_are_two_events() {
 #[tokio::test]
 async fn a_refused_network_policy_is_one_event_of_all_agents() {
     let (fake, _running) = Fake::start().await;
-    let client = client(&fake).await;
+    let client = fake.client().await;
     let key = PolicyKey {
         kind: PolicyKind::NetworkPolicy,
         namespace: "default".into(),

@@ -8,7 +8,7 @@ mod fake;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Leader, Settings, connect};
+use kubernetes::api::Leader;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -18,13 +18,7 @@ const LEASE: &str = "cilium-operator-leader";
 const WHILE: Duration = Duration::from_secs(5);
 
 async fn candidate(fake: &Fake, name: &str) -> Leader {
-    let settings = Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    };
-    Leader::new(connect(&settings).await.unwrap(), "kube-system", name)
+    Leader::new(fake.client().await, "kube-system", name)
 }
 
 fn lease(fake: &Fake) -> serde_json::Value {

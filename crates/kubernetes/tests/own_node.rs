@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fake::Fake;
-use kubernetes::api::{Ipam, Settings, connect, keep_open, pod_networks};
+use kubernetes::api::{Ipam, keep_open, pod_networks};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -25,13 +25,7 @@ fn node(networks: &[&str]) -> Value {
 #[tokio::test]
 async fn other_networks_are_those_of_the_next_run() {
     let (fake, _running) = Fake::start().await;
-    let settings = Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    };
-    let client = connect(&settings).await.unwrap();
+    let client = fake.client().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("networks");
     let find = || pod_networks(&client, "n1", &Ipam::Kubernetes, (true, true), &file);

@@ -11,22 +11,13 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fake::Fake;
-use kubernetes::api::{Ipam, Pool, Pools, Settings, connect, keep_networks, pod_networks};
+use kubernetes::api::{Ipam, Pool, Pools, connect, keep_networks, pod_networks};
 use serde_json::json;
 
 const NODES: &str = "/apis/cilium.io/v2/ciliumnodes";
 const MACHINES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 const LEASE: &str = "cilium-operator-resource-lock";
-
-fn settings(fake: &Fake) -> Settings {
-    Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    }
-}
 
 fn ipam() -> Ipam {
     Ipam::ClusterPool(pools())
@@ -54,7 +45,7 @@ async fn nodes_take_turns_and_networks_of_their_own() {
     );
     let dir = tempfile::tempdir().unwrap();
     let nodes = (0..8).map(|n| {
-        let (settings, file) = (settings(&fake), dir.path().join(n.to_string()));
+        let (settings, file) = (fake.settings(), dir.path().join(n.to_string()));
         tokio::spawn(async move {
             let client = connect(&settings).await.unwrap();
             pod_networks(&client, &format!("n{n}"), &ipam(), (true, true), &file).await
@@ -77,7 +68,7 @@ async fn nodes_take_turns_and_networks_of_their_own() {
 #[tokio::test]
 async fn a_node_gets_what_it_had_and_keeps_what_it_has() {
     let (fake, _running) = Fake::start().await;
-    let client = connect(&settings(&fake)).await.unwrap();
+    let client = fake.client().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("networks");
     std::fs::write(&file, json!(["10.5.77.0/24"]).to_string()).unwrap();
@@ -92,7 +83,7 @@ async fn a_node_gets_what_it_had_and_keeps_what_it_has() {
 #[tokio::test]
 async fn an_operator_that_lives_has_the_pool_to_itself() {
     let (fake, _running) = Fake::start().await;
-    let client = connect(&settings(&fake)).await.unwrap();
+    let client = fake.client().await;
     let held = |seconds: u32| {
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"namespace": "kube-system"},
             "spec": {"holderIdentity": "operator-1", "leaseDurationSeconds": seconds, "renewTime": "2026-01-01T00:00:00.000000Z"}})
@@ -120,7 +111,7 @@ fn cilium_node(nets: &[&str]) -> serde_json::Value {
 /// Keeps the networks of `n1` and returns what it tells.
 async fn keep(fake: &Fake, own: &[&str]) -> tokio::sync::mpsc::UnboundedReceiver<Option<String>> {
     let (tell, told) = tokio::sync::mpsc::unbounded_channel();
-    let client = connect(&settings(fake)).await.unwrap();
+    let client = fake.client().await;
     let own: Vec<_> = own.iter().map(|net| net.parse().unwrap()).collect();
     tokio::spawn(async move {
         let tell = |result: Result<(), String>| drop(tell.send(result.err()));
@@ -199,7 +190,7 @@ async fn a_server_that_only_refuses_is_as_good_as_none() {
     let (fake, _running) = Fake::start().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("networks");
-    let client = connect(&settings(&fake)).await.unwrap();
+    let client = fake.client().await;
     fake.shared.lock().unwrap().refusal = Some(StatusCode::FORBIDDEN);
     let ask = || pod_networks(&client, "n1", &Ipam::Kubernetes, (true, false), &file);
     // Without a last run there is nothing to begin with.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Settings, connect, prune_identities};
+use kubernetes::api::prune_identities;
 use model::NumericIdentity;
 use serde_json::json;
 
@@ -18,13 +18,7 @@ const PATH: &str = "/apis/cilium.io/v2/ciliumidentities";
 #[tokio::test]
 async fn only_old_ones_of_nobody_are_deleted() {
     let (fake, running) = Fake::start().await;
-    let settings = Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    };
-    let client = connect(&settings).await.unwrap();
+    let client = fake.client().await;
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     for (name, created) in [
         ("327700", "2026-01-01T00:00:00Z"),

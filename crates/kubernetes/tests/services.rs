@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fake::Fake;
-use kubernetes::api::{Settings, Source, connect};
+use kubernetes::api::Source;
 use kubernetes::{Manifests, ObjectEvent, Update};
 use model::{EndpointSlice, Family, Protocol, Service};
 use serde_json::{Value, json};
@@ -241,13 +241,7 @@ async fn next(source: &mut Source) -> Update {
 }
 
 async fn source(fake: &Fake, file: Option<std::path::PathBuf>) -> Source {
-    let settings = Settings {
-        servers: vec![fake.url()],
-        kubeconfig: None,
-        qps: 1000,
-        burst: 1000,
-    };
-    let client = connect(&settings).await.unwrap();
+    let client = fake.client().await;
     Source::new(&client, "n1", file)
 }
 

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use kubernetes::api::{Client, Settings, connect};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -94,6 +95,20 @@ impl Fake {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How a client of it alone is made, which nothing slows down.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            servers: vec![self.url()],
+            kubeconfig: None,
+            qps: 1000,
+            burst: 1000,
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        connect(&self.settings()).await.unwrap()
     }
 
     pub(crate) fn put(&self, path: &str, name: &str, mut object: Value) {
