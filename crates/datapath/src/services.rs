@@ -7,9 +7,9 @@
 //! **Order.** A backend is a member before it can be chosen and can no longer be chosen before it ceases to be one. One that
 //! is gone has its bucket raised afterwards: its flows are judged again, and end. Before that, and after it ceased to be a
 //! member, rises the bucket of the service's own address: who chose while that stayed as it was chose a backend, or is judged
-//! again. It rises too when the
-//! service is new: flows that pods have with its address are judged again, and find it. A change writes what it is about: a
-//! backend more is two rows and the number, one less moves the last into its place.
+//! again. It rises too when the service is new: flows that pods have with its address are judged again, and find it.
+//!
+//! A change writes what it is about: a backend more is two rows and the number, one less moves the last into its place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
