@@ -11,6 +11,8 @@ use aya_ebpf::{
 use fastpath::{Packet, Sum};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::outcome::KEYED;
+
 /// The packet of the running program.
 pub(crate) struct Skb {
     pub(crate) skb: *mut __sk_buff,
@@ -32,6 +34,8 @@ const BPF_F_IPV6: u64 = 1 << 7;
 /// `skb.tc_index` of a packet that a pod gave to the stack: this and the pod's endpoint. The stack copies it to every piece.
 const SENDER: u32 = 0x2000;
 const SENDER_MASK: u32 = !(abi::MAX_ENDPOINTS - 1);
+// No endpoint reaches into the mark, and a packet with its tunnel key is not one of these.
+const _: () = assert!(SENDER & SENDER_MASK == SENDER && KEYED as u32 & SENDER_MASK != SENDER);
 
 impl Skb {
     /// Where `len` bytes at `offset` of the linear part are.
