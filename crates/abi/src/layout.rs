@@ -83,7 +83,7 @@ records! {
     FragKey { src, dst, id, proto | pad }
     FragPorts { src, dst }
     ServiceKey { addr, port, proto | pad }
-    Service { id, count, affinity }
+    Service { id, count, affinity, few }
     BackendKey { service, index }
     Backend { addr, port | pad }
     MemberKey { addr, service, port | pad }

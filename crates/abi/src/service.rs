@@ -55,7 +55,14 @@ pub struct Service {
     /// How long a client keeps its backend, in the unit of [`crate::Flow::expires`], see [`Affinity::seen`]; 0: every flow
     /// chooses anew.
     pub affinity: u32,
+    /// The first of [`MAP_BACKENDS`] once more, so that flows to most services find theirs here; port 0: look there.
+    pub few: Few,
 }
+
+/// Backends that [`Service`] itself has.
+pub const FEW: usize = 4;
+/// See [`Service::few`].
+pub type Few = [Backend; FEW];
 
 /// Key of [`MAP_BACKENDS`].
 #[derive(

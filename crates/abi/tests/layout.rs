@@ -40,7 +40,7 @@ fn actual() -> String {
         RowVerdict { action, rule }
         Counter { packets, bytes }
         ServiceKey { addr, port, proto, pad }
-        Service { id, count, affinity }
+        Service { id, count, affinity, few }
         BackendKey { service, index }
         Backend { addr, port, pad }
         MemberKey { addr, service, port, pad }

@@ -143,11 +143,13 @@ impl Kernel {
             service: id,
             index: 0
         });
-        let value: [u8; 20] = transmute!(Backend {
+        let mut few = abi::Few::default();
+        few[0] = Backend {
             addr,
             port,
-            pad: [0; 2]
-        });
+            pad: [0; 2],
+        };
+        let value: [u8; 20] = transmute!(few[0]);
         hash(&mut self.bpf, abi::MAP_BACKENDS, key, value)?;
         let key: [u8; 20] = transmute!(ServiceKey {
             addr: Addr::v4(address),
@@ -155,10 +157,11 @@ impl Kernel {
             proto,
             pad: 0
         });
-        let value: [u8; 12] = transmute!(Service {
+        let value: [u8; 92] = transmute!(Service {
             id,
             count: 1,
-            affinity: 0
+            affinity: 0,
+            few,
         });
         hash(&mut self.bpf, abi::MAP_SERVICES, key, value)
     }

@@ -2,7 +2,8 @@
 //! Services: who answers at a ClusterIP.
 //!
 //! Three maps hold a service. Its row names an id and a number of backends; under the id, numbered from 0, are those that
-//! new flows choose from; and a row per backend, also of one that takes no new flows, says that its flows go on.
+//! new flows choose from, of which the row itself has the first few; and a row per backend, also of one that takes no new
+//! flows, says that its flows go on.
 //!
 //! **Order.** A backend is a member before it can be chosen and can no longer be chosen before it ceases to be one. One that
 //! is gone has its bucket raised afterwards: its flows are judged again, and end. Before that, and after it ceased to be a
@@ -11,11 +12,14 @@
 //!
 //! A change writes what it is about: a backend more is two rows and the number, one less moves the last into its place.
 
+mod rows;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
-use abi::{Addr, Backend, BackendKey, MemberKey, Service, ServiceKey, addr_bucket, member_flags};
-use model::{Backends, Frontend, Protocol};
+use abi::{Addr, Backend, BackendKey, Service, ServiceKey, addr_bucket, member_flags};
+use model::{Backends, Frontend};
+use rows::{backend, few, frontend, member_key, seconds, service_key, ticks};
 
 use crate::kernel::{Kernel, Typed};
 use crate::maps::table;
@@ -56,49 +60,6 @@ pub struct ServiceSlots {
     pub affinity: u32,
     /// The backends that new flows choose from, by slot.
     pub slots: Vec<SocketAddr>,
-}
-
-fn service_key(frontend: &Frontend) -> ServiceKey {
-    ServiceKey {
-        addr: addr(frontend.addr),
-        port: frontend.port.to_be_bytes(),
-        proto: frontend.proto.number(),
-        pad: 0,
-    }
-}
-
-fn member_key(service: u32, (addr, port): At) -> MemberKey {
-    MemberKey {
-        addr,
-        service,
-        port,
-        pad: [0; 2],
-    }
-}
-
-/// Seconds in the unit of the programs' clock (`ktime >> 30`): never longer than asked for, and not nothing.
-fn ticks(seconds: u32) -> u32 {
-    let ticks = (u64::from(seconds) * 1_000_000_000) >> 30;
-    u32::try_from(ticks)
-        .unwrap_or(u32::MAX)
-        .max(u32::from(seconds != 0))
-}
-
-/// The seconds, but for rounding, of so many units of the programs' clock.
-fn seconds(ticks: u32) -> u32 {
-    let seconds = (u64::from(ticks) << 30).div_ceil(1_000_000_000);
-    u32::try_from(seconds).unwrap_or(u32::MAX)
-}
-
-fn frontend(key: &ServiceKey) -> Option<Frontend> {
-    let proto = [Protocol::Tcp, Protocol::Udp]
-        .into_iter()
-        .find(|proto| proto.number() == key.proto)?;
-    Some(Frontend {
-        addr: ip_addr(&key.addr)?,
-        port: u16::from_be_bytes(key.port),
-        proto,
-    })
 }
 
 impl<K: Kernel> Datapath<K> {
@@ -262,6 +223,7 @@ impl<K: Kernel> Datapath<K> {
             id,
             count: now.slots.len() as u32,
             affinity,
+            few: few(&now.slots),
         };
         result = result.and(filled);
         let there = self.kernel.get_row::<table::Services>(key)?;
@@ -316,12 +278,7 @@ impl<K: Kernel> Datapath<K> {
         moved.retain(|index| *index < slots.len());
         moved.dedup();
         for index in moved {
-            let (addr, port) = slots[index];
-            let row = Backend {
-                addr,
-                port,
-                pad: [0; 2],
-            };
+            let row = backend(&slots[index]);
             let key = BackendKey {
                 service: now.row.id,
                 index: index as u32,

@@ -5,7 +5,7 @@ mod support;
 
 use std::net::IpAddr;
 
-use abi::{addr_bucket, member_flags};
+use abi::{BackendKey, addr_bucket, member_flags};
 use datapath::{Call, Datapath, Fake, Map, Typed, table};
 use model::{Backend, Backends, Frontend, Protocol};
 use support::{ip, map_addr};
@@ -61,6 +61,15 @@ fn assert_sound(datapath: &Datapath<Fake>) {
     for (_, row) in &services {
         let own = backends.iter().filter(|(key, _)| key.service == row.id);
         assert_eq!(own.count(), row.count as usize);
+        for (index, few) in (0..).zip(&row.few) {
+            let key = BackendKey {
+                service: row.id,
+                index,
+            };
+            let slot = backends.iter().find(|(other, _)| *other == key);
+            let expected = slot.map_or_else(abi::Backend::default, |(_, slot)| *slot);
+            assert_eq!(*few, expected, "the first few are in the row too");
+        }
     }
     for (key, row) in &backends {
         let member = members.iter().find(|(member, _)| {

@@ -202,9 +202,9 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn service(&self, key: &ServiceKey) -> Option<Service> {
-        // SAFETY: as in `device`. The agent writes a value whole, and a mix of two names no backend.
-        unsafe { SERVICES.get(key) }.copied()
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        // SAFETY: as in `device`.
+        unsafe { SERVICES.get(key) }
     }
 
     #[inline(always)]

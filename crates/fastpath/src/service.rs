@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Services: which backend a pod's flow goes to. The choice is part of the decision about the flow.
 
+use core::hint::black_box;
+
 use abi::{
     Addr, Affinity, AffinityKey, BackendKey, MemberKey, NodeConfig, Service, ServiceKey,
     flow_flags, member_flags,
@@ -39,7 +41,7 @@ pub(crate) fn choose<T: Tables>(tables: &T, work: &mut Work) -> Choice {
     let tcp = work.packet.proto == TCP;
     let opens = work.packet.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
     match service {
-        Some(service) if ours && member(tables, work, &service) != 0 => Choice::Backend,
+        Some(service) if ours && member(tables, work, service) != 0 => Choice::Backend,
         // An attempt that nobody answered may still find somebody else.
         _ if ours && tcp && !opens => {
             close(tables, work);
@@ -47,7 +49,7 @@ pub(crate) fn choose<T: Tables>(tables: &T, work: &mut Work) -> Choice {
         }
         // Whatever translated what came before in this flow goes on with it.
         Some(_) if tcp && !opens => Choice::NoService,
-        Some(service) => select(tables, work, &service),
+        Some(service) => select(tables, work, service),
         None if ours => {
             again(tables, work);
             Choice::NoService
@@ -131,7 +133,7 @@ pub(crate) fn another<T: Tables>(tables: &T, work: &mut Work) -> bool {
 fn retry<T: Tables>(tables: &T, work: &mut Work) -> bool {
     read_epoch_of(tables, work, &{ work.key.remote });
     match tables.service(&key(work)) {
-        Some(service) => any(tables, work, &service) && take(tables, work, &service),
+        Some(service) => any(tables, work, service) && take(tables, work, service),
         None => false,
     }
 }
@@ -162,9 +164,13 @@ fn any<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> bool {
     if service.count == 0 {
         return false;
     }
-    let backend = tables.backend(&BackendKey {
-        service: service.id,
-        index: ((u64::from(tables.random()) * u64::from(service.count)) >> 32) as u32,
+    let index = ((u64::from(tables.random()) * u64::from(service.count)) >> 32) as u32;
+    // The verifier wants the bounds of the number that is used, which the compiler would check in what it is made of.
+    let few = service.few.get(black_box(index) as usize);
+    let few = few.filter(|backend| backend.port != [0; 2]);
+    let backend = few.or_else(|| {
+        let service = service.id;
+        tables.backend(&BackendKey { service, index })
     });
     let Some(backend) = backend else {
         return false;

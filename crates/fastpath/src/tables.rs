@@ -77,7 +77,7 @@ pub trait Tables {
     /// Sets an entry of [`abi::MAP_FRAGMENTS`].
     fn remember_fragment(&self, key: &FragKey, ports: FragPorts);
     /// [`abi::MAP_SERVICES`].
-    fn service(&self, key: &ServiceKey) -> Option<Service>;
+    fn service(&self, key: &ServiceKey) -> Option<&Service>;
     /// [`abi::MAP_BACKENDS`].
     fn backend(&self, key: &BackendKey) -> Option<&Backend>;
     /// [`abi::MAP_MEMBERS`]; 0 for no backend.

@@ -3,7 +3,9 @@
 
 mod common;
 
-use abi::{Addr, Direction, DropReason, FlowKey, RowVerdict, action, member_flags};
+use std::collections::BTreeSet;
+
+use abi::{Addr, Direction, DropReason, FEW, FlowKey, RowVerdict, action, member_flags};
 use common::frames::{Ip, icmp, is_sound, seal};
 use common::services::*;
 use common::*;
@@ -159,6 +161,20 @@ fn a_flow_keeps_its_backend_and_others_get_another() {
         }
     }
     assert_eq!(seen, [10, 10]);
+}
+
+#[test]
+fn more_than_a_few_backends_are_all_chosen() {
+    let backends: Vec<[u8; 4]> = (1..=FEW as u8 + 2).map(|n| [10, 7, 1, n]).collect();
+    let world = with(&backends);
+    for way in WAYS {
+        let mut chosen = BTreeSet::new();
+        for port in 4000..4100 {
+            let out = world.send(IF_A, tcp(way(POD_A, VIP), port, 80, SYN));
+            chosen.insert(out.work.flow.nat.0);
+        }
+        assert_eq!(chosen.len(), backends.len());
+    }
 }
 
 #[test]

@@ -24,28 +24,36 @@ fn service(node: &mut Node, backend: Option<[u8; 4]>) {
             proto,
             pad: 0,
         };
-        let row = Service {
+        let port = 8080u16.to_be_bytes();
+        let backend = backend.map(|backend| Backend {
+            addr: addr(backend),
+            port,
+            pad: [0; 2],
+        });
+        let mut row = Service {
             id,
             count: backend.is_some().into(),
-            affinity: 0,
+            ..Service::default()
         };
-        node.hash::<20, 12>(abi::MAP_SERVICES, transmute!(key), transmute!(row));
-        let Some(backend) = backend.map(addr) else {
+        // UDP's are found as those beyond the first few are.
+        if let (Some(backend), 6) = (backend, proto) {
+            row.few[0] = backend;
+        }
+        node.hash::<20, { size_of::<Service>() }>(
+            abi::MAP_SERVICES,
+            transmute!(key),
+            transmute!(row),
+        );
+        let Some(row) = backend else {
             continue;
         };
-        let port = 8080u16.to_be_bytes();
         let key = BackendKey {
             service: id,
             index: 0,
         };
-        let row = Backend {
-            addr: backend,
-            port,
-            pad: [0; 2],
-        };
         node.hash::<8, 20>(abi::MAP_BACKENDS, transmute!(key), transmute!(row));
         let key = MemberKey {
-            addr: backend,
+            addr: row.addr,
             service: id,
             port,
             pad: [0; 2],

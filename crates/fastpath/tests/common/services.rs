@@ -35,26 +35,28 @@ pub(crate) fn service(world: &mut World, backends: &[[u8; 4]], affinity: u32) {
                 proto,
                 pad: 0,
             };
-            let row = Service {
+            let mut service = Service {
                 id,
                 count: backends.len() as u32,
                 affinity,
+                ..Service::default()
             };
-            world.services.insert(key, row);
             for (index, backend) in backends.iter().enumerate() {
                 let addr = addrs(*backend)[family];
                 let port = 8080u16.to_be_bytes();
-                world.backends.insert(
-                    BackendKey {
-                        service: id,
-                        index: index as u32,
-                    },
-                    Backend {
-                        addr,
-                        port,
-                        pad: [0; 2],
-                    },
-                );
+                let slot = BackendKey {
+                    service: id,
+                    index: index as u32,
+                };
+                let row = Backend {
+                    addr,
+                    port,
+                    pad: [0; 2],
+                };
+                world.backends.insert(slot, row);
+                if let Some(few) = service.few.get_mut(index) {
+                    *few = row;
+                }
                 let member = MemberKey {
                     addr,
                     service: id,
@@ -64,6 +66,7 @@ pub(crate) fn service(world: &mut World, backends: &[[u8; 4]], affinity: u32) {
                 let flags = member_flags::MEMBER | member_flags::SELECTABLE;
                 world.members.insert(member, flags);
             }
+            world.services.insert(key, service);
         }
     }
 }

@@ -375,8 +375,8 @@ impl Tables for World {
     fn remember_fragment(&self, key: &FragKey, ports: FragPorts) {
         self.fragments.borrow_mut().insert(*key, ports);
     }
-    fn service(&self, key: &ServiceKey) -> Option<Service> {
-        self.services.get(key).copied()
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.get(key)
     }
     fn backend(&self, key: &BackendKey) -> Option<&Backend> {
         self.backends.get(key)
