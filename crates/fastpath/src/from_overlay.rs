@@ -2,7 +2,7 @@
 //! Packets of other nodes, out of the tunnel. Everything in them may be forged by whoever reaches the UDP port.
 
 use abi::{
-    Addr, Direction, DropReason, Endpoint, NodeConfig, endpoint_flags, flow_flags, next_hop,
+    Addr, Direction, DropReason, Endpoint, Flow, NodeConfig, endpoint_flags, flow_flags, next_hop,
 };
 
 use crate::flow::{belongs, reopens, touch, write_key};
@@ -201,7 +201,7 @@ fn about_flow<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, id: u3
 }
 
 /// Judges the packet's flow. A packet of a flow that the pod opened counts as its reply only if it comes from
-/// the identity that the pod talks to; otherwise it stands for itself, and leaves the entry alone.
+/// the identity that the pod talks to, or from what becomes of it; otherwise it stands for itself, and leaves the entry alone.
 #[inline(always)]
 fn flow<T: Tables>(
     tables: &T,
@@ -219,6 +219,10 @@ fn flow<T: Tables>(
         if identity == talks_to || (is_world(identity) && is_world(talks_to)) {
             return decide(tables, work, id, false, true);
         }
+        if changed_identity(config, &work.flow, &node, identity) {
+            work.flow.remote_identity = identity;
+            return decide(tables, work, id, false, true);
+        }
         work.live = 0;
         work.remember = 0;
         work.flow.flags = 0;
@@ -230,6 +234,18 @@ fn flow<T: Tables>(
     work.flow.node = node;
     work.flow.peer_endpoint = 0;
     decide(tables, work, id, false, true)
+}
+
+/// Whether a pod that answers has another identity than it is known by, of which news are under way. Its node, to which its
+/// packets go, is the one that knows; whether the pod here may talk to the new one is for policy to say.
+#[inline(always)]
+fn changed_identity(config: &NodeConfig, flow: &Flow, node: &Addr, identity: u32) -> bool {
+    let (shift, talks_to) = (config.cluster_shift & 31, flow.remote_identity);
+    flow.next_hop == next_hop::TUNNEL
+        && flow.node == *node
+        && is_pod(identity)
+        && is_pod(talks_to)
+        && identity >> shift == talks_to >> shift
 }
 
 /// Checks VNI, outer and inner source, and refines the identity into `work.flow.remote_identity`.

@@ -237,7 +237,8 @@ fn nobody_speaks_for_a_service() {
     for (vni, node) in [
         (ID_NEAR, NODE_NEAR),
         (ID_REMOTE, NODE_NEAR),
-        (ID_REMOTE + 1, NODE_REMOTE),
+        (ID_REMOTE + 1, NODE_NEAR),
+        (9 << 16 | 2001, NODE_REMOTE),
     ] {
         let packet = tcp(Ip::v4(POD_REMOTE, POD_A), 8080, 4000, SYN_ACK);
         assert_eq!(world.overlay(vni, node, packet).step, Step::Drop, "{vni}");

@@ -3,7 +3,7 @@
 
 mod common;
 
-use abi::{Addr, DropReason, IpInfo};
+use abi::{Addr, Direction, DropReason, IpInfo, RowVerdict, action};
 use common::frames::Ip;
 use common::*;
 use fastpath::Step;
@@ -36,6 +36,39 @@ fn a_pod_of_another_cluster_reaches_a_pod_here_and_is_answered_by_tunnel() {
             (Step::Tunnel, ID_A)
         );
         assert_eq!(out.work.report.tunnel.remote, Addr::v4(NODE_REMOTE));
+    }
+}
+
+#[test]
+fn who_answers_may_have_become_another_identity() {
+    let rule = |action| RowVerdict { action, rule: 7 };
+    for egress in [None, Some(action::ALLOW), Some(action::DENY)] {
+        let mut world = World::default();
+        world.default_deny(1, Direction::Ingress);
+        if let Some(action) = egress {
+            world.default_deny(1, Direction::Egress);
+            world.classes.insert(ID_REMOTE + 1, 300);
+            let key = (Direction::Egress, 6, 80);
+            world.rule(1, ID_REMOTE, key, rule(action::ALLOW));
+            world.rule(1, ID_REMOTE + 1, key, rule(action));
+        }
+        let ip = Ip::v4(POD_A, POD_REMOTE);
+        assert_eq!(world.send(IF_A, ip.tcp(9, 80, SYN)).step, Step::Tunnel);
+        // Its labels changed; what its address says now is not here yet.
+        for _ in 0..2 {
+            let answer = ip.reply().tcp(80, 9, SYN | ACK);
+            let out = world.overlay(ID_REMOTE + 1, NODE_REMOTE, answer);
+            if egress == Some(action::DENY) {
+                assert_eq!(out.reason(), Some(DropReason::PolicyDeniedByDenyList as u8));
+            } else {
+                assert_eq!(out.step, Step::Deliver, "{egress:?}");
+            }
+            assert_eq!(world.send(IF_A, ip.tcp(9, 80, ACK)).step, Step::Tunnel);
+        }
+        // What was not opened here has no part in it.
+        let opens = Ip::v4(POD_REMOTE, POD_A).tcp(80, 10, SYN);
+        let out = world.overlay(ID_REMOTE + 1, NODE_REMOTE, opens);
+        assert_eq!(out.reason(), Some(DropReason::PolicyDenied as u8));
     }
 }
 

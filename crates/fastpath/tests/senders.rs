@@ -12,6 +12,8 @@ use fastpath::Step;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 const STRANGER: [u8; 4] = [172, 16, 99, 9];
+/// Another node of the remote cluster.
+const SECOND: [u8; 4] = [172, 16, 7, 2];
 
 #[test]
 fn who_may_send_what() {
@@ -217,11 +219,15 @@ fn spoofing_onto_an_established_flow_is_judged_for_itself() {
         Step::Deliver
     );
     let before = world.entry(POD_A, POD_REMOTE, 9, 80);
-    let other = world.overlay(ID_REMOTE + 1, NODE_REMOTE, reply());
+    world.nodes.push(abi::NodeKey {
+        cluster: 7,
+        addr: Addr::v4(SECOND),
+    });
+    let other = world.overlay(ID_REMOTE + 1, SECOND, reply());
     assert_eq!(
         other.reason(),
         Some(DropReason::PolicyDenied as u8),
-        "another identity"
+        "another identity, from another node than the address is on"
     );
     assert_eq!(other.work.report.direction, Direction::Ingress as u8);
     let other = world.overlay(ID_NEAR, NODE_NEAR, reply());
@@ -237,11 +243,7 @@ fn spoofing_onto_an_established_flow_is_judged_for_itself() {
         before,
         "the flow is untouched"
     );
-    world.nodes.push(abi::NodeKey {
-        cluster: 7,
-        addr: Addr::v4(STRANGER),
-    });
-    let second = world.overlay(ID_REMOTE, STRANGER, reply());
+    let second = world.overlay(ID_REMOTE, SECOND, reply());
     assert_eq!(
         second.step,
         Step::Deliver,
