@@ -76,7 +76,10 @@ impl<S: Store> Keeper<S> {
                 self.shared.state().refused(id, &error.to_string());
             }
             Update::Failed(error) => {
-                tracing::warn!(%error, "identities cannot be followed, trying again");
+                let is_known = self.shared.state().failing.as_ref() == Some(&error);
+                if !is_known {
+                    tracing::warn!(%error, "identities cannot be followed, trying again");
+                }
                 if matches!(error, Error::ClusterIdChanged { .. }) {
                     self.slaves.start_over();
                 }
