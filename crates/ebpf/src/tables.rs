@@ -86,7 +86,8 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn device(&self, ifindex: u32) -> Option<u32> {
-        // SAFETY: the map is not preallocated: values are freed only after the program.
+        // SAFETY: the memory of a value stays one of this map's until the program ends. A row that is changed at this moment may
+        // hold another one's by then, as rows of any hash in the kernel; the epochs of what is remembered show it.
         unsafe { DEVICES.get(ifindex) }.copied()
     }
 
@@ -203,7 +204,7 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<&Service> {
-        // SAFETY: as in `device`.
+        // SAFETY: as in `device`; what was read of two services leads to a backend of one, which is judged as what it is.
         unsafe { SERVICES.get(key) }
     }
 
