@@ -29,6 +29,11 @@ const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
 const PEER: NumericIdentity = NumericIdentity((7 << 16) + 1);
 const ENDPOINT: EndpointId = EndpointId(9);
 
+thread_local! {
+    /// State of the agents of a test, which goes with the test's thread.
+    static STATE: tempfile::TempDir = tempfile::tempdir().expect("temporary directory");
+}
+
 fn core() -> Core<Fake> {
     core_on(Fake::new())
 }
@@ -41,10 +46,12 @@ fn core_on(kernel: Fake) -> Core<Fake> {
 }
 
 fn core_before_lists(kernel: Fake) -> Core<Fake> {
+    let state = STATE.with(|dir| format!("--state-dir={}", dir.path().display()));
     let args = [
         "--cluster-name=cluster5",
         "--cluster-id=5",
         "--enable-ipv6=false",
+        &state,
     ];
     let values =
         Values::read(Process::Agent, args.iter().map(Into::into), []).expect("known options");
@@ -148,40 +155,6 @@ fn mesh() -> Source {
 
 fn addresses_of(core: &Core<Fake>) -> usize {
     core.dp.kernel().len(Map::Ipcache) + core.dp.kernel().len(Map::Prefixes)
-}
-
-#[test]
-fn one_node_of_many_costs_its_own_rows() {
-    let mut core = core();
-    core.sweep();
-    for n in 0..2000 {
-        core.set_node(mesh(), node(n));
-    }
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 4000);
-    let calls = |core: &mut Core<Fake>| std::mem::take(&mut core.dp.kernel_mut().calls).len();
-    calls(&mut core);
-    core.set_node(mesh(), node(7));
-    assert_eq!(calls(&mut core), 0, "nothing changed");
-    let mut moved = (*node(7)).clone();
-    moved.addresses[0].ip = "172.31.0.7".parse().expect("valid");
-    core.set_node(mesh(), Arc::new(moved.clone()));
-    let few = calls(&mut core);
-    assert!((1..=12).contains(&few), "{few}");
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 4000);
-    core.drop_node(&mesh(), &moved.name);
-    let few = calls(&mut core);
-    assert!((1..=12).contains(&few), "{few}");
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 3998);
-}
-
-#[test]
-fn nodes_of_before_the_restart_stay_until_the_sweep() {
-    let mut core = core();
-    core.set_node(mesh(), node(1));
-    core.drop_node(&mesh(), &node(1).name);
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
-    core.sweep();
-    assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
 }
 
 #[test]

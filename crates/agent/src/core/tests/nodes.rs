@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses that nodes of one cluster share for a while, or pass on.
+//! Nodes of remote clusters: what one costs, how long it stays, and addresses that nodes share for a while, or pass on.
 
 use super::*;
 
@@ -158,4 +158,38 @@ fn after_a_change_of_the_id_nodes_are_waited_for_and_believed_for_a_while() {
     core.sweep_after = Instant::now();
     core.sweep();
     assert_eq!(core.dp.nodes(), [(ClusterId(5), former.1)].into());
+}
+
+#[test]
+fn one_node_of_many_costs_its_own_rows() {
+    let mut core = core();
+    core.sweep();
+    for n in 0..2000 {
+        core.set_node(mesh(), node(n));
+    }
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 4000);
+    let calls = |core: &mut Core<Fake>| std::mem::take(&mut core.dp.kernel_mut().calls).len();
+    calls(&mut core);
+    core.set_node(mesh(), node(7));
+    assert_eq!(calls(&mut core), 0, "nothing changed");
+    let mut moved = (*node(7)).clone();
+    moved.addresses[0].ip = "172.31.0.7".parse().expect("valid");
+    core.set_node(mesh(), Arc::new(moved.clone()));
+    let few = calls(&mut core);
+    assert!((1..=12).contains(&few), "{few}");
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 4000);
+    core.drop_node(&mesh(), &moved.name);
+    let few = calls(&mut core);
+    assert!((1..=12).contains(&few), "{few}");
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 3998);
+}
+
+#[test]
+fn nodes_of_before_the_restart_stay_until_the_sweep() {
+    let mut core = core();
+    core.set_node(mesh(), node(1));
+    core.drop_node(&mesh(), &node(1).name);
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 2);
+    core.sweep();
+    assert_eq!(core.dp.kernel().len(Map::Nodes), 0);
 }
