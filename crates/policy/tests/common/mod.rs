@@ -2,6 +2,7 @@
 //! Parts of several tests: a simulator of the kernel's maps, a slow, obvious model of what policies mean, and histories.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod case;
 pub mod generate;
 pub mod kernel;
 pub mod reference;
