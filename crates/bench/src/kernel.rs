@@ -157,7 +157,7 @@ impl Kernel {
             proto,
             pad: 0
         });
-        let value: [u8; 92] = transmute!(Service {
+        let value: [u8; size_of::<Service>()] = transmute!(Service {
             id,
             count: 1,
             affinity: 0,

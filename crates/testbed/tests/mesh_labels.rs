@@ -82,28 +82,19 @@ fn labels_of_pods_that_talk_change_without_a_gap() {
     mesh.becomes_refused("cluster7/backend-1", "cluster5/client");
     mesh.reach("cluster5/client", "cluster7/server", Family::V4);
     for pod in PODS {
-        let place = mesh
-            .lab
-            .pod("cluster5/client")
-            .expect("a pod")
-            .place
-            .clone();
+        let from = &mesh.lab.pod("cluster5/client").expect("a pod").place;
         let to = mesh.lab.pod("cluster7/server").expect("a pod");
-        let to = Family::BOTH.map(|family| to.address(family).expect("an address"));
+        let echo = |family| SocketAddr::new(to.address(family).expect("an address"), ECHO_PORT);
         let streams =
-            to.map(|to| Stream::start(&place, SocketAddr::new(to, ECHO_PORT)).expect("a stream"));
+            Family::BOTH.map(|family| Stream::start(from, echo(family)).expect("a stream"));
         for version in 1..=CHANGES {
             label(&mut mesh, pod, version);
         }
         for (family, stream) in Family::BOTH.into_iter().zip(streams) {
             let loss = stream.finish().expect("counted");
-            println!("{} changes its labels: {family}: {loss}", pod.1);
-            assert_eq!(
-                loss.lost(),
-                0,
-                "{} changes its labels: {family}: {loss}",
-                pod.1
-            );
+            let seen = format!("{} changes its labels: {family}: {loss}", pod.1);
+            println!("{seen}");
+            assert_eq!(loss.lost(), 0, "{seen}");
         }
     }
 }
