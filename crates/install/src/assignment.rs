@@ -177,7 +177,7 @@ impl Reader<'_> {
         }
         // What begins with a zero may be a number of another kind: a file mode, a telephone number.
         let is_number = text == "0" || !text.starts_with('0');
-        match text.as_str() {
+        match text.to_ascii_lowercase().as_str() {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "null" => Value::Null,
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn several_assignments_with_lists_and_escapes() {
         let all = documents(
-            r"a.b=1,c={x, 2,},d\.e=f\,g,h=,i=0123,j=0,k=https://x?y=z,l={}",
+            r"a.b=1,c={x, 2,},d\.e=f\,g,h=,i=0123,j=0,k=https://x?y=z,l={},m=True,n=NULL",
             &Value::Null,
         );
         let expected = [
@@ -215,6 +215,8 @@ mod tests {
             json!({"j": 0}),
             json!({"k": "https://x?y=z"}),
             json!({"l": []}),
+            json!({"m": true}),
+            json!({"n": null}),
         ];
         assert_eq!(all, expected);
         let text = parse("a=1", false).expect("an assignment");

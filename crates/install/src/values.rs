@@ -50,15 +50,28 @@ fn file(path: &PathBuf) -> Result<Value, Error> {
     }
 }
 
-/// Puts `over` into `values`. Maps whose members the schema does not name take any.
+/// Puts `over` into `values`. What the schema says nothing about, the members of a map that takes any, takes every value.
 fn merge(at: &str, values: &mut Value, over: Value, defaults: &Value) -> Result<(), Error> {
+    let takes_any = defaults.is_object() && schema::takes_any_name(at)?;
     let (Value::Object(into), Value::Object(from), Value::Object(known)) =
         (&mut *values, &over, defaults)
     else {
-        check_type(at, &over, defaults)?;
-        *values = over;
+        *values = match (&over, defaults) {
+            // Nothing, where there may be nothing.
+            (Value::Null, Value::Array(_)) => Value::Array(Vec::new()),
+            (Value::Null, Value::String(_)) => Value::String(String::new()),
+            (Value::Null, Value::Object(_)) if takes_any => Value::Object(Map::new()),
+            _ => {
+                check_type(at, &over, defaults)?;
+                over
+            }
+        };
         return Ok(());
     };
+    if takes_any {
+        overlay(values, over);
+        return Ok(());
+    }
     for (name, value) in from {
         let full = if at.is_empty() {
             name.clone()
@@ -70,7 +83,6 @@ fn merge(at: &str, values: &mut Value, over: Value, defaults: &Value) -> Result<
                 let slot = into.entry(name.clone()).or_insert(Value::Null);
                 merge(&full, slot, value.clone(), default)?;
             }
-            None if schema::takes_any_name(at)? => drop(into.insert(name.clone(), value.clone())),
             None => {
                 let near = nearest(name, known.keys());
                 let nearest = near.map(|near| full[..full.len() - name.len()].to_owned() + near);
@@ -82,6 +94,25 @@ fn merge(at: &str, values: &mut Value, over: Value, defaults: &Value) -> Result<
         }
     }
     Ok(())
+}
+
+/// Puts `over` into `values` member by member; null takes a member away.
+fn overlay(values: &mut Value, over: Value) {
+    let Value::Object(from) = over else {
+        *values = over;
+        return;
+    };
+    if !values.is_object() {
+        *values = Value::Object(Map::new());
+    }
+    let into = values.as_object_mut().expect("it was made one");
+    for (name, value) in from {
+        if value.is_null() {
+            into.remove(&name);
+        } else {
+            overlay(into.entry(name).or_insert(Value::Null), value);
+        }
+    }
 }
 
 fn check_type(name: &str, given: &Value, default: &Value) -> Result<(), Error> {
@@ -189,6 +220,34 @@ mod tests {
     }
 
     #[test]
+    fn members_of_free_maps_are_put_together_of_any_type_and_taken_away_by_null() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("values.yaml");
+        std::fs::write(&path, "resources:\n  limits:\n    cpu: 2\n").expect("written");
+        let mut args = args(&[
+            ETCD,
+            "resources.requests.cpu=100m,resources.requests.memory=64Mi",
+            "resources.limits.memory=1Gi",
+            "updateStrategy.rollingUpdate.maxUnavailable=10%",
+            r"nodeSelector.kubernetes\.io/os=null,nodeSelector.a=b",
+            "operator.nodeSelector=null,tolerations=null,priorityClassName=null",
+        ]);
+        args.values.push(path);
+        let values = read(&args).expect("good values");
+        let resources = json!({
+            "requests": { "cpu": "100m", "memory": "64Mi" },
+            "limits": { "cpu": 2, "memory": "1Gi" },
+        });
+        assert_eq!(values["resources"], resources);
+        let rolling = &values["updateStrategy"]["rollingUpdate"];
+        assert_eq!(rolling["maxUnavailable"], "10%");
+        assert_eq!(values["nodeSelector"], json!({ "a": "b" }));
+        assert_eq!(values["operator"]["nodeSelector"], json!({}));
+        assert_eq!(values["tolerations"], json!([]));
+        assert_eq!(values["priorityClassName"], "");
+    }
+
+    #[test]
     fn wrong_names_types_and_combinations_are_told() {
         let refusal = |set: &[&str]| read(&args(set)).expect_err("refused").to_string();
         let text = refusal(&["cluster.nam=east"]);
@@ -198,6 +257,8 @@ mod tests {
         );
         let text = refusal(&["cluster.id=five"]);
         assert_eq!(text, "value cluster.id is text, expected a number");
+        let text = refusal(&["cluster=null"]);
+        assert_eq!(text, "value cluster is nothing, expected a map");
         assert!(refusal(&["cluster"]).contains("expected name=value"));
         assert!(refusal(&[]).contains("etcd.endpoints is empty"));
         assert!(refusal(&[ETCD, "ipv4.enabled=false"]).contains("pods need one of them"));
