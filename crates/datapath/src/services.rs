@@ -218,6 +218,7 @@ impl<K: Kernel> Datapath<K> {
                 Err(error) => result = result.and(Err(error)),
             }
         }
+        let slots = now.slots.clone();
         let filled = self.fill_slots(now, wanted);
         let row = Service {
             id,
@@ -227,17 +228,16 @@ impl<K: Kernel> Datapath<K> {
         };
         result = result.and(filled);
         let there = self.kernel.get_row::<table::Services>(key)?;
-        if there != Some(row) {
-            if let Err(error) = self.upsert::<table::Services>(key, &row) {
-                return result.and(Err(error));
-            }
-            if there.is_none() {
-                // What pods send there already is no service's.
-                result = result.and(self.raise(addr_bucket(&key.addr)));
-            }
+        let has_changed = there != Some(row) || slots != now.slots;
+        if there != Some(row)
+            && let Err(error) = self.upsert::<table::Services>(key, &row)
+        {
+            return result
+                .and(self.raise(addr_bucket(&key.addr)))
+                .and(Err(error));
         }
         now.row = row;
-        result.and(self.retire(key, now, wanted))
+        result.and(self.retire(key, now, wanted, has_changed))
     }
 
     /// Has `now.slots` be those of `wanted` that may be chosen, and writes what moved.
@@ -294,44 +294,56 @@ impl<K: Kernel> Datapath<K> {
         Ok(())
     }
 
-    /// Removes what new flows can no longer reach: surplus numbers, flags, members.
+    /// Removes what new flows can no longer reach, and raises the epochs: the service's, for who just chose in what its rows were
+    /// and, if it is new, for what pods send there already; then those of the backends that are gone.
     fn retire(
         &mut self,
         key: &ServiceKey,
         now: &mut Balanced,
         wanted: &BTreeMap<At, u32>,
+        has_changed: bool,
+    ) -> Result<()> {
+        let mut gone = Vec::new();
+        let mut result = self.remove_rest(now, wanted, &mut gone);
+        let service = (has_changed || !gone.is_empty()).then(|| addr_bucket(&key.addr));
+        let backends = gone.iter().map(|(addr, _)| addr_bucket(addr));
+        for bucket in service.into_iter().chain(backends) {
+            result = result.and(self.raise(bucket));
+        }
+        result
+    }
+
+    /// Removes surplus numbers, flags, and members, which are in `gone` then.
+    fn remove_rest(
+        &mut self,
+        now: &mut Balanced,
+        wanted: &BTreeMap<At, u32>,
+        gone: &mut Vec<At>,
     ) -> Result<()> {
         let id = now.row.id;
         let mut index = now.row.count;
         while self.erase::<table::Backends>(&BackendKey { service: id, index })? {
             index += 1;
         }
-        let mut gone = Vec::new();
+        let mut surplus = Vec::new();
         for (at, flags) in &mut now.members {
             let wants = wanted.get(at).copied().unwrap_or(0);
             if wants == 0 {
-                gone.push(*at);
+                surplus.push(*at);
             } else if *flags & !wants != 0 {
                 self.upsert::<table::Members>(&member_key(id, *at), &wants)?;
                 *flags = wants;
             }
         }
         let mut result = Ok(());
-        let mut raised = Vec::new();
-        for at in gone {
+        for at in surplus {
             match self.erase::<table::Members>(&member_key(id, at)) {
                 Ok(_) => {
                     now.members.remove(&at);
-                    raised.push(addr_bucket(&at.0));
+                    gone.push(at);
                 }
                 Err(error) => result = result.and(Err(error)),
             }
-        }
-        if !raised.is_empty() {
-            raised.insert(0, addr_bucket(&key.addr));
-        }
-        for bucket in raised {
-            result = result.and(self.raise(bucket));
         }
         result
     }
@@ -343,7 +355,7 @@ impl<K: Kernel> Datapath<K> {
         let result = self.erase::<table::Services>(key).and_then(|_| {
             now.row.count = 0;
             now.slots.clear();
-            self.retire(key, &mut now, &BTreeMap::new())
+            self.retire(key, &mut now, &BTreeMap::new(), true)
         });
         if result.is_err() {
             self.services.insert(*key, now);

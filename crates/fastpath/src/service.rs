@@ -106,10 +106,9 @@ fn select<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> Choice {
         again(tables, work);
     }
     work.flow.flags |= flow_flags::SERVICE;
-    let kept = service.affinity != 0 && recall(tables, work, service);
-    let mut found = (kept || any(tables, work, service)) && take(tables, work, service);
+    let mut found = attempt(tables, work, service, true);
     for _ in 1..ATTEMPTS {
-        found = found || retry(tables, work);
+        found = found || retry(tables, work, true);
     }
     match found {
         true => Choice::Backend,
@@ -123,30 +122,37 @@ fn select<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> Choice {
 pub(crate) fn another<T: Tables>(tables: &T, work: &mut Work) -> bool {
     let mut found = false;
     for _ in 1..ATTEMPTS {
-        found = found || (retry(tables, work) && !answers_are_taken(tables, work));
+        found = found || (retry(tables, work, false) && !answers_are_taken(tables, work));
     }
     found
 }
 
 /// Another attempt. The numbers of backends change while they are read, so it asks for the service again.
 #[inline(never)]
-fn retry<T: Tables>(tables: &T, work: &mut Work) -> bool {
+fn retry<T: Tables>(tables: &T, work: &mut Work, sticks: bool) -> bool {
     read_epoch_of(tables, work, &{ work.key.remote });
     match tables.service(&key(work)) {
-        Some(service) => any(tables, work, service) && take(tables, work, service),
+        Some(service) => attempt(tables, work, service, sticks),
         None => false,
     }
+}
+
+/// Chooses a backend: with `sticks` the one that the client had, if the service remembers clients.
+#[inline(always)]
+fn attempt<T: Tables>(tables: &T, work: &mut Work, service: &Service, sticks: bool) -> bool {
+    let kept = sticks && service.affinity != 0 && recall(tables, work, service);
+    (kept || any(tables, work, service)) && take(tables, work, service)
 }
 
 /// Whether the flow may go to the backend in `work.flow`, which has the epoch of the service's address.
 #[inline(never)]
 fn take<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> bool {
-    // A backend that goes is out of reach and no member first, then the service's epoch rises, and then its own. So with the
-    // service's as it was before the choice, it is a backend still, or the flow is judged again.
+    // The service's epoch rises after every change of its rows, which may be another's by then. And a backend that goes is
+    // out of reach and no member first, then the service's epoch rises, and then its own. So with the service's as it was
+    // before the choice, it is this service's backend still, or the flow is judged again.
     let (bucket, epoch) = (work.flow.addr_bucket, work.flow.addr_epoch);
     read_epoch(tables, work);
-    let sure = tables.epoch(bucket) == epoch;
-    if !sure && member(tables, work, service) & member_flags::SELECTABLE == 0 {
+    if tables.epoch(bucket) != epoch {
         return false;
     }
     work.flow.flags &= !flow_flags::LOOPED;

@@ -163,6 +163,40 @@ fn a_flow_keeps_its_backend_and_others_get_another() {
     assert_eq!(seen, [10, 10]);
 }
 
+/// The rows that a choice was made from may be another service's by then.
+#[test]
+fn a_choice_is_made_again_if_the_service_changed_meanwhile() {
+    let world = with(&[POD_REMOTE, POD_NEAR]);
+    let nodes = [Addr::v4(NODE_REMOTE), Addr::v4(NODE_NEAR)];
+    for overtaken in 0..4 {
+        world.dice.set(0);
+        world.overtaken.set(overtaken);
+        let packet = tcp(Ip::v4(POD_A, VIP), 4000 + overtaken as u16, 80, SYN);
+        let out = world.send(IF_A, packet);
+        assert_eq!(out.step, Step::Tunnel);
+        let chosen = out.work.report.tunnel.remote;
+        assert_eq!(chosen, nodes[overtaken as usize % 2], "the last choice");
+    }
+    world.overtaken.set(4);
+    let out = world.send(IF_A, tcp(Ip::v4(POD_A, VIP), 4009, 80, SYN));
+    assert_eq!(out.step, Step::Deliver, "reset");
+}
+
+#[test]
+fn a_client_stays_with_its_backend_while_the_service_changes() {
+    let mut world = World::default();
+    service(&mut world, &[POD_REMOTE, POD_NEAR], 100);
+    let open = |port| {
+        let out = world.send(IF_A, tcp(Ip::v4(POD_A, VIP), port, 80, SYN));
+        out.work.report.tunnel.remote
+    };
+    world.overtaken.set(1);
+    let first = open(4000);
+    for port in 4001..4010 {
+        assert_eq!(open(port), first);
+    }
+}
+
 #[test]
 fn more_than_a_few_backends_are_all_chosen() {
     let backends: Vec<[u8; 4]> = (1..=FEW as u8 + 2).map(|n| [10, 7, 1, n]).collect();

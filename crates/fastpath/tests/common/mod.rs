@@ -4,10 +4,12 @@
 
 mod entry;
 pub(crate) mod frames;
+mod names;
 pub(crate) mod services;
 mod world;
 
 use fastpath::{Packet, Step, Sum, Work};
+pub(crate) use names::*;
 pub(crate) use world::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

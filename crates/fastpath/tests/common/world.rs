@@ -8,34 +8,8 @@ use abi::*;
 use fastpath::{FlowRef, Insert, Tables};
 
 use super::entry::Entry;
-
-pub(crate) const POD_A: [u8; 4] = [10, 5, 0, 10];
-pub(crate) const POD_B: [u8; 4] = [10, 5, 0, 11];
-pub(crate) const POD_REMOTE: [u8; 4] = [10, 7, 0, 10];
-pub(crate) const POD_NEAR: [u8; 4] = [10, 5, 1, 10];
-pub(crate) const OUTSIDE: [u8; 4] = [192, 0, 2, 1];
-pub(crate) const NODE: [u8; 4] = [172, 16, 5, 1];
-pub(crate) const NODE_NEAR: [u8; 4] = [172, 16, 5, 2];
-pub(crate) const NODE_REMOTE: [u8; 4] = [172, 16, 7, 1];
-pub(crate) const ROUTER: [u8; 4] = [10, 5, 0, 1];
-pub(crate) const ROUTER_REMOTE: [u8; 4] = [10, 7, 0, 1];
-pub(crate) const IF_A: u32 = 100;
-pub(crate) const IF_B: u32 = 101;
-pub(crate) const VXLAN: u32 = 50;
-pub(crate) const UPLINK: u32 = 2;
-pub(crate) const ID_A: u32 = 5 << 16 | 1001;
-pub(crate) const ID_B: u32 = 5 << 16 | 1002;
-pub(crate) const ID_REMOTE: u32 = 7 << 16 | 2001;
-pub(crate) const ID_NEAR: u32 = 5 << 16 | 1003;
-pub(crate) const MTU: u32 = 1450;
-
-/// The IPv6 twin of an IPv4 address of these tests.
-pub(crate) fn six(v4: [u8; 4]) -> [u8; 16] {
-    let mut out = [0; 16];
-    out[0] = 0xfd;
-    out[12..].copy_from_slice(&v4);
-    out
-}
+use super::names::*;
+use super::services::VIP;
 
 /// All tables. Fields are public: tests change what they need.
 pub(crate) struct World {
@@ -60,6 +34,8 @@ pub(crate) struct World {
     pub(crate) affinity: RefCell<HashMap<AffinityKey, Affinity>>,
     /// What the next random number is; it grows by one with each.
     pub(crate) dice: Cell<u32>,
+    /// How many of the next choices the agent overtakes: it changes what they are made from, and raises [`VIP`]'s epoch.
+    pub(crate) overtaken: Cell<u32>,
     pub(crate) now: Cell<u32>,
     pub(crate) lookups: Cell<u32>,
     pub(crate) flow_lookups: Cell<u32>,
@@ -108,6 +84,7 @@ impl Default for World {
             members: HashMap::new(),
             affinity: RefCell::default(),
             dice: Cell::new(0),
+            overtaken: Cell::default(),
             now: Cell::new(1000),
             lookups: Cell::new(0),
             flow_lookups: Cell::new(0),
@@ -391,6 +368,10 @@ impl Tables for World {
         self.affinity.borrow_mut().insert(*key, *chosen);
     }
     fn random(&self) -> u32 {
+        if let more @ 1.. = self.overtaken.get() {
+            self.overtaken.set(more - 1);
+            self.bump_addr(VIP);
+        }
         // Choices take the first bits.
         (self.dice.replace(self.dice.get().wrapping_add(1))).reverse_bits()
     }

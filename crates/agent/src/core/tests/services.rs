@@ -60,7 +60,7 @@ fn in_kernel(core: &Core<Fake>) -> Vec<String> {
 
 fn map_of(call: &Call) -> Map {
     match call {
-        Call::Put(map, ..) | Call::Delete(map, _) => *map,
+        Call::Put(map, ..) | Call::Delete(map, _) | Call::Add(map, ..) => *map,
         other => panic!("{other:?}"),
     }
 }
@@ -96,7 +96,7 @@ fn a_restart_adopts_what_is_still_named_and_prunes_the_rest() {
     objects(&mut core, vec![web, slice]);
     assert_eq!(in_kernel(&core), ["10.96.0.1:80/TCP 2"]);
     let calls = &core.dp.kernel().calls;
-    let removed = [Map::Services];
+    let removed = [Map::Services, Map::Epochs];
     let maps: Vec<_> = calls.iter().map(map_of).collect();
     assert_eq!(maps, removed, "{calls:?}");
     // No source: nothing is named by anybody.
