@@ -103,6 +103,14 @@ impl Identities {
         }
     }
 
+    /// How long until every node knows the identity, if news take no longer than `grace`.
+    pub(crate) fn known_in(&self, identity: NumericIdentity, grace: Duration) -> Duration {
+        match self {
+            Self::Cluster(allocator) => grace.saturating_sub(allocator.age_of(identity)),
+            Self::Alone(_) => Duration::ZERO,
+        }
+    }
+
     /// How it goes with the cluster's etcd.
     pub(crate) fn status(&self) -> AllocatorStatus {
         match self {

@@ -145,6 +145,8 @@ pub struct Config {
     pub mesh_dir: Option<PathBuf>,
     /// Longest wait for them at start.
     pub sync_timeout: Duration,
+    /// How long a pod keeps its identity where its labels have one that is new in the cluster.
+    pub identity_grace: Duration,
     /// This cluster's etcd.
     pub kvstore: Option<KvstoreConfig>,
     /// IPv4 pods.
@@ -235,6 +237,8 @@ impl fmt::Display for ConfigErrors {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Longest time that a pod keeps the identity of labels that it had.
+const GRACE: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Config {
@@ -272,6 +276,7 @@ impl Config {
             node: node_name(&mut r, host),
             mesh_dir,
             sync_timeout: r.duration("clustermesh-sync-timeout", Duration::ZERO, DAY),
+            identity_grace: r.duration("identity-change-grace-period", Duration::ZERO, GRACE),
             kvstore,
             ipv4,
             ipv6,

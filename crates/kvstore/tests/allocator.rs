@@ -85,6 +85,27 @@ async fn nodes_agree_on_numbers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nodes_know_how_new_an_identity_is() {
+    let memory = Memory::default();
+    let (one, two) = (node(&memory, "172.18.0.2"), node(&memory, "172.18.0.3"));
+    let (id, _) = one.allocate(&labels("a")).await.unwrap();
+    // The other one may not have heard of it by itself yet.
+    two.allocate(&labels("a")).await.unwrap();
+    for allocator in [&one, &two] {
+        assert!(allocator.age_of(id) < Duration::from_millis(100));
+    }
+    sleep(Duration::from_secs(3)).await;
+    one.allocate(&labels("a")).await.unwrap();
+    let third = node(&memory, "172.18.0.4");
+    third.allocate(&labels("a")).await.unwrap();
+    for allocator in [&one, &two] {
+        let age = allocator.age_of(id);
+        assert!(age.abs_diff(Duration::from_secs(3)) < Duration::from_millis(100));
+    }
+    assert!(third.age_of(id) > Duration::from_secs(300), "it was there");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_at_once_get_one_number() {
     let memory = Memory::default();
     let nodes: Vec<_> = (0..8)

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Config;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
+use model::{EndpointId, NumericIdentity};
 
 use super::Service;
 use crate::core::{Relabel, label_subject};
@@ -56,6 +58,27 @@ impl RelabelWorker {
         }
     }
 
+    /// Where an endpoint is about to have an identity that is new in the cluster, others get time to hear of it: they drop what
+    /// they do not know. Not for an endpoint that nobody knew before. Nor where its identity was one of another cluster, the id
+    /// of before: nobody believes that one any more.
+    async fn wait_for_others(&self, id: EndpointId, identity: NumericIdentity) {
+        let (before, scheme, grace) = {
+            let core = self.service.core();
+            let Some(endpoint) = core.endpoints.get(&id) else {
+                return;
+            };
+            let Config {
+                scheme,
+                identity_grace,
+                ..
+            } = *core.config;
+            (endpoint.identity, scheme, identity_grace)
+        };
+        if before != identity && scheme.cluster_of(before) == scheme.cluster_of(identity) {
+            tokio::time::sleep(self.service.identities.known_in(identity, grace)).await;
+        }
+    }
+
     /// Gives one endpoint the identity of its pod's labels; `false` if there is none to be had now.
     async fn change(&self, Relabel { id, labels }: Relabel) -> bool {
         let subject = label_subject(id);
@@ -69,6 +92,7 @@ impl RelabelWorker {
                 return false;
             }
         };
+        self.wait_for_others(id, identity).await;
         let (unused, has_moved) = {
             let mut core = self.service.core();
             core.note(&subject, None::<String>);

@@ -95,6 +95,13 @@ const CLUSTER_WIDE: &[Def] = &[
         "An identity that no pod had in two rounds this far apart is given back, by the operator or, outside of Kubernetes, by one agent for its cluster, 1s to 24h; 0 = never",
     ),
     def(
+        KVSTORE,
+        "identity-change-grace-period",
+        Duration,
+        "1s",
+        "How long a pod whose labels change keeps its identity where the new one is new in the cluster, so that all nodes know it by then, at most 10m; Cilium waits 5s",
+    ),
+    def(
         NODE,
         "node-name",
         Text,

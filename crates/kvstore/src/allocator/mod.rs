@@ -208,6 +208,11 @@ impl<S: Store> Allocator<S> {
         self.shared.state().labels_of(id)
     }
 
+    /// How long ago an identity came to this cluster, as far as this node saw it; 10 min if it was there before.
+    pub fn age_of(&self, id: NumericIdentity) -> Duration {
+        self.shared.state().age_of(id)
+    }
+
     /// All identities of the own cluster from now on: first those that are known, then every change. An identity that is in use
     /// here is never deleted.
     pub fn subscribe(&self) -> impl Stream<Item = Event<NumericIdentity, Labels>> + Send + 'static {

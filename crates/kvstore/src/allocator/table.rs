@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::Stream;
 use model::{Labels, NumericIdentity};
 use tables::Event;
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use super::AllocatorStatus;
 use crate::error::{Error, cut};
@@ -17,6 +19,10 @@ type Change = Event<NumericIdentity, Labels>;
 
 /// Changes that a slow subscriber may miss before it gets the whole again.
 const BACKLOG: usize = 1024;
+/// Identities of which it is known when they came, before those of long ago are forgotten.
+const ARRIVALS: usize = 1024;
+/// After this time everybody who can hear of an identity has heard of it.
+pub(super) const OLD: Duration = Duration::from_secs(600);
 
 struct Local {
     id: NumericIdentity,
@@ -29,6 +35,8 @@ pub(super) struct State {
     ids: BTreeMap<NumericIdentity, Labels>,
     numbers: HashMap<Labels, BTreeSet<NumericIdentity>>,
     local: HashMap<Labels, Local>,
+    /// When identities came that no list has named.
+    arrived: HashMap<NumericIdentity, Instant>,
     /// Numbers that were given back, in order: they come again last, because packets and nodes that are away may still
     /// mean what they meant.
     given_back: BTreeMap<NumericIdentity, u64>,
@@ -59,6 +67,7 @@ impl Shared {
             ids: BTreeMap::new(),
             numbers: HashMap::new(),
             local: HashMap::new(),
+            arrived: HashMap::new(),
             given_back: BTreeMap::new(),
             returns: 0,
             listed: None,
@@ -94,10 +103,27 @@ impl State {
 
     /// Puts an identity into use here; answers the number that is in use.
     pub(super) fn adopt(&mut self, labels: &Labels, id: NumericIdentity) -> NumericIdentity {
+        self.arrive(id, labels);
         let local = self.local.entry(labels.clone());
         let local = local.or_insert(Local { id, uses: 0 });
         local.uses += 1;
         local.id
+    }
+
+    /// Takes note of when an identity came, if it is not known yet.
+    fn arrive(&mut self, id: NumericIdentity, labels: &Labels) {
+        if self.ids.get(&id) == Some(labels) {
+            return;
+        }
+        if self.arrived.len() >= ARRIVALS {
+            self.arrived.retain(|_, at| at.elapsed() < OLD);
+        }
+        self.arrived.entry(id).or_insert_with(Instant::now);
+    }
+
+    /// How long ago an identity came; [`OLD`] if it is not known when.
+    pub(super) fn age_of(&self, id: NumericIdentity) -> Duration {
+        self.arrived.get(&id).map_or(OLD, Instant::elapsed)
     }
 
     /// One use less; whether it was the last.
@@ -185,6 +211,7 @@ impl State {
 
     fn give_back(&mut self, id: NumericIdentity) {
         self.remove(id);
+        self.arrived.remove(&id);
         self.returns += 1;
         self.given_back.insert(id, self.returns);
     }
@@ -249,6 +276,7 @@ impl State {
     }
 
     pub(super) fn changed(&mut self, id: NumericIdentity, labels: Labels) {
+        self.arrive(id, &labels);
         self.insert(id, labels.clone());
         self.tell(Event::Apply(id, labels));
     }
