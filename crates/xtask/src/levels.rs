@@ -9,6 +9,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -197,33 +199,69 @@ fn program(line: &str) -> Option<Program> {
     })
 }
 
+/// Runs the programs of a level, as many at a time as it says; those that run alone come last.
 fn run_level(level: &Level, programs: &[Program], logs: &Path) -> Result<Count, String> {
     println!("\nlevel {}: {}", level.number, level.name);
-    let mut total = Count::default();
-    for program in programs
-        .iter()
-        .filter(|program| program.level() == level.number)
-    {
-        let started = Instant::now();
-        let name = format!("{} {}", program.package, program.target);
-        let log = logs.join(format!("{}-{}.log", program.package, program.target));
-        let count = program::run(level, program, &log)?;
-        let time = started.elapsed().as_secs_f64();
-        if count != Count::default() {
-            println!(
-                "  {name:<28} {:>4} passed {:>3} failed {time:>7.1} s{}",
-                count.passed,
-                count.failed,
-                ignored(count)
-            );
-        }
-        if count.failed > 0 {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            println!("{text}");
-        }
-        total.add(count);
-    }
+    let of_level = programs.iter().filter(|p| p.level() == level.number);
+    let (alone, others): (Vec<_>, Vec<_>) = of_level.partition(|program| program.runs_alone());
+    let mut total = run_lanes(level, &others, level.lanes, logs)?;
+    total.add(run_lanes(level, &alone, 1, logs)?);
     Ok(total)
+}
+
+/// Runs programs, `lanes` at a time. After an error no further one begins.
+fn run_lanes(
+    level: &Level,
+    programs: &[&Program],
+    lanes: usize,
+    logs: &Path,
+) -> Result<Count, String> {
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Ok(Count::default()));
+    let work = || {
+        while let Some(program) = programs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = run_program(level, program, logs);
+            let mut total = total.lock().expect("nobody panics with it");
+            match (total.as_mut(), outcome) {
+                (Ok(total), Ok(count)) => total.add(count),
+                (Ok(_), Err(error)) => *total = Err(error),
+                (Err(_), _) => return,
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(work);
+        }
+    });
+    total.into_inner().expect("nobody panics with it")
+}
+
+/// Runs a program, and tells how it went in one piece.
+fn run_program(level: &Level, program: &Program, logs: &Path) -> Result<Count, String> {
+    let started = Instant::now();
+    let name = format!("{} {}", program.package, program.target);
+    let log = logs.join(format!("{}-{}.log", program.package, program.target));
+    let report = program::run(level, program, &log)?;
+    let count = report.count;
+    let mut text = String::new();
+    for line in &report.lines {
+        text.push_str(&format!("    {line}\n"));
+    }
+    if count != Count::default() {
+        let time = started.elapsed().as_secs_f64();
+        text.push_str(&format!(
+            "  {name:<28} {:>4} passed {:>3} failed {time:>7.1} s{}\n",
+            count.passed,
+            count.failed,
+            ignored(count)
+        ));
+    }
+    if count.failed > 0 {
+        text.push_str(&fs::read_to_string(&log).unwrap_or_default());
+    }
+    print!("{text}");
+    Ok(count)
 }
 
 /// A test that nobody runs is said, so that nobody counts on it.

@@ -57,9 +57,18 @@ impl Before {
     }
 }
 
-/// Whether the process that made a lab is gone, and nobody wanted the lab to stay.
+/// Whether the process that made a lab is gone, and nobody wanted the lab to stay. A lab gets its record right after its
+/// directory, so one that has none for a while never will.
 fn is_ownerless(lab: &Path) -> bool {
-    let text = fs::read(lab.join("lab.json")).unwrap_or_default();
+    let started = Instant::now();
+    let text = loop {
+        match fs::read(lab.join("lab.json")) {
+            Ok(text) => break text,
+            Err(_) if !lab.exists() => return false,
+            Err(_) if started.elapsed() > GRACE => break Vec::new(),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
     let record: Value = serde_json::from_slice(&text).unwrap_or_default();
     let lives = |pid: u64| Path::new("/proc").join(pid.to_string()).exists();
     record["keep"] != true && !record["owner"][0].as_u64().is_some_and(lives)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::leftovers::{self, Before, MARK};
-use super::table::{Level, level_of};
+use super::table::{Level, level_of, runs_alone};
 
 /// Longest run of one test program.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -34,6 +34,11 @@ impl Program {
     pub(super) fn level(&self) -> u8 {
         level_of(&self.package, &self.target)
     }
+
+    /// Whether nothing else may run beside it.
+    pub(super) fn runs_alone(&self) -> bool {
+        runs_alone(&self.package, &self.target)
+    }
 }
 
 /// Tests by how they ended.
@@ -52,8 +57,15 @@ impl Count {
     }
 }
 
-/// Runs a program; its output goes to `log`. What is wrong beyond its own tests is told, and one failure each.
-pub(super) fn run(level: &Level, program: &Program, log: &Path) -> Result<Count, String> {
+/// What is to be told of a run.
+pub(super) struct Report {
+    pub(super) count: Count,
+    /// Figures, and what is wrong beyond the program's own tests.
+    pub(super) lines: Vec<String>,
+}
+
+/// Runs a program; its output goes to `log`. What is wrong beyond its own tests is one failure each.
+pub(super) fn run(level: &Level, program: &Program, log: &Path) -> Result<Report, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", log.display());
     let file = fs::File::create(log).map_err(failed)?;
     let sudo = level.needs_root && !is_root()?;
@@ -87,20 +99,18 @@ pub(super) fn run(level: &Level, program: &Program, log: &Path) -> Result<Count,
     let end = wait(child, PATIENCE, || leftovers::end(&mark, &as_root)).map_err(failed)?;
     let text = fs::read_to_string(log).map_err(failed)?;
     let is_figure = |line: &&str| FIGURES.iter().any(|part| line.contains(part));
-    for figure in text.lines().filter(is_figure) {
-        println!("    {figure}");
-    }
+    let mut lines: Vec<String> = text.lines().filter(is_figure).map(str::to_owned).collect();
     let mut count = count(&text);
     if let Some(problem) = end.problem(&text, count) {
-        println!("    {problem}");
+        lines.push(problem);
         count.failed += 1;
     }
     let left = before.clean(&mark, &as_root);
     if !left.is_empty() {
-        println!("    left behind, and removed: {}", left.join(", "));
+        lines.push(format!("left behind, and removed: {}", left.join(", ")));
         count.failed += 1;
     }
-    Ok(count)
+    Ok(Report { count, lines })
 }
 
 /// How a program ended.

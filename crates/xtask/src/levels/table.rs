@@ -8,6 +8,8 @@ pub(super) struct Level {
     pub(super) needs_root: bool,
     /// For libtest.
     pub(super) arguments: &'static [&'static str],
+    /// How many of its programs run at a time.
+    pub(super) lanes: usize,
 }
 
 /// From the least to the most powerful.
@@ -17,12 +19,14 @@ pub(super) const LEVELS: [Level; 5] = [
         name: "pure",
         needs_root: false,
         arguments: &[],
+        lanes: 2,
     },
     Level {
         number: 2,
         name: "simulation",
         needs_root: false,
         arguments: &[],
+        lanes: 2,
     },
     Level {
         number: 3,
@@ -30,22 +34,28 @@ pub(super) const LEVELS: [Level; 5] = [
         needs_root: true,
         // The programs' figures are output of tests that pass.
         arguments: &["--show-output"],
+        lanes: 2,
     },
-    // One lab at a time: labs measure time and loss, and each takes all there is.
+    // Labs mostly wait, and two fit a small machine; but those of one program share what it made.
     Level {
         number: 4,
         name: "mesh",
         needs_root: true,
         arguments: &["--test-threads=1"],
+        lanes: 2,
     },
     Level {
         number: 5,
         name: "kubernetes",
         needs_root: true,
-        // What was measured is output of tests that pass.
+        // What was measured is output of tests that pass. A cluster takes all that a small machine has.
         arguments: &["--test-threads=1", "--show-output"],
+        lanes: 1,
     },
 ];
+
+/// Programs that take all of a processor: nothing else runs meanwhile, so that nobody measures them.
+const ALONE: [(&str, &str); 1] = [("testbed", "packets_flood")];
 
 /// (package, target, level); `lib` and `bin` are unit tests. What is not listed is pure.
 const PLACES: [(&str, &str, u8); 28] = [
@@ -78,6 +88,11 @@ const PLACES: [(&str, &str, u8); 28] = [
     ("testbed", "kubernetes_page", 5),
     ("testbed", "*", 4),
 ];
+
+/// Whether nothing else may run beside a test program.
+pub(super) fn runs_alone(package: &str, target: &str) -> bool {
+    ALONE.contains(&(package, target))
+}
 
 /// The level of a test program.
 pub(super) fn level_of(package: &str, target: &str) -> u8 {
