@@ -170,6 +170,10 @@ impl Etcd {
                         }
                         source = cause.source();
                     }
+                    let left = reason.contains(stream::LEFT);
+                    if let Some(probed) = self.inner.broken.borrow().clone().filter(|_| left) {
+                        return probed;
+                    }
                     let reason = crate::error::cut(&reason, 512);
                     Error::Request { operation, reason }
                 }

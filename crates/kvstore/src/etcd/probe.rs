@@ -42,8 +42,9 @@ pub(super) async fn run(inner: Weak<Inner>) {
             etcd.inner.target.end(Purpose::Sentinel);
         }
         if let Err(error) = asked {
-            etcd.inner.target.leave();
+            // First the reason: requests that end by it tell it.
             etcd.inner.broken.send_replace(Some(error));
+            etcd.inner.target.leave();
         }
         purpose = match purpose {
             Purpose::Work => Purpose::Sentinel,
@@ -79,5 +80,33 @@ impl Etcd {
         tokio::time::timeout(after, asked)
             .await
             .unwrap_or_else(timed_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::etcd::stream::LEFT;
+
+    #[test]
+    fn what_ends_with_a_connection_that_was_left_says_why_it_was() {
+        let config =
+            Config::parse("endpoints: [\"http://192.0.2.1:2379\"]").expect("a configuration");
+        let etcd = Etcd::lazy(config, Default::default());
+        let ended = |text: String| {
+            let error = etcd_client::Error::GRpcStatus(Status::unknown(text));
+            etcd.explain("watch x", error).to_string()
+        };
+        let text = || format!("h2 protocol error: error reading a body from connection: {LEFT}");
+        assert!(ended(text()).contains(LEFT), "nothing was asked yet");
+        etcd.inner.broken.send_replace(Some(Error::Timeout {
+            operation: "probe".into(),
+            after: etcd.inner.options.probe_timeout,
+        }));
+        assert_eq!(ended(text()), "etcd did not answer probe within 10s");
+        assert!(ended("other".into()).contains("other"));
     }
 }

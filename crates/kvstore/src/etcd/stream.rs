@@ -25,6 +25,9 @@ impl Started {
     }
 }
 
+/// What requests under way on a connection say that was ended here. Why it was, the probe says.
+pub(super) const LEFT: &str = "the server was of no use and was left";
+
 /// Ends a connection whatever its other end does.
 #[derive(Default, Debug)]
 pub(super) struct End {
@@ -42,10 +45,7 @@ impl End {
     fn poll(&self, cx: &Context<'_>) -> io::Result<()> {
         self.reader.register(cx.waker());
         match self.over.load(Ordering::Acquire) {
-            true => Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the server was of no use and was left",
-            )),
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, LEFT)),
             false => Ok(()),
         }
     }
