@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use api::Timestamp;
 use api::models::*;
-use clustermesh::RemoteStatus;
+use clustermesh::{RemoteStatus, State as Remote};
 
 use super::Service;
 use crate::core::Runs;
@@ -54,9 +54,10 @@ fn controller(name: &str, runs: &Runs) -> ControllerStatus {
     }
 }
 
-/// The connection to a remote cluster. What it heard last is its success; how often it heard something is not counted.
+/// The connection to a remote cluster. What it heard last is its success; how often it heard something is not counted. One that
+/// is not tried fails since it was refused.
 fn remote(remote: &RemoteStatus) -> ControllerStatus {
-    let runs = Runs {
+    let mut runs = Runs {
         succeeded: 0,
         failed: remote.failures,
         failing: remote.failing,
@@ -64,6 +65,11 @@ fn remote(remote: &RemoteStatus) -> ControllerStatus {
         last_failure: remote.last_failure,
         error: remote.last_error.clone(),
     };
+    if matches!(remote.state, Remote::Refused | Remote::Misconfigured) {
+        (runs.failed, runs.failing) = (runs.failed.max(1), runs.failing.max(1));
+        runs.last_failure = Some(remote.since);
+        runs.error.clone_from(&remote.reason);
+    }
     controller(&format!("remote-etcd-{}", remote.name), &runs)
 }
 
@@ -74,6 +80,7 @@ mod tests {
     #[test]
     fn a_lost_remote_is_a_failing_controller() {
         let mut status = RemoteStatus::misconfigured("west", SystemTime::now(), String::new());
+        status.state = Remote::Connecting;
         status.last_error = "connection refused".into();
         (status.failures, status.failing) = (7, 2);
         let lost = remote(&status);
@@ -82,5 +89,15 @@ mod tests {
         assert_eq!((runs.failure_count, runs.consecutive_failure_count), (7, 2));
         assert_eq!(runs.last_failure_msg, "connection refused");
         assert!(runs.last_success_timestamp.is_never());
+    }
+
+    #[test]
+    fn a_cluster_that_is_refused_is_a_failing_controller() {
+        let (since, why) = (SystemTime::now(), "no endpoints".to_owned());
+        let runs = remote(&RemoteStatus::misconfigured("west", since, why)).status;
+        let runs = runs.expect("runs");
+        assert_eq!((runs.failure_count, runs.consecutive_failure_count), (1, 1));
+        assert_eq!(runs.last_failure_msg, "no endpoints");
+        assert_eq!(runs.last_failure_timestamp, since.into());
     }
 }
