@@ -49,6 +49,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
+async fn a_command_of_cilium_that_is_not_here_says_why() {
+    let lab = common::lab();
+    for line in ["encrypt status -o json", "-H /x encrypt status"] {
+        let done = run(&lab.socket, line).await;
+        assert!(!done.status.success(), "{line}");
+        let told = text(&done.stderr);
+        let expected = "encrypt status is not supported: the tunnel is not encrypted";
+        assert!(told.contains(expected), "{line}: {told}");
+    }
+    let unknown = text(&run(&lab.socket, "encript").await.stderr);
+    assert!(unknown.contains("unrecognized subcommand"), "{unknown}");
+}
+
+#[tokio::test]
 async fn commands_print_and_succeed() {
     let lab = common::lab();
     for (line, expected) in [
