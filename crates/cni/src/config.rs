@@ -43,6 +43,7 @@ pub(crate) struct NetConf {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "ipam as {\"type\": …}")]
 struct Ipam {
     #[serde(rename = "type", default)]
     kind: String,

@@ -296,6 +296,7 @@ impl Collect {
 
 /// An interface that a container has.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Debug)]
+#[serde(expecting = "an attachment as {\"containerID\": …, \"ifname\": …}")]
 pub(crate) struct Living {
     #[serde(rename = "containerID")]
     pub(crate) container: String,

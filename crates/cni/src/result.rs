@@ -118,6 +118,7 @@ impl Made {
 
 /// A result of an earlier ADD, as CHECK gets it (0.4.0 and later).
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(expecting = "the result of ADD")]
 pub(crate) struct Previous {
     #[serde(default)]
     pub(crate) interfaces: Vec<PreviousInterface>,
@@ -128,6 +129,7 @@ pub(crate) struct Previous {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(expecting = "an interface with its name")]
 pub(crate) struct PreviousInterface {
     pub(crate) name: String,
     #[serde(default)]
@@ -139,6 +141,7 @@ pub(crate) struct PreviousInterface {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(expecting = "an address as {\"address\": …}")]
 pub(crate) struct PreviousIp {
     #[serde(deserialize_with = "prefix")]
     pub(crate) address: IpNet,
@@ -146,6 +149,7 @@ pub(crate) struct PreviousIp {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(expecting = "a route as {\"dst\": …}")]
 pub(crate) struct PreviousRoute {
     #[serde(deserialize_with = "prefix")]
     pub(crate) dst: IpNet,

@@ -85,6 +85,15 @@ fn configuration() {
             i.command = Some("GC".into());
             i.stdin = CONF.replace("1.0.0", "1.1.0").into();
         }),
+        refused(|i| {
+            i.command = Some("CHECK".into());
+            i.stdin = CONF.replace('{', r#"{"prevResult":5,"#).into();
+        }),
+        refused(|i| {
+            i.command = Some("CHECK".into());
+            i.stdin = CONF.replace('{', r#"{"prevResult":{"ips":[0]},"#).into();
+        }),
+        refused(|i| i.stdin = CONF.replace('{', r#"{"ipam":"host-local","#).into()),
     ];
     let expected = [
         r#"{"cniVersion":"1.1.0","code":6,"msg":"the network configuration on standard input is not understood: expected value at line 1 column 1"}"#,
@@ -101,6 +110,9 @@ fn configuration() {
         r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: prevResult: CHECK needs the result of ADD"}"#,
         r#"{"cniVersion":"1.0.0","code":1,"msg":"cniVersion 1.0.0 has no GC; it came with 1.1.0"}"#,
         r#"{"cniVersion":"1.1.0","code":7,"msg":"the network configuration is invalid: cni.dev/valid-attachments: GC needs the list of what lives"}"#,
+        r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: prevResult: invalid type: integer `5`, expected the result of ADD"}"#,
+        r#"{"cniVersion":"1.0.0","code":7,"msg":"the network configuration is invalid: prevResult: invalid type: integer `0`, expected an address as {\"address\": …}"}"#,
+        r#"{"cniVersion":"1.0.0","code":6,"msg":"the network configuration on standard input is not understood: invalid type: string \"host-local\", expected ipam as {\"type\": …} at line 1 column 20"}"#,
     ];
     assert_eq!(texts, expected);
 }
