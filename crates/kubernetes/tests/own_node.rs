@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fake::Fake;
-use kubernetes::api::{Ipam, keep_open, pod_networks};
+use futures::StreamExt;
+use kubernetes::api::{Body, Ipam, Publication, Published, keep_open, lost_node, pod_networks};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 const NODES: &str = "/api/v1/nodes";
+const CILIUM_NODES: &str = "/apis/cilium.io/v2/ciliumnodes";
 const WHILE: Duration = Duration::from_secs(5);
 
 fn node(networks: &[&str]) -> Value {
@@ -44,4 +46,29 @@ async fn other_networks_are_those_of_the_next_run() {
     // Also if the server has nothing to say then.
     fake.shared.lock().unwrap().refusal = Some(StatusCode::FORBIDDEN);
     assert_eq!(find().await, others);
+}
+
+#[tokio::test]
+async fn a_cilium_node_that_somebody_deletes_is_written_again() {
+    let (fake, _running) = Fake::start().await;
+    let client = fake.client().await;
+    let key = (Published::Node, String::new(), "n1".to_owned());
+    let wanted = [(key.clone(), Body::from(&json!({"spec": {"bootid": "b"}})))].into();
+    let mut publication = Publication::new(client.clone());
+    let mut lost = std::pin::pin!(lost_node(client, "n1"));
+    timeout(WHILE, lost.next())
+        .await
+        .expect("there is none yet");
+    publication.sync(&wanted).await.unwrap();
+    fake.put(CILIUM_NODES, "n2", json!({}));
+    fake.delete(CILIUM_NODES, "n2");
+    assert!(timeout(WHILE / 10, lost.next()).await.is_err(), "another's");
+    fake.delete(CILIUM_NODES, "n1");
+    timeout(WHILE, lost.next()).await.expect("it is gone");
+    let is_there = || fake.shared.lock().unwrap().objects[CILIUM_NODES].contains_key("n1");
+    publication.sync(&wanted).await.unwrap();
+    assert!(!is_there(), "what was written is believed to be there");
+    publication.forget(&key);
+    publication.sync(&wanted).await.unwrap();
+    assert!(is_there());
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use ::api::models::EndpointState;
 use datapath::Kernel;
+use futures::StreamExt;
 use kubernetes::api::{
     self, Body, Client, Ipam, PodNetworks, Pools, Publication, Published, ResourceKey,
 };
 use model::{EndpointId, Labels, NumericIdentity, Pod};
+use tokio::time::Instant;
 
 use super::source::NETWORKS_FILE;
 use crate::core::Core;
@@ -21,11 +23,17 @@ use crate::service::Service;
 
 /// What changed is written so often.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// A CiliumNode that is gone is written at once, but so often at most: one whose Node is gone is deleted again by the cluster.
+const LOST: Duration = Duration::from_secs(60);
 /// Longest pause after failures.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Keeps them as they shall be, for ever.
 pub(super) async fn publish(service: Arc<Service>, client: Client) {
+    let name = service.core().config.node.to_string();
+    let mut lost = std::pin::pin!(api::lost_node(client.clone(), &name));
+    let node = (Published::Node, String::new(), name);
+    let mut forgotten: Option<Instant> = None;
     let mut publication = Publication::new(client);
     let mut made = HashMap::new();
     let mut pause = tables::Backoff::new(INTERVAL, LONGEST);
@@ -40,7 +48,15 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
             Err(_) => pause.next(0.0),
         };
         service.core().note("custom resources", result.err());
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Some(()) = lost.next() => {
+                if forgotten.is_none_or(|at| at.elapsed() >= LOST) {
+                    publication.forget(&node);
+                    forgotten = Some(Instant::now());
+                }
+            }
+        }
     }
 }
 

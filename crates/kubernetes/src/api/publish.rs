@@ -80,6 +80,11 @@ impl Publication {
         }
     }
 
+    /// The resource is not there any more: the next call writes it.
+    pub fn forget(&mut self, key: &ResourceKey) {
+        self.written.remove(key);
+    }
+
     fn api(&self, kind: Published, namespace: &str) -> Api<DynamicObject> {
         let resource = kind.resource();
         if namespace.is_empty() {
