@@ -146,6 +146,8 @@ operations! {
     fn services() -> Vec<Service>;
     /// `GET /map`.
     fn maps() -> BpfMapList;
+    /// `GET /map/{name}`, with what is in it; 404, 413 if that is too much.
+    fn map(name: String) -> BpfMap;
     /// `GET /metrics`: what Prometheus gets, whether or not it is served over TCP.
     fn metric_values() -> Vec<MetricValue>;
 

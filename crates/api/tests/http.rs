@@ -102,7 +102,7 @@ async fn methods_paths_and_bodies_over_one_connection() {
             "/v1/map/ist_flows",
             "",
             200,
-            "{\"path\":\"/sys/fs/bpf/isthmus/v1/maps/ist_flows\"}\n",
+            "{\"path\":\"/sys/fs/bpf/isthmus/v1/maps/ist_flows\",\"cache\":[{\"key\":\"addr=10.5.1.2\",\"value\":\"identity=327681\",\"desired-action\":\"ok\"}]}\n",
         ),
         ("GET", "/v1/map/none", "", 404, ""),
         (

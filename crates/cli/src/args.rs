@@ -296,6 +296,13 @@ pub(crate) enum Policy {
 pub(crate) enum Map {
     /// List the maps
     List(Output),
+    /// Show what is in a map, field by field
+    Get {
+        /// The map, as in map list
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// `metrics`.

@@ -107,6 +107,10 @@ async fn commands_print_and_succeed() {
             "Name        Num entries   Num errors   Cache enabled\nist_flows   unknown       0            false\n",
         ),
         (
+            "map get ist_flows",
+            "Key             Value             State   Error\naddr=10.5.1.2   identity=327681   ok      \n",
+        ),
+        (
             "metrics list",
             "cilium_drop_count_total   direction=INGRESS reason=Policy denied   12.000000\n",
         ),

@@ -28,6 +28,7 @@ pub mod object;
 mod policy_ops;
 mod services;
 mod settings;
+mod show;
 
 pub use addresses::IpRow;
 pub use convert::{addr, ip_addr, prefix_key, prefix_net};

@@ -308,3 +308,24 @@ fn a_full_map_refuses_what_does_not_fit_and_nothing_else() {
         assert!(datapath.full_maps().is_empty());
     }
 }
+
+#[test]
+fn rows_are_shown_by_their_fields() {
+    let mut datapath = fresh();
+    let service = frontend("10.96.0.1");
+    let backends = all(&["10.5.0.1"]);
+    datapath.put_service(&service, &backends).expect("room");
+    let rows = |name| datapath.rows(name, 10).expect("readable");
+    let services = rows("ist_services").expect("a map");
+    let [(key, value)] = &services[..] else {
+        panic!("{services:?}");
+    };
+    assert_eq!(key, "addr=10.96.0.1 port=80 proto=6");
+    assert!(value.contains("count=1 affinity=0"), "{value}");
+    let backends = rows("ist_backends").expect("a map");
+    assert_eq!(backends[0].1, "addr=10.5.0.1 port=8080");
+    assert_eq!(rows("ist_ipcache"), Some(Vec::new()));
+    // Arrays have no rows of their own.
+    assert_eq!(rows("ist_epochs"), None);
+    assert_eq!(rows("nothing"), None);
+}

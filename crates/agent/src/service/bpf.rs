@@ -4,12 +4,15 @@
 use std::net::SocketAddr;
 
 use api::models::*;
-use api::{Answer, ApiError, Feed};
+use api::{Answer, ApiError, Feed, StatusCode};
 use datapath::ip_addr;
 use futures::StreamExt;
 use model::{EndpointId, NumericIdentity};
 
 use super::{Service, failed};
+
+/// Most entries of a map in one answer: it is made as a whole.
+const MOST_ROWS: u32 = 65_536;
 
 impl Service {
     pub(super) fn flow_feed(&self) -> Answer<Feed<FlowEntry>> {
@@ -242,20 +245,49 @@ impl Service {
         core.dp.map_pressure().into_iter().map(of).collect()
     }
 
+    pub(super) fn map_rows(&self, name: &str) -> Answer<BpfMap> {
+        let core = self.core();
+        let mut sizes = core.dp.map_pressure().into_iter();
+        let size = sizes.find(|(known, ..)| *known == name);
+        if let Some((_, entries, _)) = size.filter(|(_, entries, _)| *entries > MOST_ROWS) {
+            let text = format!(
+                "{name} has {entries} entries, and at most {MOST_ROWS} are listed so: ask `bpf ... list`"
+            );
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+        let rows = core.dp.rows(name, MOST_ROWS as usize).map_err(failed)?;
+        let path = path(&core, name);
+        drop(core);
+        let rows = rows.ok_or_else(|| ApiError::not_found(""))?;
+        let entry = |(key, value)| BpfMapEntry {
+            key,
+            value,
+            desired_action: "ok".into(),
+            ..Default::default()
+        };
+        Ok(BpfMap {
+            path,
+            cache: Some(rows.into_iter().map(entry).collect()),
+        })
+    }
+
     pub(super) fn map_list(&self) -> BpfMapList {
         let core = self.core();
-        let root = core
-            .config
-            .bpf_root
-            .join(format!("isthmus/v{}/maps", abi::VERSION));
         let maps = core.dp.map_pressure().into_iter().map(|(name, ..)| BpfMap {
-            path: root.join(name).display().to_string(),
+            path: path(&core, name),
             cache: None,
         });
         BpfMapList {
             maps: maps.collect(),
         }
     }
+}
+
+/// Where the map called `name` is pinned.
+fn path(core: &crate::core::Core<datapath::Linux>, name: &str) -> String {
+    let maps = format!("isthmus/v{}/maps", abi::VERSION);
+    let path = core.config.bpf_root.join(maps).join(name);
+    path.display().to_string()
 }
 
 /// The peers of a line: a kind in words, or the members of a class.

@@ -181,6 +181,10 @@ impl Agent for Service {
         Ok(self.map_list())
     }
 
+    async fn map(&self, name: String) -> Answer<BpfMap> {
+        self.map_rows(&name)
+    }
+
     async fn metric_values(&self) -> Answer<Vec<MetricValue>> {
         crate::metrics::values(self).map_err(failed)
     }

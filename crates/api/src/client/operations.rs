@@ -168,6 +168,11 @@ impl Client {
         self.call(Ask::get(format!("/identity/{id}"))).await
     }
 
+    /// One of the kernel's maps with what is in it; a refusal with 404 if there is none of this name.
+    pub async fn map(&self, name: &str) -> Result<BpfMap> {
+        self.call(Ask::get(format!("/map/{}", escape(name)))).await
+    }
+
     /// Addresses and who is behind them; a refusal with 404 if there are none.
     pub async fn ips(&self, query: &IpQuery) -> Result<Vec<IpListEntry>> {
         let path = match &query.cidr {

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{endpoints, ipam, own, reply};
-use crate::models::{BpfMap, DaemonConfigurationSpec};
+use crate::models::DaemonConfigurationSpec;
 use crate::{Agent, Answer, ApiError, IpQuery, StatusQuery};
 
 /// All paths of the API.
@@ -216,13 +216,7 @@ async fn policy_subject_selectors<A: Agent>(State(agent): State<Arc<A>>) -> Resp
 }
 
 async fn map<A: Agent>(State(agent): State<Arc<A>>, Path(name): Path<String>) -> Response {
-    let found = async {
-        let maps = agent.maps().await?.maps;
-        let is = |map: &BpfMap| map.path.rsplit('/').next() == Some(name.as_str());
-        let map = maps.into_iter().find(is);
-        map.ok_or_else(|| ApiError::not_found(""))
-    };
-    reply::ok(found.await)
+    reply::ok(agent.map(name).await)
 }
 
 async fn maps<A: Agent>(State(agent): State<Arc<A>>) -> Response {

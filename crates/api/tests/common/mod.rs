@@ -181,6 +181,20 @@ impl Agent for Fake {
         let map = BpfMap { path, cache: None };
         Ok(BpfMapList { maps: vec![map] })
     }
+    async fn map(&self, name: String) -> Answer<BpfMap> {
+        let path = "/sys/fs/bpf/isthmus/v1/maps/ist_flows".into();
+        let row = BpfMapEntry {
+            key: "addr=10.5.1.2".into(),
+            value: "identity=327681".into(),
+            desired_action: "ok".into(),
+            ..BpfMapEntry::default()
+        };
+        let cache = Some(vec![row]);
+        match name.as_str() {
+            "ist_flows" => Ok(BpfMap { path, cache }),
+            _ => Err(ApiError::not_found("")),
+        }
+    }
     async fn metric_values(&self) -> Answer<Vec<MetricValue>> {
         let metric = |name: &str, labels: &[(&str, &str)], value| MetricValue {
             name: name.into(),

@@ -25,9 +25,10 @@ mod version;
 use std::process::ExitCode;
 
 use api::Client;
-use api::models::BpfMapList;
+use api::models::{BpfMap, BpfMapList};
 
 use crate::args::{Cli, Command, Map, Troubleshoot};
+use crate::text::clean;
 use crate::{Error, output};
 
 /// Runs one command of the program of this name.
@@ -47,6 +48,9 @@ pub(crate) async fn run(program: &str, cli: Cli) -> Result<ExitCode, Error> {
         Command::Map(Map::List(output)) => {
             output::answer(output.output.as_ref(), &client.maps().await?, maps)?;
         }
+        Command::Map(Map::Get { name, output }) => {
+            output::answer(output.output.as_ref(), &client.map(&name).await?, rows)?;
+        }
         Command::Metrics(command) => metrics::run(&client, command).await?,
         Command::Monitor(args) => monitor::run(&client, args).await?,
         Command::Troubleshoot(Troubleshoot::Clustermesh(args)) => {
@@ -56,6 +60,16 @@ pub(crate) async fn run(program: &str, cli: Cli) -> Result<ExitCode, Error> {
         Command::Version(output) => return version::run(&client, output.output).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn rows(map: &BpfMap) -> String {
+    let mut text = "Key\tValue\tState\tError\n".to_owned();
+    for row in map.cache.iter().flatten() {
+        let [key, value] = [&row.key, &row.value].map(|text| clean(text));
+        let [state, error] = [&row.desired_action, &row.last_error].map(|text| clean(text));
+        text += &format!("{key}\t{value}\t{state}\t{error}\n");
+    }
+    crate::table::align(&text)
 }
 
 fn maps(list: &BpfMapList) -> String {
