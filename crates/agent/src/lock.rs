@@ -17,7 +17,9 @@ pub(crate) enum LockError {
         dir: PathBuf,
     },
     /// The directory cannot be locked.
-    #[error("cannot lock directory {dir}: {source}; check that it exists and is a directory")]
+    #[error(
+        "cannot lock directory {dir}: {source}; check --socket-path, --state-dir and --bpf-root"
+    )]
     Lock {
         /// The directory.
         dir: PathBuf,

@@ -19,6 +19,11 @@ use flags::{boolean, duration, step};
 pub(crate) use bpf::{Bpf, BpfCt, BpfEndpoint, BpfIpcache, BpfLb, BpfMetrics, BpfPolicy};
 
 const OTHER_PROCESSES: &str = "\
+Installing, by the same program:
+  install       Print the objects of an installation, for kubectl apply
+  node-setup    Install the CNI plugin on this node and mount its bpf file system
+  uninstall     Remove from this node what an agent left
+
 Processes of the same program:
   agent         Run the agent of this node (agent --help for its options)
   operator      Run the operator of this cluster (operator --help for its options)

@@ -66,6 +66,10 @@ pub(crate) fn role(words: impl IntoIterator<Item = OsString>) -> Role {
         (Some("help"), Some("agent")) => Role::Agent {
             args: vec!["--help".into()],
         },
+        (Some("help"), Some(command)) if install::COMMANDS.contains(&command) => Role::Install {
+            args: vec![command.into(), "--help".into()],
+            program,
+        },
         (Some("cni"), _) => Role::Cni,
         (Some(command), _) if install::COMMANDS.contains(&command) => {
             Role::Install { program, args }
@@ -105,7 +109,22 @@ mod tests {
         assert_eq!((program.as_str(), args.len()), ("cilium-dbg", 2));
         assert_eq!(of("/opt/cni/bin/loopback"), Role::Loopback);
         assert!(matches!(of("isthmus install -n x"), Role::Install { .. }));
+        let Role::Install { args, .. } = of("isthmus help uninstall") else {
+            panic!("the installer");
+        };
+        assert_eq!(args, ["uninstall", "--help"]);
         assert!(matches!(of("isthmus"), Role::Cli { .. }));
         assert!(matches!(of("isthmus endpoint agent"), Role::Cli { .. }));
+    }
+
+    #[test]
+    fn the_help_names_all_that_the_program_is() {
+        let help = cli::command().render_help().to_string();
+        for word in install::COMMANDS
+            .iter()
+            .chain(&["agent", "operator", "cni"])
+        {
+            assert!(help.contains(&format!("\n  {word} ")), "{word}: {help}");
+        }
     }
 }
