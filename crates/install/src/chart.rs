@@ -167,6 +167,29 @@ mod tests {
         );
     }
 
+    /// An Event about a policy, for which one node may have no room, names the version that the server has.
+    #[test]
+    fn agents_may_read_what_they_tell_events_about() {
+        let objects = objects(&[ETCD]);
+        let rules = find(&objects, "ClusterRole", "cilium")["rules"].as_array();
+        let rules = rules.expect("rules");
+        for resource in [
+            "ciliumnetworkpolicies",
+            "ciliumclusterwidenetworkpolicies",
+            "networkpolicies",
+        ] {
+            let has = |list: &Value, word: &str| {
+                list.as_array()
+                    .is_some_and(|list| list.contains(&json!(word)))
+            };
+            let mut about = rules
+                .iter()
+                .filter(|rule| has(&rule["resources"], resource));
+            let is_read = about.any(|rule| has(&rule["verbs"], "get"));
+            assert!(is_read, "{resource}: {rules:?}");
+        }
+    }
+
     #[test]
     fn what_is_switched_off_is_not_there() {
         let objects = objects(&["etcd.enabled=false"]);
