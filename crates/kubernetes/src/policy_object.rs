@@ -280,9 +280,12 @@ pub(crate) fn read_selector(
     Ok(Selector::new(labels.chain(expressions)))
 }
 
-/// Whether a key in Cilium's notation, `source:key` or `key`, is one that an object can have, with the source in front.
+/// Whether a key in Cilium's notation, `source:key`, `key`, or `$name` for `reserved:name`, is one that an object can have, with the source in front.
 fn is_key(key: &str) -> bool {
-    let (source, rest) = key.split_once(':').unwrap_or(("any", key));
+    let (source, rest) = match key.strip_prefix('$') {
+        Some(name) => ("reserved", name),
+        None => key.split_once(':').unwrap_or(("any", key)),
+    };
     !source.is_empty() && !rest.is_empty() && is_qualified(&format!("{source}.{rest}"))
 }
 
@@ -357,13 +360,15 @@ mod tests {
             "app.kubernetes.io/name",
             "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name",
             "reserved:host",
+            "$host",
             "cidr:10.0.0.0/8",
             "cidr:fd00--0/64",
         ] {
             assert!(is_key(key), "{key}");
         }
         for key in [
-            "", "$", ":", "k8s:", ":app", "a b", "a:b:c", "a-", "a/b/c", "A/b", "/b", "a/",
+            "", "$", "$a:b", "a$", ":", "k8s:", ":app", "a b", "a:b:c", "a-", "a/b/c", "A/b", "/b",
+            "a/",
         ] {
             assert!(!is_key(key), "{key}");
         }

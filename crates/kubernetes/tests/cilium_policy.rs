@@ -180,11 +180,10 @@ fn whom_selectors_mean() {
     );
     let team = "{matchLabels: {io.cilium.k8s.namespace.labels.team: x}}";
     cnp(21, &[&from(team)], "in tcp/80 +X -A");
-    cnp(
-        22,
-        &[&from("{matchLabels: {'reserved:host': ''}}")],
-        "in tcp/80 +H -N",
-    );
+    for host in ["reserved:host", "$host"] {
+        let host = format!("{{matchLabels: {{'{host}': ''}}}}");
+        cnp(22, &[&from(&host)], "in tcp/80 +H -N");
+    }
     let absent = "{matchExpressions: [{key: 'reserved:host', operator: DoesNotExist}]}";
     cnp(23, &[&from(absent)], "in tcp/80 +E +X +R");
     cnp(66, &[&from("{matchLabels: {app: a}}")], "in tcp/80 -U");
