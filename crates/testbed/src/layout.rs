@@ -15,6 +15,8 @@ use crate::process::start_time;
 
 /// All labs of this machine.
 pub const ROOT: &str = "/run/isthmus-lab";
+/// How often a directory is made whose parent goes away meanwhile.
+const MOST_TRIES: usize = 1000;
 
 /// What labs keep on disk, because it is too much for the memory that /run often is.
 pub const DATA: &str = "/var/lib/isthmus-lab";
@@ -50,7 +52,7 @@ impl Layout {
     /// # Errors
     /// They cannot be made.
     pub fn create(&self) -> Result<()> {
-        fs::create_dir_all(&self.0).doing("create", &self.0)?;
+        make(&self.0).doing("create", &self.0)?;
         let none = None::<&str>;
         mount(Some(&self.0), &self.0, none, MsFlags::MS_BIND, none)
             .doing("mount on itself", &self.0)?;
@@ -252,9 +254,39 @@ fn named<'a, T>(all: &'a BTreeMap<String, T>, name: &str) -> Option<&'a T> {
         })
 }
 
+/// Makes a directory below one that the last of the other labs may take away at any moment.
+fn make(dir: &Path) -> std::io::Result<()> {
+    for _ in 0..MOST_TRIES {
+        match fs::create_dir_all(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    fs::create_dir_all(dir)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lab_begins_while_the_last_of_the_others_ends() {
+        let base = tempfile::tempdir().expect("a directory");
+        let root = base.path().join("root");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _in_use = fs::remove_dir(&root);
+                }
+            });
+            let lab = root.join("lab");
+            let made = (0..5000).map(|_| make(&lab).and_then(|()| fs::remove_dir(&lab)));
+            let result: std::io::Result<()> = made.collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            result.expect("made");
+        });
+    }
 
     #[test]
     fn a_lab_is_in_use_by_another_living_process_only() {
