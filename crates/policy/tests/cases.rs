@@ -19,7 +19,7 @@ fn default_deny_1_to_13() {
     case.egress(2, &[A, E], t80, true);
     let refused = Case::new(settings())
         .engine
-        .upsert_policy(object("p", allow([])));
+        .upsert_policy(policy("p", allow([])));
     assert!(
         refused
             .expect_err("case 3")
@@ -49,7 +49,7 @@ fn default_deny_1_to_13() {
         mode: EnforcementMode::Never,
         ..settings()
     };
-    Case::with(never, [object("p", not_a())]).ingress(10, &[A], t80, true);
+    Case::with(never, [policy("p", not_a())]).ingress(10, &[A], t80, true);
     let mut case = Case::new(settings());
     case.engine.upsert_endpoint(EndpointId(1), reserved::INIT);
     case.commit();
@@ -82,7 +82,7 @@ fn scopes_14_to_24() {
     };
     check(
         16,
-        Case::with(anywhere, [object("p", allow([all(endpoints(&[""]))]))]),
+        Case::with(anywhere, [policy("p", allow([all(endpoints(&[""]))]))]),
         &[R],
         &[X],
     );
@@ -119,11 +119,11 @@ fn mixed_peers_30() {
     };
     let mut case = Case::with(
         settings(),
-        [object("p", allow([all(endpoints(&["app=a"]))]))],
+        [policy("p", allow([all(endpoints(&["app=a"]))]))],
     );
     let error = case
         .engine
-        .upsert_policy(object("p", allow([all(peers)])))
+        .upsert_policy(policy("p", allow([all(peers)])))
         .expect_err("case 30");
     assert_eq!(
         error.to_string(),
@@ -229,7 +229,7 @@ fn entities_64_to_75() {
     let case = one(allow([all(entities(&["remote-node"]))]));
     case.ingress(68, &[N, H, 0x0200_0001], t80, true);
     case.ingress(68, &[A], t80, false);
-    let from_a = || object("p", allow([all(endpoints(&["app=a"]))]));
+    let from_a = || policy("p", allow([all(endpoints(&["app=a"]))]));
     Case::with(settings(), [from_a()]).ingress(71, &[H], t80, true);
     let strict = Settings {
         allow_localhost: false,
@@ -243,7 +243,7 @@ fn entities_64_to_75() {
     case.ingress(74, &[A], (TCP, 81), false);
     let a80 = || allow([on(endpoints(&["app=a"]), tcp(80))]);
     let mut case = two(a80(), a80());
-    case.engine.remove_policy(&object("q", a80()).key);
+    case.engine.remove_policy(&policy("q", a80()).key);
     case.commit();
     case.ingress(75, &[A], t80, true);
 }
@@ -257,7 +257,7 @@ fn api_server_69_and_70() {
     let mut case = one(allow_to([Entry::default()]));
     case.egress(70, &[7], (TCP, 6443), false);
     case.engine
-        .upsert_policy(object("q", api()))
+        .upsert_policy(policy("q", api()))
         .expect("valid");
     case.commit();
     case.egress(70, &[7], (TCP, 6443), true);

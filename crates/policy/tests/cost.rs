@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{pod, selector, settings};
+use common::{object, pod, selector, settings};
 use model::{EndpointId, NumericIdentity};
-use policy::{Engine, Entry, Op, Peers, PolicyKey, PolicyKind, PolicyObject, Rule};
+use policy::{Engine, Entry, Op, Peers, PolicyObject, Rule};
 
 const REMOTE: u32 = 7 << 16;
 
@@ -26,20 +26,14 @@ fn policy(n: u32, app: u32) -> PolicyObject {
         ..Peers::default()
     };
     let ingress = Some(vec![Entry::new(peers, None)]);
-    PolicyObject {
-        key: PolicyKey {
-            kind: PolicyKind::CiliumNetworkPolicy,
-            namespace: "prod".into(),
-            name: format!("p{n}"),
-        },
-        uid: String::new(),
-        labels: Vec::new(),
-        rules: vec![Rule {
+    object(
+        &format!("p{n}"),
+        Rule {
             subject: selector(&format!("app=s{}", n % 10)),
             ingress,
             ..Rule::default()
-        }],
-    }
+        },
+    )
 }
 
 fn count(what: &str, ops: Vec<Op>, most: usize) {

@@ -5,11 +5,9 @@
 mod common;
 
 use common::kernel::Kernel;
-use common::{pod, selector, settings};
+use common::{object, pod, selector, settings};
 use model::{EndpointId, NumericIdentity};
-use policy::{
-    Action, Direction, Engine, Entry, Peers, PolicyKey, PolicyKind, PolicyObject, Rule, Settings,
-};
+use policy::{Action, Direction, Engine, Entry, Peers, PolicyObject, Rule, Settings};
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
 const POD: EndpointId = EndpointId(1);
@@ -28,19 +26,13 @@ fn policy(n: usize) -> PolicyObject {
         endpoints: Some(vec![from]),
         ..Peers::default()
     };
-    PolicyObject {
-        key: PolicyKey {
-            kind: PolicyKind::CiliumNetworkPolicy,
-            namespace: "prod".into(),
-            name: format!("p{n}"),
-        },
-        uid: String::new(),
-        labels: Vec::new(),
-        rules: vec![Rule {
+    object(
+        &format!("p{n}"),
+        Rule {
             ingress: Some(vec![Entry::new(peers, None)]),
             ..Rule::default()
-        }],
-    }
+        },
+    )
 }
 
 fn id(cluster: u32, n: usize) -> NumericIdentity {

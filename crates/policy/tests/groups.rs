@@ -5,12 +5,12 @@
 mod common;
 
 use common::kernel::Kernel;
-use common::{pod, selector, settings};
+use common::{object, pod, selector, settings};
 use ipnet::IpNet;
 use model::{EndpointId, Label, NumericIdentity, Selector, reserved};
 use policy::{
     Action, CidrGroup, CidrRule, Direction, Engine, Entity, Entry, Error, GroupRule, Peers,
-    PolicyKey, PolicyKind, PolicyObject, Rule,
+    PolicyObject, Rule,
 };
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
@@ -54,19 +54,13 @@ fn policy(name: &str, groups: Vec<GroupRule>) -> PolicyObject {
         groups,
         ..Peers::default()
     };
-    PolicyObject {
-        key: PolicyKey {
-            kind: PolicyKind::CiliumNetworkPolicy,
-            namespace: "prod".into(),
-            name: name.into(),
-        },
-        uid: String::new(),
-        labels: Vec::new(),
-        rules: vec![Rule {
+    object(
+        name,
+        Rule {
             ingress: Some(vec![Entry::new(peers, None)]),
             ..Rule::default()
-        }],
-    }
+        },
+    )
 }
 
 struct Lab {

@@ -7,11 +7,10 @@ mod common;
 use std::sync::Arc;
 
 use common::kernel::Kernel;
-use common::{pod, selector, settings};
+use common::{object, pod, selector, settings};
 use model::{EndpointId, NamedPort, NumericIdentity, Protocol};
 use policy::{
-    Action, Direction, Engine, Entry, NamedPortRule, Peers, PolicyKey, PolicyKind, PolicyObject,
-    PortProtocol, Rule,
+    Action, Direction, Engine, Entry, NamedPortRule, Peers, PolicyObject, PortProtocol, Rule,
 };
 
 const WEB: NumericIdentity = NumericIdentity((5 << 16) + 1);
@@ -45,19 +44,13 @@ fn entry(protocol: PortProtocol) -> Entry {
 }
 
 fn policy(rule: Rule) -> PolicyObject {
-    PolicyObject {
-        key: PolicyKey {
-            kind: PolicyKind::CiliumNetworkPolicy,
-            namespace: "prod".into(),
-            name: "p".into(),
-        },
-        uid: String::new(),
-        labels: Vec::new(),
-        rules: vec![Rule {
+    object(
+        "p",
+        Rule {
             subject: selector("app=web"),
             ..rule
-        }],
-    }
+        },
+    )
 }
 
 fn from_peer(protocol: PortProtocol) -> PolicyObject {

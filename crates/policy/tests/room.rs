@@ -5,11 +5,11 @@
 mod common;
 
 use common::kernel::Kernel;
-use common::{pod, selector, settings};
+use common::{object, pod, selector, settings};
 use model::{EndpointId, NumericIdentity};
 use policy::{
-    Action, Direction, Engine, Entry, Op, Peers, PolicyKey, PolicyKind, PolicyObject, PortProtocol,
-    PortRule, Room, Rule, Settings,
+    Action, Direction, Engine, Entry, Op, Peers, PolicyObject, PortProtocol, PortRule, Room, Rule,
+    Settings,
 };
 
 /// Pods of the tenants `a` and `b`, and a peer of theirs.
@@ -42,20 +42,14 @@ fn policy(name: &str, tenant: &str, labels: usize, ports: u16) -> PolicyObject {
         };
         Entry::new(peers, (ports > 0).then(|| (0..ports).map(port).collect()))
     };
-    PolicyObject {
-        key: PolicyKey {
-            kind: PolicyKind::CiliumNetworkPolicy,
-            namespace: "prod".into(),
-            name: name.into(),
-        },
-        uid: String::new(),
-        labels: Vec::new(),
-        rules: vec![Rule {
+    object(
+        name,
+        Rule {
             subject: selector(&format!("tenant={tenant}")),
             ingress: Some((0..labels).map(entry).collect()),
             ..Rule::default()
-        }],
-    }
+        },
+    )
 }
 
 impl Lab {

@@ -3,12 +3,12 @@
 
 use model::{EndpointId, NumericIdentity, reserved};
 use policy::{
-    Action, CidrRule, DefaultDeny, Direction, Engine, Entity, Entry, Peers, PolicyKey, PolicyKind,
+    Action, CidrRule, DefaultDeny, Direction, Engine, Entity, Entry, Peers, PolicyKind,
     PolicyObject, PortProtocol, PortRule, Rule, Settings,
 };
 
 use super::kernel::Kernel;
-use super::{pod, selector, settings};
+use super::{object, pod, selector, settings};
 
 pub const W: u32 = (5 << 16) + 1;
 pub const A: u32 = (5 << 16) + 2;
@@ -89,19 +89,17 @@ impl Case {
 
     /// Ingress from the peers: all allowed or all not.
     pub fn ingress(&self, number: u32, peers: &[u32], flow: (u8, u16), allowed: bool) {
-        for &peer in peers {
-            let verdict = self.verdict(Direction::Ingress, peer, flow);
-            assert_eq!(
-                verdict == Action::Allow,
-                allowed,
-                "case {number}: {peer} {flow:?}: {verdict:?}"
-            );
-        }
+        self.expect(Direction::Ingress, number, peers, flow, allowed);
     }
 
+    /// Egress to the peers: all allowed or all not.
     pub fn egress(&self, number: u32, peers: &[u32], flow: (u8, u16), allowed: bool) {
+        self.expect(Direction::Egress, number, peers, flow, allowed);
+    }
+
+    fn expect(&self, way: Direction, number: u32, peers: &[u32], flow: (u8, u16), allowed: bool) {
         for &peer in peers {
-            let verdict = self.verdict(Direction::Egress, peer, flow);
+            let verdict = self.verdict(way, peer, flow);
             assert_eq!(
                 verdict == Action::Allow,
                 allowed,
@@ -158,24 +156,18 @@ pub fn on(peers: Peers, ports: Option<Vec<PortRule>>) -> Entry {
     Entry::new(peers, ports)
 }
 
-pub fn object(name: &str, rule: Rule) -> PolicyObject {
-    PolicyObject {
-        key: PolicyKey {
-            kind: PolicyKind::CiliumNetworkPolicy,
-            namespace: "prod".into(),
-            name: name.into(),
-        },
-        uid: String::new(),
-        labels: Vec::new(),
-        rules: vec![Rule {
+pub fn policy(name: &str, rule: Rule) -> PolicyObject {
+    object(
+        name,
+        Rule {
             subject: selector("app=web"),
             ..rule
-        }],
-    }
+        },
+    )
 }
 
 pub fn clusterwide(rule: Rule) -> PolicyObject {
-    let mut object = object("wide", rule);
+    let mut object = policy("wide", rule);
     object.key.kind = PolicyKind::CiliumClusterwideNetworkPolicy;
     object.key.namespace.clear();
     object
@@ -213,9 +205,9 @@ pub fn open(rule: Rule) -> Rule {
 }
 
 pub fn one(rule: Rule) -> Case {
-    Case::with(settings(), [object("p", rule)])
+    Case::with(settings(), [policy("p", rule)])
 }
 
 pub fn two(first: Rule, second: Rule) -> Case {
-    Case::with(settings(), [object("p", first), object("q", second)])
+    Case::with(settings(), [policy("p", first), policy("q", second)])
 }

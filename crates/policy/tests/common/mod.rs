@@ -10,7 +10,9 @@ pub mod reference;
 use std::collections::BTreeSet;
 
 use model::{ClusterId, ClusterName, IdentityScheme, Labels, Operator, Requirement, Selector};
-use policy::{EnforcementMode, Families, Room, Settings};
+use policy::{
+    EnforcementMode, Families, PolicyKey, PolicyKind, PolicyObject, Room, Rule, Settings,
+};
 
 /// A member of a mesh: cluster 5 named `cluster5`, dual stack, everything at its default.
 pub fn settings() -> Settings {
@@ -50,4 +52,18 @@ pub fn selector(text: &str) -> Selector {
             Requirement::new(part, Operator::Exists)
         }
     }))
+}
+
+/// A policy of one rule, in namespace `prod`.
+pub fn object(name: &str, rule: Rule) -> PolicyObject {
+    PolicyObject {
+        key: PolicyKey {
+            kind: PolicyKind::CiliumNetworkPolicy,
+            namespace: "prod".into(),
+            name: name.into(),
+        },
+        uid: String::new(),
+        labels: Vec::new(),
+        rules: vec![rule],
+    }
 }
