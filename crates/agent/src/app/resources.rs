@@ -33,7 +33,7 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
     let name = service.core().config.node.to_string();
     let mut lost = std::pin::pin!(api::lost_node(client.clone(), &name));
     let node = (Published::Node, String::new(), name);
-    let mut forgotten: Option<Instant> = None;
+    let (mut is_lost, mut forgotten) = (false, None::<Instant>);
     let mut publication = Publication::new(client);
     let mut made = HashMap::new();
     let mut pause = tables::Backoff::new(INTERVAL, LONGEST);
@@ -50,12 +50,11 @@ pub(super) async fn publish(service: Arc<Service>, client: Client) {
         service.core().note("custom resources", result.err());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            Some(()) = lost.next() => {
-                if forgotten.is_none_or(|at| at.elapsed() >= LOST) {
-                    publication.forget(&node);
-                    forgotten = Some(Instant::now());
-                }
-            }
+            Some(()) = lost.next() => is_lost = true,
+        }
+        if is_lost && forgotten.is_none_or(|at| at.elapsed() >= LOST) {
+            publication.forget(&node);
+            (is_lost, forgotten) = (false, Some(Instant::now()));
         }
     }
 }
