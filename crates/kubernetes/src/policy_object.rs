@@ -280,7 +280,8 @@ pub(crate) fn read_selector(
     Ok(Selector::new(labels.chain(expressions)))
 }
 
-/// Whether a key in Cilium's notation, `source:key`, `key`, or `$name` for `reserved:name`, is one that an object can have, with the source in front.
+/// Whether a key in Cilium's notation, `source:key`, `key`, or `$name` for `reserved:name`, is one that an object can have, with
+/// the source in front.
 fn is_key(key: &str) -> bool {
     let (source, rest) = match key.strip_prefix('$') {
         Some(name) => ("reserved", name),

@@ -11,8 +11,8 @@ use model::{EndpointId, NumericIdentity};
 
 use super::{Service, failed};
 
-/// Most entries of a map in one answer: it is made as a whole.
-const MOST_ROWS: u32 = 65_536;
+/// Most entries of a map in one answer: it is made as a whole, and all else waits for it.
+const MOST_ROWS: u32 = 16_384;
 
 impl Service {
     pub(super) fn flow_feed(&self) -> Answer<Feed<FlowEntry>> {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Config;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
@@ -67,12 +66,8 @@ impl RelabelWorker {
             let Some(endpoint) = core.endpoints.get(&id) else {
                 return;
             };
-            let Config {
-                scheme,
-                identity_grace,
-                ..
-            } = *core.config;
-            (endpoint.identity, scheme, identity_grace)
+            let config = &core.config;
+            (endpoint.identity, config.scheme, config.identity_grace)
         };
         if before != identity && scheme.cluster_of(before) == scheme.cluster_of(identity) {
             tokio::time::sleep(self.service.identities.known_in(identity, grace)).await;

@@ -19,10 +19,10 @@ type Change = Event<NumericIdentity, Labels>;
 
 /// Changes that a slow subscriber may miss before it gets the whole again.
 const BACKLOG: usize = 1024;
-/// Identities of which it is known when they came, before those of long ago are forgotten.
+/// Identities of which it is known when they came, before those of long ago are looked for, to be forgotten.
 const ARRIVALS: usize = 1024;
 /// After this time everybody who can hear of an identity has heard of it.
-pub(super) const OLD: Duration = Duration::from_secs(600);
+const OLD: Duration = Duration::from_secs(600);
 
 struct Local {
     id: NumericIdentity,
@@ -115,7 +115,9 @@ impl State {
         if self.ids.get(&id) == Some(labels) {
             return;
         }
-        if self.arrived.len() >= ARRIVALS {
+        // Many may come in a short time: a look at all of them for each would cost the square.
+        let known = self.arrived.len();
+        if known >= ARRIVALS && known.is_power_of_two() {
             self.arrived.retain(|_, at| at.elapsed() < OLD);
         }
         self.arrived.entry(id).or_insert_with(Instant::now);
