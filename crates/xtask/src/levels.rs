@@ -224,7 +224,10 @@ fn run_lanes(
             let mut total = total.lock().expect("nobody panics with it");
             match (total.as_mut(), outcome) {
                 (Ok(total), Ok(count)) => total.add(count),
-                (Ok(_), Err(error)) => *total = Err(error),
+                (Ok(_), Err(error)) => {
+                    *total = Err(error);
+                    return;
+                }
                 (Err(_), _) => return,
             }
         }
