@@ -30,7 +30,7 @@ pub struct FlowKey {
     pub pad: [u8; 3],
 }
 
-/// Value of [`crate::MAP_FLOWS`]: the whole decision about a flow. 80 bytes.
+/// Value of [`crate::MAP_FLOWS`]: the whole decision about a flow. 56 bytes.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -44,12 +44,8 @@ pub struct Flow {
     /// Identity of the remote side when the flow was judged. On overlay hits it must equal the packet's VNI
     /// identity, else the packet is a miss.
     pub remote_identity: u32,
-    /// [`crate::Endpoint::epoch`] of the local endpoint when the flow was judged.
-    pub policy_epoch: u32,
-    /// [`crate::MAP_EPOCHS`] at [`Flow::addr_bucket`] when the flow was judged.
-    pub addr_epoch: u32,
-    /// [`crate::MAP_EPOCHS`] at [`Flow::identity_bucket`] when the flow was judged.
-    pub identity_epoch: u32,
+    /// What [`Flow::epoch_of`] was when the flow was judged.
+    pub epoch: u32,
     /// Bucket of [`Flow::subject`], see [`crate::addr_bucket`].
     pub addr_bucket: u16,
     /// Bucket of the remote identity, see [`crate::identity_bucket`].
@@ -68,24 +64,29 @@ pub struct Flow {
     pub rx_flags: u8,
     /// Zero.
     pub pad: u8,
-    /// Id of the receiving endpoint if `next_hop` is [`next_hop::LOCAL`].
-    pub peer_endpoint: u32,
-    /// Tunnel peer: destination node if `next_hop` is [`next_hop::TUNNEL`], and, for flows that came by
-    /// tunnel, the outer source that every further packet must have.
-    pub node: Addr,
+    /// Tunnel peer, IPv4: destination node if `next_hop` is [`next_hop::TUNNEL`], and, for flows that came by tunnel, the
+    /// outer source that every further packet must have. Zero: none.
+    pub node: [u8; 4],
     /// What is written in place of the remote side, see [`flow_flags::SERVICE`], [`flow_flags::BACKEND`] and
     /// [`flow_flags::LOOPED`]; [`Addr::NONE`] without.
     pub nat: Addr,
     /// Big endian port that goes with `nat`.
     pub nat_port: [u8; 2],
-    /// Zero.
-    pub pad2: [u8; 2],
+    /// Id of the receiving endpoint if `next_hop` is [`next_hop::LOCAL`].
+    pub peer_endpoint: u16,
     /// Second in which the entry was created.
     #[cfg(not(feature = "other-layout"))]
     pub created: u32,
 }
 
 impl Flow {
+    /// The epochs that a decision depends on, as one number: of the endpoint, of the address' bucket, of the identity's. Each of
+    /// them only rises, so as long as the sum is the same, each is.
+    #[inline(always)]
+    pub const fn epoch_of(policy: u32, addr: u32, identity: u32) -> u32 {
+        policy.wrapping_add(addr).wrapping_add(identity)
+    }
+
     /// Whether what the pod sends goes to [`Flow::nat`] instead of the address that it sends to.
     #[inline(always)]
     pub const fn sends_elsewhere(&self) -> bool {
@@ -175,4 +176,4 @@ pub struct FragPorts {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
-const _: () = assert!(size_of::<Flow>() == 80);
+const _: () = assert!(size_of::<Flow>() == 56);

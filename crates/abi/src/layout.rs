@@ -77,8 +77,8 @@ records! {
     RowVerdict { action, rule }
     FlowKey { local, remote, local_port, remote_port, proto | pad }
     Flow {
-        expires, remote_identity, policy_epoch, addr_epoch, identity_epoch, addr_bucket, identity_bucket, rule, flags,
-        endpoint, next_hop, tx_flags, rx_flags, peer_endpoint, node, nat, nat_port, created | pad, pad2
+        expires, remote_identity, epoch, addr_bucket, identity_bucket, rule, flags,
+        endpoint, next_hop, tx_flags, rx_flags, node, nat, nat_port, peer_endpoint, created | pad
     }
     FragKey { src, dst, id, proto | pad }
     FragPorts { src, dst }

@@ -26,7 +26,7 @@ pub use service::*;
 
 /// Version of all layouts and map names in this crate. Pins live under `…/isthmus/v<VERSION>/`.
 #[cfg(not(feature = "other-layout"))]
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// For tests: the same in another order.
 #[cfg(feature = "other-layout")]
-pub const VERSION: u32 = 1_000_004;
+pub const VERSION: u32 = 1_000_005;

@@ -48,9 +48,8 @@ fn actual() -> String {
         Affinity { addr, port, pad, seen }
         FlowKey { local, remote, local_port, remote_port, proto, pad }
         Flow {
-            expires, remote_identity, policy_epoch, addr_epoch, identity_epoch, addr_bucket, identity_bucket,
-            rule, flags, endpoint, next_hop, tx_flags, rx_flags, pad, peer_endpoint, node, nat, nat_port, pad2,
-            created,
+            expires, remote_identity, epoch, addr_bucket, identity_bucket, rule, flags, endpoint, next_hop, tx_flags,
+            rx_flags, pad, node, nat, nat_port, peer_endpoint, created,
         }
         FragKey { src, dst, id, proto, pad }
         FragPorts { src, dst }

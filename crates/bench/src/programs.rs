@@ -285,8 +285,10 @@ fn is_current(kernel: &Kernel, peer: Peer) -> Result<bool> {
         return Ok(false);
     };
     let flow: Flow = transmute!(bytes);
-    Ok(kernel.epoch(flow.addr_bucket)? == flow.addr_epoch
-        && kernel.epoch(flow.identity_bucket)? == flow.identity_epoch)
+    // The pod's epoch is 1.
+    let addr = kernel.epoch(flow.addr_bucket)?;
+    let identity = kernel.epoch(flow.identity_bucket)?;
+    Ok(flow.epoch == Flow::epoch_of(1, addr, identity))
 }
 
 #[cfg(test)]

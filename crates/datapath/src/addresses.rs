@@ -174,7 +174,8 @@ impl<K: Kernel> Datapath<K> {
         let lost = self.lost_nodes.clone();
         self.raise_flows(&|key, flow| {
             let subject = flow.subject(key.remote);
-            lost.contains(&flow.node) || changed.iter().any(|prefix| covers(prefix, &subject))
+            lost.contains(&Addr::v4(flow.node))
+                || changed.iter().any(|prefix| covers(prefix, &subject))
         })?;
         self.unsettled.clear();
         self.lost_nodes.clear();

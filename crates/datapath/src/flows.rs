@@ -194,6 +194,17 @@ impl<K: Kernel> Datapath<K> {
         self.kernel.dump::<table::Flows>()
     }
 
+    /// Whether what was decided about the flow holds for its next packet, as far as epochs say.
+    pub fn is_current(&self, flow: &Flow) -> Result<bool> {
+        let epoch = |bucket: u16| -> Result<u32> {
+            let epoch = self.kernel.get_row::<table::Epochs>(&u32::from(bucket))?;
+            Ok(epoch.unwrap_or_default())
+        };
+        let policy = self.endpoints.get(&flow.endpoint).map(|slot| slot.epoch);
+        let (addr, identity) = (epoch(flow.addr_bucket)?, epoch(flow.identity_bucket)?);
+        Ok(policy.is_some_and(|policy| flow.epoch == Flow::epoch_of(policy, addr, identity)))
+    }
+
     /// Removes the flows of an endpoint that is gone.
     pub(crate) fn remove_flows(&mut self, endpoint: u16) -> Result<()> {
         let mut gone = Vec::new();

@@ -55,7 +55,7 @@ pub struct Conversion {
 
 impl Conversion {
     /// An entry of this layout; `None` if a slice has not the size that the other layout says. Fields that the other layout
-    /// lacks are zero.
+    /// lacks, or has in another size, are zero; but of an address, which it has in 16 bytes, the IPv4 part fills 4.
     pub fn entry(&self, key: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         Some((self.key.apply(key)?, self.value.apply(value)?))
     }
@@ -74,11 +74,16 @@ impl Copies {
     fn new(from: &[(&str, usize, usize)], to: &[Field], size: usize) -> Self {
         let mut copies = Vec::new();
         for field in to {
-            let same = |(name, _, size): &&(&str, usize, usize)| {
-                *name == field.name && *size == field.size
-            };
-            if let Some((_, offset, _)) = from.iter().find(same) {
-                copies.push((*offset, field.offset, field.size));
+            let same = from.iter().find(|(name, ..)| *name == field.name);
+            match same {
+                Some((_, offset, size)) if *size == field.size => {
+                    copies.push((*offset, field.offset, field.size));
+                }
+                // An IPv4 address that the other layout has as an IPv6 one.
+                Some((_, offset, 16)) if field.size == 4 => {
+                    copies.push((offset + 12, field.offset, 4));
+                }
+                _ => {}
             }
         }
         let ends = copies.iter().map(|(from, _, len)| from + len);
@@ -206,6 +211,18 @@ mod tests {
         let value = conversions(
             "ist_rows prefixlen:0:4,row:4:4,direction:8:1,proto:9:1,port:10:2 rule:0:4",
         );
+        let flows = conversions(
+            "ist_flows local:0:16,remote:16:16,local_port:32:2,remote_port:34:2,proto:36:1 node:4:16,rule:0:2",
+        );
+        let mut mapped = [0_u8; 20];
+        mapped[14..].copy_from_slice(&[0xff, 0xff, 172, 16, 7, 1]);
+        let (_, flow) = flows[&Map::Flows]
+            .entry(&[0; 40], &mapped)
+            .expect("it fits");
+        let node = core::mem::offset_of!(abi::Flow, node);
+        assert_eq!(flow[node..node + 4], [172, 16, 7, 1]);
+        let rest: u32 = flow.iter().map(|byte| u32::from(*byte)).sum();
+        assert_eq!(rest, 172 + 16 + 7 + 1, "the rest is zero");
         let (_, value) = value[&Map::Rows]
             .entry(&[0; 12], &[5, 0, 0, 0])
             .expect("it fits");

@@ -191,7 +191,7 @@ fn a_full_map_refuses_one_row_says_so_and_nothing_else_stops() {
 fn nodes_have_a_row_of_their_own_and_one_for_any_cluster() {
     let mut datapath = fresh();
     let (key, mut value) = flow(9, "10.5.1.9", "10.7.1.1", 1, 50);
-    value.node = map_addr("192.168.0.2");
+    value.node = [192, 168, 0, 2];
     datapath
         .kernel_mut()
         .put_row::<table::Flows>(&key, &value)

@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use abi::{FlowKey, NodeConfig, addr_bucket, endpoint_flags::READY};
+use abi::{Flow, FlowKey, NodeConfig, addr_bucket, endpoint_flags::READY};
 use datapath::{Call, Datapath, Error, Fake, Kernel, Map, Typed, table};
 use model::EndpointId;
 use support::{allow_all, endpoint, flow, ip, map_addr};
@@ -160,6 +160,39 @@ fn a_removed_endpoint_leaves_nothing_but_its_epoch() {
             .expect("readable"),
         Some(1)
     );
+}
+
+#[test]
+fn a_decision_is_current_until_one_of_its_epochs_rises() {
+    let mut datapath = fresh();
+    datapath
+        .put_endpoint(&endpoint(9, 12, "10.5.1.9"))
+        .expect("room");
+    let (_, mut flow) = flow(9, "10.5.1.9", "10.5.2.2", 1000, 50);
+    flow.identity_bucket = flow.addr_bucket.wrapping_add(1);
+    let judge = |datapath: &Datapath<Fake>, flow: &mut Flow| {
+        let of = |bucket: u16| {
+            let epoch = datapath
+                .kernel()
+                .get_row::<table::Epochs>(&u32::from(bucket));
+            epoch.expect("readable").expect("array")
+        };
+        let (addr, identity) = (of(flow.addr_bucket), of(flow.identity_bucket));
+        flow.epoch = Flow::epoch_of(slot(datapath, 9).epoch, addr, identity);
+        assert!(datapath.is_current(flow).expect("readable"));
+    };
+    judge(&datapath, &mut flow);
+    for bucket in [flow.addr_bucket, flow.identity_bucket] {
+        let raised = datapath.kernel_mut().add(Map::Epochs, u32::from(bucket), 1);
+        raised.expect("array");
+        assert!(!datapath.is_current(&flow).expect("readable"));
+        judge(&datapath, &mut flow);
+    }
+    datapath.apply(&allow_all(3, 9)).expect("room");
+    assert!(!datapath.is_current(&flow).expect("readable"));
+    judge(&datapath, &mut flow);
+    flow.endpoint = 8;
+    assert!(!datapath.is_current(&flow).expect("readable"), "nobody's");
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn established<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, vni:
     };
     let now = tables.now();
     if flow.next_hop != next_hop::TUNNEL
-        || flow.node != work.report.node
+        || Addr::v4(flow.node) != work.report.node
         || !claims(vni, flow.remote_identity)
         || own(endpoint, work.packet.v4 == 1) != work.key.local
         || !current(tables, &flow, endpoint, false, now)
@@ -140,7 +140,7 @@ fn judge<P: Packet, T: Tables>(pkt: &P, tables: &T, work: &mut Work, vni: u32) -
     let Some(config) = tables.config() else {
         return work.report.drop(DropReason::EndpointNotReady);
     };
-    work.flow.node = work.report.node;
+    work.flow.node = work.report.node.octets4();
     work.flow.remote_identity = vni;
     if !sender_is_sound(tables, work, vni) {
         return Step::Drop;
@@ -231,7 +231,7 @@ fn flow<T: Tables>(
     work.flow.flags |= flow_flags::FROM_TUNNEL;
     work.flow.remote_identity = identity;
     work.flow.next_hop = next_hop::TUNNEL;
-    work.flow.node = node;
+    work.flow.node = node.octets4();
     work.flow.peer_endpoint = 0;
     decide(tables, work, id, false, true)
 }
@@ -242,7 +242,7 @@ fn flow<T: Tables>(
 fn changed_identity(config: &NodeConfig, flow: &Flow, node: &Addr, identity: u32) -> bool {
     let (shift, talks_to) = (config.cluster_shift & 31, flow.remote_identity);
     flow.next_hop == next_hop::TUNNEL
-        && flow.node == *node
+        && Addr::v4(flow.node) == *node
         && is_pod(identity)
         && is_pod(talks_to)
         && identity >> shift == talks_to >> shift

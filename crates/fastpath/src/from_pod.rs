@@ -94,7 +94,7 @@ fn established<P: Packet, T: Tables>(
     }
     if flow.next_hop == next_hop::LOCAL
         && tables
-            .endpoint(flow.peer_endpoint)
+            .endpoint(u32::from(flow.peer_endpoint))
             .map_or(0, |e| e.identity)
             != flow.remote_identity
     {
@@ -270,7 +270,7 @@ fn tunnel<P: Packet, T: Tables>(
     work.report.tunnel = Tunnel {
         identity: work.report.src_identity,
         local: config.node,
-        remote: work.flow.node,
+        remote: Addr::v4(work.flow.node),
     };
     Step::Tunnel
 }
@@ -293,7 +293,7 @@ fn to_local<P: Packet, T: Tables>(
     config: &NodeConfig,
     work: &mut Work,
 ) -> Step {
-    let peer = work.flow.peer_endpoint;
+    let peer = u32::from(work.flow.peer_endpoint);
     let Some(receiver) = tables
         .endpoint(peer)
         .filter(|e| e.flags & endpoint_flags::READY != 0)
@@ -379,8 +379,8 @@ fn receive<P: Packet, T: Tables>(
         work.flow.flags &= !(flow_flags::HOST | flow_flags::FROM_TUNNEL);
         work.flow.remote_identity = identity;
         work.flow.next_hop = next_hop::LOCAL;
-        work.flow.node = Addr::NONE;
-        work.flow.peer_endpoint = sender;
+        work.flow.node = [0; 4];
+        work.flow.peer_endpoint = sender as u16;
         if sender == peer && work.packet.src != address_of(receiver, work.packet.v4 == 1) {
             work.flow.flags |= flow_flags::LOOPED;
             work.flow.nat = address_of(receiver, work.packet.v4 == 1);

@@ -28,9 +28,12 @@ pub(crate) fn current<T: Tables>(
     alive(flow, now)
         && flow.flags & (flow_flags::TRANSLATED | one_way(from_local)) == 0
         && endpoint.flags & endpoint_flags::READY != 0
-        && endpoint.epoch == flow.policy_epoch
-        && tables.epoch(flow.addr_bucket) == flow.addr_epoch
-        && tables.epoch(flow.identity_bucket) == flow.identity_epoch
+        && flow.epoch
+            == Flow::epoch_of(
+                endpoint.epoch,
+                tables.epoch(flow.addr_bucket),
+                tables.epoch(flow.identity_bucket),
+            )
 }
 
 /// The flag of entries that packets of this direction have no part in.
@@ -105,12 +108,12 @@ pub(crate) fn read_epoch<T: Tables>(tables: &T, work: &mut Work) {
     read_epoch_of(tables, work, &work.flow.subject(work.key.remote));
 }
 
-/// Reads the epoch of `addr` into `work.flow`.
+/// Reads the epoch of `addr` into `work.addr_epoch`, its bucket into `work.flow`.
 #[inline(always)]
 pub(crate) fn read_epoch_of<T: Tables>(tables: &T, work: &mut Work, addr: &Addr) {
     let bucket = addr_bucket(addr);
     work.flow.addr_bucket = bucket;
-    work.flow.addr_epoch = tables.epoch(bucket);
+    work.addr_epoch = tables.epoch(bucket);
 }
 
 /// Whether `flow` was opened by its local endpoint.
@@ -240,7 +243,7 @@ pub(crate) fn outer_source<T: Tables>(tables: &T, config: &NodeConfig, work: &mu
     };
     if tables.node(&NodeKey {
         cluster,
-        addr: work.flow.node,
+        addr: Addr::v4(work.flow.node),
     }) {
         return true;
     }
@@ -273,9 +276,8 @@ pub(crate) fn decide<T: Tables>(
     let (policy, epoch) = tables.policy_word(target);
     let identity = work.flow.remote_identity;
     let bucket = identity_bucket(identity);
-    work.flow.policy_epoch = epoch;
     work.flow.identity_bucket = bucket;
-    work.flow.identity_epoch = tables.epoch(bucket);
+    work.flow.epoch = Flow::epoch_of(epoch, work.addr_epoch, tables.epoch(bucket));
     if from_local {
         work.report.dst_identity = identity;
     } else {

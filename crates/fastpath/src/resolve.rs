@@ -55,7 +55,7 @@ pub(crate) fn is_this_host(addr: &Addr) -> bool {
 #[inline(always)]
 pub(crate) fn resolve<T: Tables>(tables: &T, config: &NodeConfig, addr: &Addr, flow: &mut Flow) {
     flow.peer_endpoint = 0;
-    flow.node = Addr::NONE;
+    flow.node = [0; 4];
     flow.next_hop = next_hop::STACK;
     flow.flags &= !(flow_flags::HOST | flow_flags::FROM_TUNNEL);
     match tables.local(addr) {
@@ -66,14 +66,14 @@ pub(crate) fn resolve<T: Tables>(tables: &T, config: &NodeConfig, addr: &Addr, f
         Some(id) => {
             flow.remote_identity = tables.endpoint(id).map_or(0, |e| e.identity);
             flow.next_hop = next_hop::LOCAL;
-            flow.peer_endpoint = id;
+            flow.peer_endpoint = id as u16;
         }
         None => match outside(tables, addr) {
             Some(info) => {
                 flow.remote_identity = info.identity;
                 if info.flags & ip_flags::TUNNEL != 0 {
                     flow.next_hop = next_hop::TUNNEL;
-                    flow.node = info.node;
+                    flow.node = info.node.octets4();
                 }
             }
             None => flow.remote_identity = world(config, addr.is_v4()),

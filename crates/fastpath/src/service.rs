@@ -150,7 +150,7 @@ fn take<T: Tables>(tables: &T, work: &mut Work, service: &Service) -> bool {
     // The service's epoch rises after every change of its rows, which may be another's by then. And a backend that goes is
     // out of reach and no member first, then the service's epoch rises, and then its own. So with the service's as it was
     // before the choice, it is this service's backend still, or the flow is judged again.
-    let (bucket, epoch) = (work.flow.addr_bucket, work.flow.addr_epoch);
+    let (bucket, epoch) = (work.flow.addr_bucket, work.addr_epoch);
     read_epoch(tables, work);
     if tables.epoch(bucket) != epoch {
         return false;

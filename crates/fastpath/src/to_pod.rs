@@ -90,7 +90,10 @@ fn borrows_host(flow: &Flow, ingress: u32) -> bool {
 fn borrows_pod<T: Tables>(tables: &T, flow: &Flow, ingress: u32) -> bool {
     ingress != 0
         && flow.peer_endpoint != 0
-        && tables.endpoint(flow.peer_endpoint).map_or(0, |e| e.ifindex) != ingress
+        && tables
+            .endpoint(u32::from(flow.peer_endpoint))
+            .map_or(0, |e| e.ifindex)
+            != ingress
 }
 
 #[inline(never)]
@@ -151,7 +154,7 @@ fn source<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, ingress: 
     let addr = &work.packet.src;
     let flow = &mut work.flow;
     flow.flags &= !flow_flags::FROM_TUNNEL;
-    flow.node = abi::Addr::NONE;
+    flow.node = [0; 4];
     flow.peer_endpoint = 0;
     came_by_stack(flow);
     if ingress == 0 {
@@ -167,7 +170,7 @@ fn source<T: Tables>(tables: &T, config: &NodeConfig, work: &mut Work, ingress: 
                 return false;
             };
             flow.remote_identity = sender.identity;
-            flow.peer_endpoint = id;
+            flow.peer_endpoint = id as u16;
         }
         None => match outside(tables, addr) {
             Some(info) if info.flags & ip_flags::TUNNEL != 0 && is_pod(info.identity) => {

@@ -115,6 +115,8 @@ pub struct Work {
     pub key: FlowKey,
     /// The entry that is being made.
     pub flow: Flow,
+    /// Epoch of the bucket in `flow.addr_bucket`, read before what it stands for.
+    pub addr_epoch: u32,
     /// The result.
     pub report: Report,
     /// Entry under `key` before this packet: 0 none, else its endpoint + 1 (before judgement begins, any number).

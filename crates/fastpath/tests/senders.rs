@@ -252,7 +252,7 @@ fn spoofing_onto_an_established_flow_is_judged_for_itself() {
     let node = world.entry(POD_A, POD_REMOTE, 9, 80).map(|f| f.node);
     assert_eq!(
         node,
-        Some(Addr::v4(NODE_REMOTE)),
+        Some(NODE_REMOTE),
         "and we still send to the published one"
     );
 }

@@ -19,8 +19,11 @@ impl Service {
         let core = self.core();
         let now = now_seconds();
         let rows = core.dp.flows().map_err(failed)?;
-        let epochs: std::collections::HashMap<u16, u32> =
-            core.dp.endpoints().map(|(id, e)| (id.0, e.epoch)).collect();
+        let current: Result<Vec<bool>, _> = rows
+            .iter()
+            .map(|(_, flow)| core.dp.is_current(flow))
+            .collect();
+        let current = current.map_err(failed)?;
         let texts: std::collections::HashMap<u32, String> = rows
             .iter()
             .map(|(_, flow)| flow.rule)
@@ -34,8 +37,12 @@ impl Service {
             .map(|(id, e)| (id.0, e.identity.0))
             .collect();
         drop(core);
-        let entry = move |(key, flow): (abi::FlowKey, abi::Flow)| {
+        let entry = move |((key, flow), current): ((abi::FlowKey, abi::Flow), bool)| {
             let outgoing = flow.flags & abi::flow_flags::OPENED_BY_LOCAL != 0;
+            let node = match flow.node {
+                [0, 0, 0, 0] => abi::Addr::NONE,
+                node => abi::Addr::v4(node),
+            };
             let own = identities.get(&flow.endpoint).copied().unwrap_or_default();
             FlowEntry {
                 protocol: key.proto,
@@ -66,14 +73,14 @@ impl Service {
                     .copied()
                     .unwrap_or("?")
                     .into(),
-                node: ip_addr(&flow.node)
-                    .map(|ip| ip.to_string())
-                    .unwrap_or_default(),
+                node: ip_addr(&node).map(|ip| ip.to_string()).unwrap_or_default(),
                 rule: texts.get(&flow.rule).cloned().unwrap_or_default(),
-                current: epochs.get(&flow.endpoint) == Some(&flow.policy_epoch),
+                current,
             }
         };
-        Ok(futures::stream::iter(rows).map(entry).boxed())
+        Ok(futures::stream::iter(rows.into_iter().zip(current))
+            .map(entry)
+            .boxed())
     }
 
     pub(super) fn ipcache_feed(&self) -> Answer<Feed<BpfIpcacheEntry>> {
