@@ -105,3 +105,14 @@ fn a_member_that_is_stopped_is_left() {
 fn a_member_that_lost_the_others_is_left() {
     in_a_namespace(another_member_is_found(isolate_first));
 }
+
+#[test]
+fn a_member_without_a_vote_is_left() {
+    in_a_namespace(async {
+        let mut members = Members::start();
+        members.answer().await;
+        members.first_becomes_learner();
+        let etcd = members.client_of_first().await;
+        written(&etcd, "r/1").await;
+    });
+}

@@ -109,6 +109,12 @@ fn is_off(error: &etcd_client::Error) -> bool {
         if status.message().contains("authentication is not enabled"))
 }
 
+/// Whether the member that was asked is one that has no vote yet. It answers probes and nothing else.
+pub(super) fn is_learner(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status)
+        if status.message().contains("not supported for learner"))
+}
+
 /// Whether a request was refused as if authentication had been switched on or off since, or its users had changed, which makes
 /// some tokens (JWT) void. Whoever is logged in and lacks a right does not get it by another login.
 pub(super) fn asks_for_login(error: &etcd_client::Error, logged_in: bool) -> bool {

@@ -129,6 +129,9 @@ impl Etcd {
         match tokio::time::timeout(after, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
+                if client::is_learner(&error) {
+                    self.inner.target.leave();
+                }
                 self.login_after(&error).await;
                 Err(self.explain(operation, error))
             }

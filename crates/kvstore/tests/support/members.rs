@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use kvstore::{ClientOptions, Config, Etcd};
@@ -44,11 +44,55 @@ impl Members {
             peers: ports(),
             children: Vec::new(),
         };
-        members.children = (0..3).map(|member| members.spawn(member)).collect();
+        members.children = (0..3).map(|member| members.spawn(member, "new")).collect();
         members
     }
 
-    fn spawn(&self, member: usize) -> Child {
+    /// Runs etcdctl at a member until it succeeds, for members change only when all have known each other for some
+    /// seconds; answers what it prints.
+    fn ctl(&self, member: usize, arguments: &[&str]) -> String {
+        let mut last = self.try_ctl(member, arguments);
+        for _ in 0..60 {
+            if last.status.success() {
+                return String::from_utf8(last.stdout).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(250));
+            last = self.try_ctl(member, arguments);
+        }
+        panic!("etcdctl {arguments:?}: {last:?}");
+    }
+
+    fn try_ctl(&self, member: usize, arguments: &[&str]) -> Output {
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args([
+                "--endpoints",
+                &format!("https://127.0.0.1:{}", self.ports[member]),
+            ])
+            .args(["--cacert", &file("ca.crt"), "--cert", &file("client.crt")])
+            .args(["--key", &file("client.key")])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    /// The first member loses its data and comes back as one that has no vote yet.
+    pub(crate) fn first_becomes_learner(&mut self) {
+        let list = self.ctl(1, &["member", "list"]);
+        let first = list.lines().find(|line| line.contains(", m0,")).unwrap();
+        self.ctl(1, &["member", "remove", first.split(',').next().unwrap()]);
+        // It may have ended by itself.
+        let _killed = self.children[0].kill();
+        self.children[0].wait().unwrap();
+        std::fs::remove_dir_all(self.dir.path().join("data0")).unwrap();
+        let url = format!("--peer-urls=http://127.0.0.1:{}", self.peers[0]);
+        self.ctl(1, &["member", "add", "m0", "--learner", &url]);
+        self.children[0] = self.spawn(0, "existing");
+        self.ctl(0, &["endpoint", "status"]);
+    }
+
+    fn spawn(&self, member: usize, state: &str) -> Child {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         let user = FIRST_USER + u32::try_from(member).unwrap();
         let data = file(&format!("data{member}"));
@@ -65,6 +109,7 @@ impl Members {
             .args(["--listen-peer-urls", &peer(member)])
             .args(["--initial-advertise-peer-urls", &peer(member)])
             .args(["--initial-cluster", &all.join(",")])
+            .args(["--initial-cluster-state", state])
             .args(["--trusted-ca-file", &file("ca.crt"), "--client-cert-auth"])
             .args(["--cert-file", &file("server.crt")])
             .args(["--key-file", &file("server.key")])
@@ -94,11 +139,14 @@ impl Members {
         Config::parse(&text).unwrap()
     }
 
+    /// Waits until they answer.
+    pub(crate) async fn answer(&self) {
+        until_it_answers(&Etcd::lazy(self.config(), ClientOptions::default())).await;
+    }
+
     /// A client that knows all members and is connected to the first.
     pub(crate) async fn client_of_first(&self) -> Etcd {
-        let etcd = Etcd::lazy(self.config(), ClientOptions::default());
-        until_it_answers(&etcd).await;
-        drop(etcd);
+        self.answer().await;
         for other in [1, 2] {
             self.signal(other, Signal::SIGSTOP);
         }
