@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use kvstore::schema::{encode_cluster_config, keys, now};
 use kvstore::{Error, LeaseId, Store, Update, reflect};
-use model::{ClusterConfig, ClusterId, ClusterName, ExportMode, IdentityScheme};
+use model::{ClusterConfig, ClusterId, ClusterName, IdentityScheme};
 use tables::{Backoff, Event};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -49,7 +49,7 @@ impl Announcement {
             cached: false,
             max_connected_clusters: self.scheme.max_clusters().into(),
             service_exports_enabled: Some(false),
-            endpoint_slices_export_mode: ExportMode::ServicesOnly,
+            endpoint_slices_export_mode: String::new(),
         }
     }
 

@@ -4,9 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kvstore::schema::{self, keys};
-use model::{
-    ClusterConfig, ClusterId, ExportMode, IpEntry, Labels, NamedPort, NumericIdentity, Protocol,
-};
+use model::{ClusterConfig, ClusterId, IpEntry, Labels, NamedPort, NumericIdentity, Protocol};
 use proptest::prelude::*;
 
 /// One `key<TAB>value` per line, as read from the etcd of a Cilium in kvstore mode and of its mirror.
@@ -180,9 +178,12 @@ fn cluster_configs() {
     let config = schema::decode_cluster_config("k", text.as_bytes()).unwrap();
     assert_eq!(
         config.endpoint_slices_export_mode,
-        ExportMode::ServicesAndEndpointSlices
+        "services-and-endpointslices"
     );
     assert_eq!(schema::encode_cluster_config(&config), text);
+    let newer = r#"{"id":3,"capabilities":{"endpointSlicesExportMode":"a-mode-of-2030"}}"#;
+    let config = schema::decode_cluster_config("k", newer.as_bytes()).unwrap();
+    assert_eq!(schema::encode_cluster_config(&config), newer);
     let least = schema::decode_cluster_config("k", b"{}").unwrap();
     assert_eq!(
         least,
@@ -194,7 +195,8 @@ fn cluster_configs() {
     for bad in [
         r#"{"id":65536}"#,
         r#"{"id":"3"}"#,
-        r#"{"capabilities":{"endpointSlicesExportMode":"x"}}"#,
+        r#"{"capabilities":{"endpointSlicesExportMode":7}}"#,
+        r#"{"capabilities":{"endpointSlicesExportMode":"a\nb"}}"#,
         "[]",
     ] {
         assert!(

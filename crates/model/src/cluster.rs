@@ -91,18 +91,6 @@ impl fmt::Debug for ClusterName {
     }
 }
 
-/// How a cluster exports service backends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ExportMode {
-    /// Services v1 only (the field is absent).
-    #[default]
-    ServicesOnly,
-    /// Both encodings.
-    ServicesAndEndpointSlices,
-    /// Endpoint slices only.
-    EndpointSlicesOnly,
-}
-
 /// What a cluster says about itself under `cilium/cluster-config/<name>`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClusterConfig {
@@ -116,8 +104,8 @@ pub struct ClusterConfig {
     pub max_connected_clusters: u32,
     /// `None`: that version has no service exports at all.
     pub service_exports_enabled: Option<bool>,
-    /// How backends are exported.
-    pub endpoint_slices_export_mode: ExportMode,
+    /// How backends of services are exported, in its words; empty: as services only.
+    pub endpoint_slices_export_mode: String,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod service;
 mod service_objects;
 mod services;
 
-pub use cluster::{ClusterConfig, ClusterId, ClusterName, ClusterNameError, ExportMode};
+pub use cluster::{ClusterConfig, ClusterId, ClusterName, ClusterNameError};
 pub use endpoint::{EndpointId, Namespace, Pod, PodKey};
 pub use identity::{IdentityScheme, NumericIdentity, SchemeError, reserved};
 pub use ip::{IpEntry, NamedPort, Protocol};

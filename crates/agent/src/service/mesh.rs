@@ -19,15 +19,9 @@ pub(super) fn remote_cluster(remote: &clustermesh::RemoteStatus) -> RemoteCluste
             kvstoremesh: config.is_some_and(|config| config.cached),
             sync_canaries: config.is_some_and(|config| config.synced_canaries),
             service_exports_enabled: config.and_then(|config| config.service_exports_enabled),
-            endpoint_slices_export_mode: match config
-                .map(|config| config.endpoint_slices_export_mode)
-            {
-                Some(model::ExportMode::ServicesAndEndpointSlices) => {
-                    "services-and-endpointslices".into()
-                }
-                Some(model::ExportMode::EndpointSlicesOnly) => "endpointslices-only".into(),
-                _ => String::new(),
-            },
+            endpoint_slices_export_mode: config
+                .map(|config| config.endpoint_slices_export_mode.clone())
+                .unwrap_or_default(),
         }),
         synced: Some(RemoteClusterSynced {
             nodes: remote.synced.nodes,

@@ -2,10 +2,10 @@
 //! What a cluster says about itself (Cilium's `pkg/clustermesh/types`, `CiliumClusterConfig`).
 
 use bytes::Bytes;
-use model::{ClusterConfig, ClusterId, ExportMode};
+use model::{ClusterConfig, ClusterId};
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, MAX_OBJECT, json, printable, to_json};
+use super::{DecodeError, MAX_OBJECT, json, text, to_json};
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
@@ -38,16 +38,8 @@ struct Wire {
     capabilities: Capabilities,
 }
 
-const BOTH: &str = "services-and-endpointslices";
-const SLICES: &str = "endpointslices-only";
-
 /// The value of a cluster-config key.
 pub fn encode_cluster_config(config: &ClusterConfig) -> Bytes {
-    let mode = match config.endpoint_slices_export_mode {
-        ExportMode::ServicesOnly => "",
-        ExportMode::ServicesAndEndpointSlices => BOTH,
-        ExportMode::EndpointSlicesOnly => SLICES,
-    };
     to_json(&Wire {
         id: config.id.0.into(),
         capabilities: Capabilities {
@@ -55,7 +47,7 @@ pub fn encode_cluster_config(config: &ClusterConfig) -> Bytes {
             cached: config.cached,
             max_connected_clusters: config.max_connected_clusters,
             service_exports_enabled: config.service_exports_enabled,
-            endpoint_slices_export_mode: mode.to_owned(),
+            endpoint_slices_export_mode: config.endpoint_slices_export_mode.clone(),
         },
     })
 }
@@ -65,21 +57,15 @@ pub fn decode_cluster_config(key: &str, value: &[u8]) -> Result<ClusterConfig, D
     let Wire { id, capabilities } = json(key, value, MAX_OBJECT)?;
     let id = u16::try_from(id)
         .map_err(|_| DecodeError::new(key, "id", format!("{id} is not a cluster id")))?;
-    let endpoint_slices_export_mode = match capabilities.endpoint_slices_export_mode.as_str() {
-        "" => ExportMode::ServicesOnly,
-        BOTH => ExportMode::ServicesAndEndpointSlices,
-        SLICES => ExportMode::EndpointSlicesOnly,
-        other => {
-            let reason = format!("unknown mode {:?}", printable(other, 64));
-            return Err(DecodeError::new(key, "endpointSlicesExportMode", reason));
-        }
-    };
+    // Newer versions may know others, and nothing here depends on it.
+    let mode = capabilities.endpoint_slices_export_mode;
+    text(key, "endpointSlicesExportMode", &mode, 64)?;
     Ok(ClusterConfig {
         id: ClusterId(id),
         synced_canaries: capabilities.synced_canaries,
         cached: capabilities.cached,
         max_connected_clusters: capabilities.max_connected_clusters,
         service_exports_enabled: capabilities.service_exports_enabled,
-        endpoint_slices_export_mode,
+        endpoint_slices_export_mode: mode,
     })
 }
