@@ -115,8 +115,22 @@ pub fn save(state_dir: &Path, snapshot: &Snapshot) -> Result<(), Error> {
 
 fn write(state_dir: &Path, path: &Path, body: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(directory(state_dir))?;
-    let new = path.with_extension("rows.new");
-    let mut file = std::fs::File::create(&new)?;
+    let new = unfinished(path);
+    let written = write_whole(&new, body).and_then(|()| std::fs::rename(&new, path));
+    if written.is_err() {
+        // What is left of it may be all that fits the disk.
+        let _gone = std::fs::remove_file(&new);
+    }
+    written
+}
+
+/// Where rows are written before they take the place of those before.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_added_extension("new")
+}
+
+fn write_whole(new: &Path, body: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(new)?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
@@ -124,8 +138,7 @@ fn write(state_dir: &Path, path: &Path, body: &[u8]) -> std::io::Result<()> {
     header.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
     file.write_all(&header)?;
     file.write_all(body)?;
-    file.sync_data()?;
-    std::fs::rename(&new, path)
+    file.sync_data()
 }
 
 /// Reads the rows of `name`; `None` if there is no file.
@@ -216,18 +229,23 @@ fn next_record<'a>(bytes: &mut &'a [u8]) -> Result<Record<'a>, String> {
 /// Deletes the rows of a cluster.
 pub fn forget(state_dir: &Path, name: &str) -> Result<(), Error> {
     let path = path(state_dir, name);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::Save {
-            path,
-            reason: error.to_string(),
-        }),
-        _ => Ok(()),
+    for path in [unfinished(&path), path] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let reason = error.to_string();
+                return Err(Error::Save { path, reason });
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Deletes the rows of clusters that `keep` does not want.
 pub fn forget_others(state_dir: &Path, keep: impl Fn(&str) -> bool) {
-    for name in names(state_dir).iter().filter(|name| !keep(name)) {
+    let mut names = files(state_dir, ".rows");
+    names.extend(files(state_dir, ".rows.new"));
+    for name in names.iter().filter(|name| !keep(name)) {
         if let Err(error) = forget(state_dir, name) {
             tracing::warn!(%error, "stale rows stay on the disk");
         }
@@ -236,9 +254,14 @@ pub fn forget_others(state_dir: &Path, keep: impl Fn(&str) -> bool) {
 
 /// Clusters whose rows are on the disk.
 pub fn names(state_dir: &Path) -> Vec<String> {
+    files(state_dir, ".rows")
+}
+
+/// What files of this ending are called without it.
+fn files(state_dir: &Path, ending: &str) -> Vec<String> {
     let entries = std::fs::read_dir(directory(state_dir)).into_iter();
     let files = entries.flatten().flatten().map(|entry| entry.file_name());
     files
-        .filter_map(|file| Some(file.to_str()?.strip_suffix(".rows")?.to_owned()))
+        .filter_map(|file| Some(file.to_str()?.strip_suffix(ending)?.to_owned()))
         .collect()
 }

@@ -39,7 +39,11 @@ pub(crate) fn write(file: &Path, saved: &impl Serialize) -> Result<(), String> {
     let new = file.with_extension("new");
     std::fs::write(&new, format!("{}\n{body}", digest(&body)))
         .and_then(|()| std::fs::rename(&new, file))
-        .map_err(|error| format!("cannot be written: {error}"))
+        .map_err(|error| {
+            // What is left of it may be all that fits the disk.
+            let _gone = std::fs::remove_file(&new);
+            format!("cannot be written: {error}")
+        })
 }
 
 fn digest(text: &str) -> String {
@@ -47,4 +51,21 @@ fn digest(text: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("saved");
+        std::fs::create_dir_all(file.join("in the way")).expect("a directory");
+        assert!(write(&file, &"x").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).expect("names").count(), 1);
+        std::fs::remove_dir_all(&file).expect("removed");
+        assert_eq!(write(&file, &"x"), Ok(()));
+        assert_eq!(read::<String>(&file), Ok(Some("x".into())));
+    }
 }
