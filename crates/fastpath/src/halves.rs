@@ -129,6 +129,15 @@ fn is_taken<T: Tables>(tables: &T, work: &mut Work) -> bool {
             && flow.nat_port == work.flow.nat_port)
 }
 
+/// Whether the entry under `work.key` is the half of a service's flow that is in `work.flow`.
+#[inline(always)]
+pub(crate) fn is_half(entry: &Flow, work: &Work) -> bool {
+    entry.endpoint == work.flow.endpoint
+        && entry.flags & HALVES == work.flow.flags & HALVES
+        && entry.nat == work.flow.nat
+        && entry.nat_port == work.flow.nat_port
+}
+
 /// Has the other half of a service's flow follow a packet that changed the half in `work.key` and `work.flow`.
 #[inline(never)]
 fn follow<T: Tables>(tables: &T, work: &mut Work, from_local: bool) {
@@ -138,11 +147,7 @@ fn follow<T: Tables>(tables: &T, work: &mut Work, from_local: bool) {
     turn(work);
     if let Some(entry) = tables.flow(&work.key) {
         let other = entry.get();
-        if other.endpoint == work.flow.endpoint
-            && other.flags & HALVES == work.flow.flags & HALVES
-            && other.nat == work.flow.nat
-            && other.nat_port == work.flow.nat_port
-        {
+        if is_half(&other, work) {
             touch(
                 entry,
                 &other,

@@ -8,7 +8,7 @@ use abi::{
     flow_flags, member_flags,
 };
 
-use crate::halves::answers_are_taken;
+use crate::halves::{answers_are_taken, is_half, turn};
 use crate::headers::{TCP, TCP_ACK, TCP_SYN};
 use crate::judge::{fresh, read_epoch, read_epoch_of};
 use crate::{FlowRef, Layer4, Tables, Work};
@@ -88,14 +88,25 @@ fn again<T: Tables>(tables: &T, work: &mut Work) {
     read_epoch(tables, work);
 }
 
-/// Leaves the entry to whoever opens the next flow with the same ports.
+/// Leaves both entries of the flow to whoever opens the next ones with the same ports.
+#[inline(never)]
+fn close<T: Tables>(tables: &T, work: &mut Work) {
+    close_half(tables, work);
+    turn(work);
+    close_half(tables, work);
+    turn(work);
+}
+
+/// Ends the entry under `work.key` if it is the half in `work.flow`.
 #[inline(always)]
-fn close<T: Tables>(tables: &T, work: &Work) {
+fn close_half<T: Tables>(tables: &T, work: &Work) {
     if let (Some(entry), Some(config)) = (tables.flow(&work.key), tables.config()) {
         let flow = entry.get();
-        let closed = flow_flags::TX_CLOSING | flow_flags::RX_CLOSING;
-        entry.transition(flow.flags | closed, flow.tx_flags, flow.rx_flags);
-        entry.refresh(tables.now().wrapping_add(config.timeout_fin));
+        if is_half(&flow, work) {
+            let closed = flow_flags::TX_CLOSING | flow_flags::RX_CLOSING;
+            entry.transition(flow.flags | closed, flow.tx_flags, flow.rx_flags);
+            entry.refresh(tables.now().wrapping_add(config.timeout_fin));
+        }
     }
 }
 

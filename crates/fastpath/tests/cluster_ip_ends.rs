@@ -7,7 +7,7 @@ use abi::{Addr, DropReason, ExtError, flow_flags, member_flags};
 use common::frames::{Ip, is_sound, seal};
 use common::services::*;
 use common::*;
-use fastpath::Step;
+use fastpath::{FlowRef, Step};
 
 const SYN: u8 = 2;
 const SYN_ACK: u8 = 18;
@@ -104,6 +104,36 @@ fn a_connection_ends_with_its_backend_and_a_datagram_finds_another() {
             Addr::v4(NODE_NEAR),
             "the port is free again"
         );
+    }
+}
+
+#[test]
+fn both_halves_end_with_the_backend() {
+    for way in WAYS {
+        let mut world = with(&[POD_REMOTE]);
+        let send = |world: &World, to, dport, flags| {
+            world.send(IF_A, tcp(way(POD_A, to), 4000, dport, flags))
+        };
+        let answer = |world: &World, flags| {
+            let packet = tcp(way(POD_REMOTE, POD_A), 8080, 4000, flags);
+            world.overlay(ID_REMOTE, NODE_REMOTE, packet)
+        };
+        for flags in [SYN, ACK] {
+            assert_eq!(send(&world, VIP, 80, flags).step, Step::Tunnel);
+            assert_eq!(answer(&world, flags | ACK).step, Step::Deliver);
+        }
+        remove(&mut world, POD_REMOTE);
+        assert_eq!(send(&world, VIP, 80, ACK).step, Step::Deliver);
+        let closed = flow_flags::TX_CLOSING | flow_flags::RX_CLOSING;
+        let short = world.now.get() + 10;
+        for flow in world.flows.borrow().values().map(FlowRef::get) {
+            assert_eq!((flow.flags & closed, flow.expires), (closed, short));
+        }
+        // The pod's port is free for a connection to the same pod without the service.
+        assert_eq!(send(&world, POD_REMOTE, 8080, SYN).step, Step::Tunnel);
+        let out = answer(&world, SYN_ACK);
+        let want = tcp(way(POD_REMOTE, POD_A), 8080, 4000, SYN_ACK);
+        assert_packet(&out.frame.bytes, &want);
     }
 }
 
