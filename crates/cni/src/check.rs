@@ -59,7 +59,8 @@ fn devices(check: &Check, netns: &NetNs) -> Result<(), Error> {
     let position = previous.interfaces.iter().position(of_pod);
     as_told(&host, previous.interfaces.iter().find(|i| of_host(i)))?;
     as_told(&link, position.map(|at| &previous.interfaces[at]))?;
-    if host.mtu != link.mtu {
+    // Plugins after this one may have it less ("tuning"): that breaks nothing. More is lost between the two.
+    if link.mtu > host.mtu {
         let (near_mtu, far_mtu) = (host.mtu, link.mtu);
         return changed(format!(
             "{near} has the MTU {near_mtu}, {far} the MTU {far_mtu}"

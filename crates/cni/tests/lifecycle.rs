@@ -122,6 +122,23 @@ fn check_sees_what_was_changed() {
     assert!(check(&lab).text.contains(r#""code":100,"#));
 }
 
+/// Results before 1.1.0 do not tell the MTU, so a plugin behind this one may change it.
+#[test]
+fn a_pod_may_have_less_mtu_than_its_node_and_not_more() {
+    let lab = Lab::new();
+    let result = lab.run("ADD").text.replace(r#","mtu":1450"#, "");
+    assert!(!result.contains("1450"), "{result}");
+    let check = || lab.run_with("CHECK", &format!(r#","prevResult":{result}"#));
+    let pod = Socket::open_in(&lab.pod).unwrap();
+    pod.set_mtu("eth0", 1300).unwrap();
+    let output = check();
+    assert!(output.success, "{}", output.text);
+    pod.set_mtu("eth0", 1500).unwrap();
+    let near = host_device("c1", "eth0");
+    let told = format!("{near} has the MTU 1450, eth0 the MTU 1500");
+    assert!(check().text.contains(&told), "{}", check().text);
+}
+
 #[test]
 fn failed_add_leaves_nothing() {
     let lab = Lab::new();
