@@ -8,6 +8,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use hostile_common::{Host, REMOTE};
 use testbed::eventually;
 
+/// One more address of cluster5.
+const FAR: &str =
+    r#"{"IP":"10.5.1.10","Mask":null,"HostIP":"172.31.5.1","ID":328000,"Key":0,"Metadata":""}"#;
+
 /// The rows of before, in the agent and in the kernel.
 fn assert_rows(host: &Host) {
     host.says(&["ip", "list"], &["10.5.1.9/32"]);
@@ -145,4 +149,26 @@ fn names_that_cannot_be_and_a_second_cluster_with_the_same_id() {
     })
     .expect("forgotten");
     assert_rows(&host);
+}
+
+#[test]
+fn rows_that_cannot_be_saved_are_a_warning() {
+    let host = Host::meshed("unsaved");
+    let rows = host.node().dir().join("state/state/mesh/cluster5.rows");
+    eventually("the rows are saved", hostile_common::SPREAD, || {
+        if rows.is_file() {
+            Ok(())
+        } else {
+            Err(testbed::LabError::Unmet("not yet".into()))
+        }
+    })
+    .expect("saved");
+    std::fs::remove_file(&rows).expect("removed");
+    std::fs::create_dir_all(rows.join("in the way")).expect("made");
+    host.put("cilium/state/ip/v1/default/10.5.1.10", FAR);
+    host.becomes_warning("cluster5.rows");
+    host.says(&["status"], &["last good rows cannot be written"]);
+    std::fs::remove_dir_all(&rows).expect("removed");
+    host.becomes_well();
+    assert!(rows.is_file());
 }

@@ -17,6 +17,7 @@ mod selectors;
 mod services;
 mod status;
 mod troubleshoot;
+mod warnings;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};

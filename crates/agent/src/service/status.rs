@@ -5,7 +5,7 @@ use api::models::*;
 use api::{API_VERSION, StatusQuery, Timestamp};
 
 use super::mesh::{mesh_cluster, remote_cluster};
-use super::{Service, features};
+use super::{Service, features, warnings};
 use crate::own::Writing;
 use config::CniFile;
 use config::KvstoreSource;
@@ -21,7 +21,7 @@ impl Service {
         let remotes = self.mesh.as_ref().map(|mesh| mesh.status());
         let controllers = self.controllers(remotes.as_deref().unwrap_or_default());
         let core = self.core();
-        let problem = problem(&core);
+        let problem = warnings::first(&core, remotes.as_deref().unwrap_or_default());
         let kubernetes = self.kubernetes_status(&core.problems);
         let cilium = match (&kvstore, core.ready, problem) {
             (_, false, _) => Status::new(
@@ -310,35 +310,6 @@ impl Service {
             clusters: clusters.iter().map(mesh_cluster).collect(),
         }
     }
-
-    pub(super) fn warning_list(&self) -> Vec<Warning> {
-        let core = self.core();
-        let since = Timestamp::from(self.started);
-        let options = self.values.warnings.iter().chain(&core.config.warnings);
-        let options = options.map(|text| Warning {
-            since,
-            text: text.clone(),
-        });
-        let problems = core.problems.iter().map(|problem| Warning {
-            since: Timestamp::NEVER,
-            text: problem.to_string(),
-        });
-        let notes = core.notes.values().map(|note| Warning {
-            since: note.since.into(),
-            text: note.text.clone(),
-        });
-        let full = core.dp.full_maps().into_iter().map(|name| Warning {
-            since: Timestamp::NEVER,
-            text: full_map(name),
-        });
-        let unread = self.mesh.as_ref().and_then(clustermesh::Mesh::unread);
-        let unread = unread.map(|(since, text)| Warning {
-            since: since.into(),
-            text: format!("{text}; the clusters known before stay"),
-        });
-        let all = options.chain(problems).chain(notes).chain(full);
-        all.chain(unread).collect()
-    }
 }
 
 /// How the container runtime's file is, in Cilium's words.
@@ -358,18 +329,6 @@ fn cni_status(file: &CniFile, problem: Option<&str>) -> Status {
 fn is_failing(controller: &ControllerStatus) -> bool {
     let runs = controller.status.as_ref();
     runs.is_some_and(|runs| runs.consecutive_failure_count > 0)
-}
-
-/// What is wrong first of all, in the order of what it may cost; the list of warnings has the rest.
-fn problem(core: &crate::core::Core<datapath::Linux>) -> Option<String> {
-    let full = core.dp.full_maps().into_iter().map(full_map);
-    let notes = core.notes.values().map(|note| note.text.clone());
-    let refused = core.problems.iter().map(ToString::to_string);
-    full.chain(notes).chain(refused).next()
-}
-
-fn full_map(name: impl std::fmt::Display) -> String {
-    format!("map {name} is full: rows are missing in the datapath; raise its limit")
 }
 
 /// `cluster-name` → `ClusterName`.

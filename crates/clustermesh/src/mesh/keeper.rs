@@ -127,9 +127,12 @@ impl Keeper {
                 core.disk_errors.remove(saved.name.as_str());
             }
             Err(error) => {
-                tracing::warn!(%error, "rows are not saved");
-                core.disk_errors
-                    .insert(saved.name.to_string(), error.to_string());
+                let text = error.to_string();
+                let before = core.disk_errors.insert(saved.name.to_string(), text);
+                // It is tried again for as long as the disk is full, which the log may be on.
+                if before.as_deref() != Some(&*error.to_string()) {
+                    tracing::warn!(%error, "rows are not saved");
+                }
                 core.dirty.insert(saved.name.clone());
             }
         }
