@@ -84,7 +84,17 @@ impl<K: Kernel> Datapath<K> {
         if now.row.id == 0 {
             now.row.id = self.free_id();
         }
-        let result = self.balance(&key, &mut now, &wanted, ticks(backends.affinity));
+        let affinity = ticks(backends.affinity);
+        let mut result = self.balance(&key, &mut now, &wanted, affinity);
+        // The room that it gave up is its own first: others may wait for it.
+        if result.is_err()
+            && before
+                .members
+                .keys()
+                .any(|at| !now.members.contains_key(at))
+        {
+            result = self.balance(&key, &mut now, &wanted, affinity);
+        }
         let changed = now != before;
         self.services.insert(key, now);
         result.map(|()| changed)

@@ -310,6 +310,28 @@ fn a_full_map_refuses_what_does_not_fit_and_nothing_else() {
 }
 
 #[test]
+fn a_service_in_full_maps_keeps_its_room_while_its_backends_change() {
+    for map in [Map::Members, Map::Backends] {
+        let mut kernel = Fake::new();
+        kernel.set_limit(map, 3);
+        let mut datapath = Datapath::new(kernel).expect("empty maps");
+        let (small, big) = (frontend("10.96.0.2"), frontend("10.96.0.1"));
+        datapath
+            .put_service(&small, &all(&["10.5.0.9"]))
+            .expect("room");
+        let names = ["10.5.0.1", "10.5.0.2", "10.5.0.3"];
+        datapath.put_service(&big, &all(&names)).expect_err("full");
+        for name in ["10.5.0.8", "10.5.0.9"] {
+            datapath.put_service(&small, &all(&[name])).expect("room");
+            assert_sound(&datapath);
+            assert_eq!(slots(&datapath)[0], [ip(name)], "{map}");
+        }
+        datapath.put_service(&big, &all(&names)).expect_err("full");
+        assert_eq!(slots(&datapath)[1].len(), 2, "{map}");
+    }
+}
+
+#[test]
 fn rows_are_shown_by_their_fields() {
     let mut datapath = fresh();
     let service = frontend("10.96.0.1");

@@ -40,18 +40,24 @@ impl Balancer {
     }
 }
 
+/// How much room a service wants.
+fn size(backends: &Option<Backends>) -> usize {
+    backends.as_ref().map_or(0, |backends| backends.list.len())
+}
+
 impl<K: Kernel> Core<K> {
     /// Brings the kernel to what the source's objects say. Only to be called when the source has said all that it has.
     pub(crate) fn write_services(&mut self) {
         let changes = self.balancer.services.changes();
-        let (gone, put): (Vec<_>, Vec<_>) = changes
+        let (gone, mut put): (Vec<_>, Vec<_>) = changes
             .into_iter()
             .map(|change| match change {
                 ServiceChange::Put(frontend, backends) => (frontend, Some(backends)),
                 ServiceChange::Remove(frontend) => (frontend, None),
             })
             .partition(|(_, backends)| backends.is_none());
-        // Whoever goes makes room.
+        // Whoever goes makes room, and most services have room before the largest take the rest.
+        put.sort_by_key(|(_, backends)| size(backends));
         let mut error = self.prune_services();
         for (frontend, backends) in gone.into_iter().chain(put) {
             self.balancer.unwritten.remove(&frontend);
@@ -72,14 +78,17 @@ impl<K: Kernel> Core<K> {
         !self.balancer.unwritten.is_empty()
     }
 
-    /// Tries again what could not be written; gives up at the first that still cannot.
+    /// Tries again what could not be written, the smallest first; gives up at the first that still cannot.
     pub(crate) fn retry_services(&mut self) {
         if self.balancer.unwritten.is_empty() {
             return;
         }
-        for _ in 0..RETRIES {
-            let Some((frontend, backends)) = self.balancer.unwritten.pop_first() else {
-                break;
+        let unwritten = self.balancer.unwritten.iter();
+        let mut waiting: Vec<_> = unwritten.map(|(at, of)| (size(of), *at)).collect();
+        waiting.sort_unstable();
+        for (_, frontend) in waiting.into_iter().take(RETRIES) {
+            let Some(backends) = self.balancer.unwritten.remove(&frontend) else {
+                continue;
             };
             if let Err(error) = self.write_service(frontend, backends) {
                 return self.note("services", Some(error));

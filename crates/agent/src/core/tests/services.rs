@@ -121,6 +121,27 @@ fn what_finds_no_room_is_told_and_comes_later() {
 }
 
 #[test]
+fn a_service_that_does_not_fit_leaves_room_to_smaller_ones() {
+    let mut core = core();
+    core.dp.kernel_mut().set_limit(Map::Members, 3);
+    let crowd: Vec<u8> = (1..9).collect();
+    let both = |name, n, endpoints: &[u8]| vec![service(name, n), slice(name, endpoints)];
+    let mut batch = both("big", 1, &crowd);
+    batch.extend(both("small", 2, &[1]));
+    objects(&mut core, batch);
+    assert_eq!(
+        in_kernel(&core),
+        ["10.96.0.1:80/TCP 2", "10.96.0.2:80/TCP 1"]
+    );
+    objects(&mut core, both("late", 3, &[1]));
+    assert_eq!(in_kernel(&core)[2], "10.96.0.3:80/TCP 0");
+    core.dp.kernel_mut().set_limit(Map::Members, 4);
+    core.retry_services();
+    assert_eq!(in_kernel(&core)[0], "10.96.0.1:80/TCP 2");
+    assert_eq!(in_kernel(&core)[2], "10.96.0.3:80/TCP 1");
+}
+
+#[test]
 fn what_is_ignored_is_told() {
     let mut core = core();
     let bad = |addr: [u8; 4]| match slice("web", &[1]) {
