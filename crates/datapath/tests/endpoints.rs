@@ -11,10 +11,13 @@ use model::EndpointId;
 use support::{allow_all, endpoint, flow, ip, map_addr};
 
 fn epoch(datapath: &Datapath<Fake>, address: &str) -> u32 {
-    let bucket = u32::from(addr_bucket(&map_addr(address)));
+    epoch_at(datapath, addr_bucket(&map_addr(address)))
+}
+
+fn epoch_at(datapath: &Datapath<Fake>, bucket: u16) -> u32 {
     datapath
         .kernel()
-        .get_row::<table::Epochs>(&bucket)
+        .get_row::<table::Epochs>(&u32::from(bucket))
         .expect("readable")
         .expect("array")
 }
@@ -171,13 +174,8 @@ fn a_decision_is_current_until_one_of_its_epochs_rises() {
     let (_, mut flow) = flow(9, "10.5.1.9", "10.5.2.2", 1000, 50);
     flow.identity_bucket = flow.addr_bucket.wrapping_add(1);
     let judge = |datapath: &Datapath<Fake>, flow: &mut Flow| {
-        let of = |bucket: u16| {
-            let epoch = datapath
-                .kernel()
-                .get_row::<table::Epochs>(&u32::from(bucket));
-            epoch.expect("readable").expect("array")
-        };
-        let (addr, identity) = (of(flow.addr_bucket), of(flow.identity_bucket));
+        let addr = epoch_at(datapath, flow.addr_bucket);
+        let identity = epoch_at(datapath, flow.identity_bucket);
         flow.epoch = Flow::epoch_of(slot(datapath, 9).epoch, addr, identity);
         assert!(datapath.is_current(flow).expect("readable"));
     };

@@ -127,12 +127,12 @@ impl Keeper {
                 core.disk_errors.remove(saved.name.as_str());
             }
             Err(error) => {
-                let text = error.to_string();
-                let before = core.disk_errors.insert(saved.name.to_string(), text);
+                let reason = error.to_string();
                 // It is tried again for as long as the disk is full, which the log may be on.
-                if before.as_deref() != Some(&*error.to_string()) {
+                if core.disk_errors.get(saved.name.as_str()) != Some(&reason) {
                     tracing::warn!(%error, "rows are not saved");
                 }
+                core.disk_errors.insert(saved.name.to_string(), reason);
                 core.dirty.insert(saved.name.clone());
             }
         }
